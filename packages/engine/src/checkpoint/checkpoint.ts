@@ -1,0 +1,47 @@
+import type { ModelSpec } from '../model/spec.ts';
+import type { Parameter } from '../model/parameters.ts';
+
+/** Number formats of a checkpoint's tensors that Rose reads. */
+export type TensorDtype = 'F32' | 'F16' | 'BF16';
+
+/** Defaults a checkpoint gives for sampling (`generation_config.json`); undefined where it says nothing. */
+export interface GenerationDefaults {
+  readonly temperature: number | undefined;
+  readonly topK: number | undefined;
+  readonly topP: number | undefined;
+  readonly minP: number | undefined;
+  readonly repetitionPenalty: number | undefined;
+  readonly maxNewTokens: number | undefined;
+  /** Whether the checkpoint wants sampling (`do_sample`); false means greedy unless the request says otherwise. */
+  readonly sample: boolean;
+  /** Tokens that end a sequence. */
+  readonly endTokens: readonly number[];
+}
+
+/** A tensor of the checkpoint that holds a parameter. Its bytes are little-endian, row-major. */
+export interface CheckpointTensor {
+  readonly parameter: Parameter;
+  /** Its name in the file. */
+  readonly tensorName: string;
+  readonly dtype: TensorDtype;
+  readonly byteLength: number;
+  /**
+   * Read bytes [offset, offset + target.byteLength) of the tensor straight into `target`, which may view shared memory.
+   * Throws a RoseError naming the tensor if the file ends early.
+   */
+  read(target: Uint8Array, offset: number): Promise<void>;
+}
+
+/**
+ * An opened model directory: everything is checked (config, header, offsets, names, shapes, dtypes) before it is
+ * returned, and no weight has been read.
+ */
+export interface Checkpoint {
+  readonly directory: string;
+  readonly spec: ModelSpec;
+  readonly defaults: GenerationDefaults;
+  /** One for each of `parametersOf(spec)`, in that order. */
+  readonly tensors: readonly CheckpointTensor[];
+  /** Close the files. */
+  close(): Promise<void>;
+}

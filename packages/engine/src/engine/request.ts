@@ -1,0 +1,78 @@
+import type { SerializedError } from '../errors.ts';
+
+/**
+ * How the next token is drawn. Applied in this order: logit bias, repetition, presence and frequency penalties,
+ * temperature, top-k, top-p, min-p, draw. A field's neutral value switches its step off.
+ */
+export interface SamplingParams {
+  /** 0: greedy (the steps after the penalties do not matter). Neutral: 1. */
+  readonly temperature: number;
+  /** Keep the k most likely tokens. Neutral: 0. */
+  readonly topK: number;
+  /** Keep the smallest set of most likely tokens whose probabilities sum to at least this. Neutral: 1. */
+  readonly topP: number;
+  /** Keep tokens with at least this share of the most likely token's probability. Neutral: 0. */
+  readonly minP: number;
+  /** Divide positive and multiply negative logits of tokens in the prompt or the answer (CTRL, 2019). Neutral: 1. */
+  readonly repetitionPenalty: number;
+  /** Subtract once from logits of tokens in the answer. Neutral: 0. */
+  readonly presencePenalty: number;
+  /** Subtract for each occurrence in the answer. Neutral: 0. */
+  readonly frequencyPenalty: number;
+  /** Added to the logits of single tokens. */
+  readonly logitBias: readonly (readonly [token: number, bias: number])[];
+  /** Random draws depend on (seed, position) alone. A whole number from 0 to 2^53 - 1. */
+  readonly seed: number;
+}
+
+/** Generate tokens after a prompt. */
+export interface GenerateCommand {
+  readonly kind: 'generate';
+  readonly tokens: Int32Array;
+  readonly sampling: SamplingParams;
+  /** At least 1; the engine also stops at the model's context length. */
+  readonly maxTokens: number;
+  /** End tokens are not drawn before this many tokens. */
+  readonly minTokens: number;
+  /** Tokens that end the sequence; they are not part of its text. Empty when end tokens are ignored. */
+  readonly stopTokens: readonly number[];
+  /** Report log-probabilities: of the drawn token and of this many most likely ones (0 to 20). -1: none. */
+  readonly logprobs: number;
+}
+
+/** Run an encoder over one sequence. The result is a vector (embedding) or a row of label logits (classifier). */
+export interface PoolCommand {
+  readonly kind: 'pool';
+  readonly tokens: Int32Array;
+  readonly types: Int32Array;
+}
+
+/** One unit of work, as the engine's channel carries it. */
+export interface EngineRequest {
+  /** Unique within the channel. */
+  readonly id: number;
+  /** The model, by the number its load was given. */
+  readonly model: number;
+  /** Smaller is sooner; among equals, first come first served. Default 0. */
+  readonly priority: number;
+  /** Wall-clock milliseconds since the epoch after which the request fails with `deadline`; undefined: none. */
+  readonly deadline: number | undefined;
+  readonly command: GenerateCommand | PoolCommand;
+}
+
+/** Why a sequence ended. `length`: max tokens or the context's end. */
+export type FinishReason = 'stop' | 'length';
+
+/** Log-probabilities of one drawn token, from the model's own distribution (before bias, penalties and temperature). */
+export interface TokenLogprobs {
+  readonly logprob: number;
+  readonly topTokens: readonly number[];
+  readonly topLogprobs: readonly number[];
+}
+
+/** What the engine sends back. A request ends with exactly one of `finished`, `pooled` and `failed`. */
+export type EngineEvent =
+  | { readonly kind: 'token'; readonly id: number; readonly token: number; readonly logprobs: TokenLogprobs | undefined }
+  | { readonly kind: 'finished'; readonly id: number; readonly reason: FinishReason; readonly stopToken: number | undefined }
+  | { readonly kind: 'pooled'; readonly id: number; readonly values: Float32Array }
+  | { readonly kind: 'failed'; readonly id: number; readonly error: SerializedError };

@@ -1,0 +1,71 @@
+/** One message of a chat, in OpenAI's shape. Its content is what a client wrote: text, never control tokens. */
+export interface ChatMessage {
+  readonly role: string;
+  readonly content: string;
+  readonly name?: string;
+}
+
+/**
+ * What a generation starts from.
+ *
+ * - `text`: encoded as plain text; control tokens inside it are text too, unless `parseSpecial`.
+ * - `tokens`: ids as they are.
+ * - `messages`: through the checkpoint's chat template; the template's own control tokens are control tokens, those a
+ *   client wrote are text. `templateArguments` reach the template (`chat_template_kwargs`).
+ */
+export type Prompt =
+  | { readonly kind: 'text'; readonly text: string; readonly parseSpecial?: boolean }
+  | { readonly kind: 'tokens'; readonly tokens: readonly number[] | Int32Array }
+  | {
+      readonly kind: 'messages';
+      readonly messages: readonly ChatMessage[];
+      readonly addGenerationPrompt?: boolean;
+      readonly templateArguments?: Readonly<Record<string, unknown>>;
+    };
+
+/** A text or a pair as an encoder model reads it: special tokens added, truncated to the model's context on request. */
+export interface EncodedInput {
+  readonly tokens: Int32Array;
+  /** Token types (segment ids), the same length. */
+  readonly types: Int32Array;
+}
+
+/** Text work of one model, done in a pool of workers: every method runs off the caller's thread. */
+export interface TextPool {
+  /** Prompt to ids (decoders). Adds a beginning token exactly when the tokenizer's own post-processor does. */
+  encodePrompt(prompt: Prompt): Promise<Int32Array>;
+  /** Texts to encoder inputs, each with the tokenizer's special tokens, `maxTokens` at most when `truncate`. */
+  encodeTexts(texts: readonly string[], options: TruncateOptions): Promise<EncodedInput[]>;
+  /** Pairs to encoder inputs; truncation shortens the text, never the query (an over-long query is an error). */
+  encodePairs(pairs: readonly { readonly query: string; readonly text: string }[], options: TruncateOptions): Promise<EncodedInput[]>;
+  /** Ids to text, all at once; control tokens are left out unless `keepSpecial`. */
+  decode(tokens: Int32Array, options?: { readonly keepSpecial?: boolean }): Promise<string>;
+  close(): Promise<void>;
+}
+
+export interface TruncateOptions {
+  readonly maxTokens: number;
+  /** Shorten what is too long; otherwise it is an `invalid` error that names the input and both lengths. */
+  readonly truncate: boolean;
+}
+
+/**
+ * Streams one sequence's ids as text. Text comes out as soon as it is whole UTF-8: the concatenation of all pieces is
+ * the same however the ids are split. Runs on the caller's thread: a table look-up a token.
+ */
+export interface Detokenizer {
+  /** Text that this token completes; empty while a character is unfinished. Control tokens give no text. */
+  push(token: number): string;
+  /** What is left at the end; an unfinished character comes out as U+FFFD. */
+  flush(): string;
+}
+
+/** The tokenizer's facts that the server's own thread needs; loaded once a model. */
+export interface Vocabulary {
+  readonly size: number;
+  detokenizer(): Detokenizer;
+  /** Bytes of one token as text pieces see them, for OpenAI's `bytes` in logprobs. */
+  tokenBytes(token: number): Uint8Array;
+  /** Text of one token alone, control tokens by their name, for logprobs. */
+  tokenText(token: number): string;
+}
