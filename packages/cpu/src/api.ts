@@ -73,6 +73,17 @@ export interface Arena {
   /** Convert `count` elements from source bytes to float32 at `target` (exact for all source types). */
   widen(source: number, dtype: SourceDtype, count: number, target: number): void;
 
+  /** Set aside the scratch that running within these bounds needs. Called once, before the first run. */
+  reserve(need: ScratchNeed): void;
+  /** What `reserve` will allocate, to the byte. */
+  scratchBytes(need: ScratchNeed): number;
+
+  /**
+   * Collect the elements of a float32 row that are >= threshold, in ascending order of index, on the calling thread.
+   * Returns how many there are; at most `capacity` are written to `indices` (int32) and `values` (float32).
+   */
+  candidates(input: number, width: number, threshold: number, indices: number, values: number, capacity: number): number;
+
   /** An empty command list. Lists are reused: `reset` it and append again; appending allocates nothing. */
   program(): Program;
   close(): void;
@@ -216,10 +227,14 @@ export interface Program {
   run(): void;
 }
 
-/** Bytes of scratch an arena sets aside once, so that running allocates nothing. */
+/** Bounds within which commands will stay, so that running allocates nothing. */
 export interface ScratchNeed {
+  /** Rows of any linear command. */
   readonly maxRows: number;
+  /** Inputs of any linear command with an int8 or int4 weight; 0 if there is none. */
   readonly maxInputs: number;
+  /** Longest context of any attention command. */
   readonly maxContext: number;
-  readonly maxGroup: number;
+  /** Largest headDim of any attention command. */
+  readonly maxHeadDim: number;
 }

@@ -1,1 +1,8 @@
-export {};
+/** The public face of the engine package: what protocols and library users need. */
+export * from './errors.ts';
+export * from './model/spec.ts';
+export * from './model/parameters.ts';
+export type * from './checkpoint/checkpoint.ts';
+export type * from './text/text.ts';
+export type * from './engine/request.ts';
+export type * from './serve/api.ts';
