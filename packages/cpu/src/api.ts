@@ -35,6 +35,10 @@ export interface Cpu {
   readonly description: string;
   /** A shared memory of `bytes` (at most 4 GiB) with every kernel instantiated over it in every thread. */
   createArena(bytes: number): Promise<Arena>;
+  /** What `Arena.matrix` will allocate, to the byte. */
+  matrixBytes(outputs: number, inputs: number, format: MatrixFormat): number;
+  /** What `Arena.reserve` will allocate, to the byte. */
+  scratchBytes(need: ScratchNeed): number;
   /** End the threads. Arenas become unusable. */
   close(): Promise<void>;
 }
@@ -62,8 +66,6 @@ export interface Arena {
 
   /** Room for a packed matrix. Its contents come by `pack`. */
   matrix(outputs: number, inputs: number, format: MatrixFormat): PackedMatrix;
-  /** What `matrix` will allocate, to the byte. */
-  matrixBytes(outputs: number, inputs: number, format: MatrixFormat): number;
   /**
    * Pack rows [firstRow, firstRow + rows) from row-major source bytes at `source` in this arena; the team shares the
    * work. Conversions: BF16 to bf16 and F32, F16, BF16 to f32 are exact; others round to nearest even; int8 and int4
@@ -75,8 +77,6 @@ export interface Arena {
 
   /** Set aside the scratch that running within these bounds needs. Called once, before the first run. */
   reserve(need: ScratchNeed): void;
-  /** What `reserve` will allocate, to the byte. */
-  scratchBytes(need: ScratchNeed): number;
 
   /**
    * Collect the elements of a float32 row that are >= threshold, in ascending order of index, on the calling thread.

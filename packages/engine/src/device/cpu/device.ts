@@ -1,0 +1,33 @@
+import { availableParallelism } from 'node:os';
+import { createCpu, type Cpu } from '@rose/cpu';
+import type { Checkpoint } from '../../checkpoint/checkpoint.ts';
+import type { Device, DeviceModel, LoadOptions } from '../device.ts';
+import { loadCpuModel } from './load.ts';
+
+/** More threads than this rarely help: decoding is bound by memory long before. */
+const MOST_DEFAULT_THREADS = 16;
+
+/** This machine's CPU: one thread team, an arena of at most 4 GiB for each model. */
+export class CpuDevice implements Device {
+  readonly description: string;
+  readonly #cpu: Cpu;
+
+  private constructor(cpu: Cpu) {
+    this.#cpu = cpu;
+    this.description = cpu.description;
+  }
+
+  /** @param threads threads that compute; default: the cores this process may use, 16 at most */
+  static async open(threads?: number): Promise<CpuDevice> {
+    const count = threads ?? Math.min(availableParallelism(), MOST_DEFAULT_THREADS);
+    return new CpuDevice(await createCpu({ threads: count }));
+  }
+
+  load(checkpoint: Checkpoint, options: LoadOptions): Promise<DeviceModel> {
+    return loadCpuModel(this.#cpu, checkpoint, options);
+  }
+
+  close(): Promise<void> {
+    return this.#cpu.close();
+  }
+}

@@ -1,0 +1,197 @@
+import { totalmem } from 'node:os';
+import { PAGE_TOKENS, type Cpu, type MatrixFormat, type ScratchNeed } from '@rose/cpu';
+import { RoseError } from '../../errors.ts';
+import type { Checkpoint, CheckpointTensor } from '../../checkpoint/checkpoint.ts';
+import { sizeOf } from '../../model/parameters.ts';
+import type { ModelSpec } from '../../model/spec.ts';
+import type { Plan } from '../../plan/plan.ts';
+import type { BatchCapacity } from '../../engine/batch.ts';
+import type { LoadOptions, MemoryReport } from '../device.ts';
+import { CpuSampler } from './sampler.ts';
+
+/** What a 32-bit WebAssembly memory can hold. */
+const ARENA_LIMIT = 4 * 1024 ** 3 - 65536;
+/** Pages for keys and values, where more than one full context would take more than this. */
+const DEFAULT_CACHE_BYTES = 1024 ** 3;
+/** Half of the staging buffer is read into while the other half is packed. */
+export const STAGING_BYTES = 16 * 1024 ** 2;
+/** Every allocation starts at a multiple of this. */
+const ALIGN = 64;
+
+/** A weight matrix of the plan: the named matrices one under the other. */
+export interface MatrixGroup {
+  readonly key: string;
+  readonly tensors: readonly CheckpointTensor[];
+  readonly biases: readonly CheckpointTensor[];
+  readonly outputs: number;
+  readonly inputs: number;
+  readonly format: MatrixFormat;
+}
+
+/** Where everything of a model will go, computed before anything is allocated. */
+export interface MemoryPlan {
+  readonly arenaBytes: number;
+  readonly report: MemoryReport;
+  readonly capacity: BatchCapacity;
+  /** KV pages; for encoders, pages of the one layer's worth that all layers share within a step. */
+  readonly pages: number;
+  readonly staging: number;
+  readonly scratch: ScratchNeed;
+  readonly groups: readonly MatrixGroup[];
+  readonly tables: readonly CheckpointTensor[];
+  readonly vectors: readonly CheckpointTensor[];
+}
+
+type Sizes = Pick<Cpu, 'matrixBytes' | 'scratchBytes'>;
+
+/**
+ * Lay out a model's memory. Throws `unavailable` with the figures when it does not fit.
+ * @param sizes tells what packed matrices and kernel scratch take
+ */
+export function planMemory(checkpoint: Checkpoint, plan: Plan, options: LoadOptions, sizes: Sizes): MemoryPlan {
+  const { spec } = checkpoint;
+  const byName = new Map(checkpoint.tensors.map((tensor) => [tensor.parameter.name, tensor]));
+  const groups = matrixGroups(plan, byName, options);
+  const grouped = new Set(groups.flatMap((group) => [...group.tensors, ...group.biases]));
+  const embedded = embeddingIsTable(spec, options) ? byName.get('embedding.tokens') : undefined;
+  const tables = checkpoint.tensors.filter(
+    (tensor) => tensor === embedded || (tensor.parameter.kind === 'table' && !grouped.has(tensor)),
+  );
+  const vectors = checkpoint.tensors.filter(
+    (tensor) => tensor.parameter.kind === 'vector' && !grouped.has(tensor),
+  );
+
+  const weights =
+    sum(groups, (group) => align(sizes.matrixBytes(group.outputs, group.inputs, group.format)) + biasBytes(group)) +
+    sum(tables, (tensor) => align(tableBytes(tensor, options))) +
+    sum(vectors, (tensor) => align(4 * sizeOf(tensor.parameter)));
+
+  const encoder = spec.head.kind !== 'logits';
+  const rows = encoder ? Math.max(options.maxRows, spec.contextLength) : options.maxRows;
+  const sequences = options.maxSequences;
+  const contextPages = Math.ceil(spec.contextLength / PAGE_TOKENS);
+  const stepPages = encoder ? Math.ceil(rows / PAGE_TOKENS) + sequences : sequences * contextPages;
+  const capacity = { rows, sequences, pages: stepPages };
+
+  const scratch: ScratchNeed = {
+    maxRows: rows,
+    maxInputs: options.quantize === undefined ? 0 : Math.max(...groups.map((group) => group.inputs)),
+    maxContext: spec.contextLength,
+    maxHeadDim: Math.max(...spec.blocks.map((block) => block.mixer.headDim)),
+  };
+  const widest = sum(plan.buffers, (buffer) => align(4 * rowsOf(buffer.rows, capacity) * buffer.width));
+  const stepWords = 3 * rows + 4 * sequences + stepPages + 2;
+  const staging = Math.max(STAGING_BYTES, 2 * longestRow(checkpoint));
+  const pageBytes = pageBytesOf(spec, options, encoder);
+  const fixed =
+    widest +
+    align(4 * stepWords) +
+    8 * ALIGN +
+    sizes.scratchBytes(scratch) +
+    ropeBytes(spec) +
+    (encoder ? stepPages * pageBytes : CpuSampler.bytes(sequences, spec.vocabSize));
+
+  const room = Math.min(ARENA_LIMIT, totalmem()) - weights - fixed - staging;
+  const wanted = sequences * contextPages;
+  const allowed = Math.max(contextPages, Math.floor(DEFAULT_CACHE_BYTES / pageBytes));
+  const pages = encoder ? stepPages : Math.min(wanted, allowed, Math.floor(room / pageBytes));
+  if (room < 0 || pages < 1) throw doesNotFit(weights, fixed + staging, pageBytes);
+
+  const cache = encoder ? 0 : align(pages * pageBytes);
+  return {
+    arenaBytes: weights + fixed + cache + staging + ALIGN * (groups.length + tables.length + vectors.length + 64),
+    report: { weights, sequences: cache, workspace: fixed + staging },
+    capacity,
+    pages,
+    staging,
+    scratch,
+    groups,
+    tables,
+    vectors,
+  };
+}
+
+/** A tied embedding is looked up in the packed output matrix, unless that is quantized: then it keeps a table too. */
+export function embeddingIsTable(spec: ModelSpec, options: LoadOptions): boolean {
+  return !(spec.head.kind === 'logits' && spec.head.tied) || options.quantize !== undefined;
+}
+
+/** Tables of bfloat16 checkpoints stay bfloat16, all others are widened to float32. */
+export function tableDtype(tensor: CheckpointTensor, options: LoadOptions): 'f32' | 'bf16' {
+  return tensor.dtype === 'BF16' && options.upcast !== true ? 'bf16' : 'f32';
+}
+
+export function tableBytes(tensor: CheckpointTensor, options: LoadOptions): number {
+  return sizeOf(tensor.parameter) * (tableDtype(tensor, options) === 'bf16' ? 2 : 4);
+}
+
+export function rowsOf(kind: 'tokens' | 'outputs' | 'sequences', capacity: BatchCapacity): number {
+  return kind === 'tokens' ? capacity.rows : capacity.sequences;
+}
+
+function matrixGroups(
+  plan: Plan,
+  byName: ReadonlyMap<string, CheckpointTensor>,
+  options: LoadOptions,
+): MatrixGroup[] {
+  const groups: MatrixGroup[] = [];
+  for (const operation of plan.operations) {
+    if (operation.kind !== 'linear') continue;
+    // A tied output matrix is the table of token embeddings, which has no `.weight` of its own.
+    const tensors = operation.weights.map((name) => byName.get(`${name}.weight`) ?? byName.get(name)!);
+    const biases = operation.bias ? operation.weights.map((name) => byName.get(`${name}.bias`)!) : [];
+    groups.push({
+      key: operation.weights.join('+'),
+      tensors,
+      biases,
+      outputs: sum(tensors, (tensor) => tensor.parameter.shape[0]),
+      inputs: tensors[0].parameter.shape[1],
+      format: formatOf(tensors, options),
+    });
+  }
+  return groups;
+}
+
+function formatOf(tensors: readonly CheckpointTensor[], options: LoadOptions): MatrixFormat {
+  if (options.upcast === true) return 'f32';
+  if (options.quantize !== undefined) return options.quantize;
+  return tensors.every((tensor) => tensor.dtype === 'BF16') ? 'bf16' : 'f32';
+}
+
+/** Bytes of one page across all layers (encoders: of the one layer they share). */
+function pageBytesOf(spec: ModelSpec, options: LoadOptions, encoder: boolean): number {
+  const element = options.cacheDtype === 'bf16' ? 2 : 4;
+  const layer = spec.blocks.map(({ mixer }) => mixer.kvHeads * 2 * PAGE_TOKENS * mixer.headDim * element);
+  return encoder ? Math.max(...layer) : layer.reduce((total, bytes) => total + bytes, 0);
+}
+
+function ropeBytes(spec: ModelSpec): number {
+  const ropes = new Set(spec.blocks.flatMap(({ mixer }) => (mixer.rope ? [JSON.stringify(mixer.rope)] : [])));
+  return sum([...ropes], (rope) => 2 * align(2 * (JSON.parse(rope) as { dim: number }).dim * spec.contextLength));
+}
+
+function longestRow(checkpoint: Checkpoint): number {
+  return Math.max(...checkpoint.tensors.map(({ parameter, byteLength }) => align(byteLength / parameter.shape[0])));
+}
+
+function biasBytes(group: MatrixGroup): number {
+  return group.biases.length === 0 ? 0 : align(4 * group.outputs);
+}
+
+function align(bytes: number): number {
+  return Math.ceil(bytes / ALIGN) * ALIGN;
+}
+
+function sum<T>(items: readonly T[], size: (item: T) => number): number {
+  return items.reduce((total, item) => total + size(item), 0);
+}
+
+function doesNotFit(weights: number, workspace: number, page: number): RoseError {
+  const gib = (bytes: number): string => `${(bytes / 1024 ** 3).toFixed(2)} GiB`;
+  return new RoseError(
+    'unavailable',
+    `the model does not fit: weights take ${gib(weights)}, buffers ${gib(workspace)}, and ${PAGE_TOKENS} tokens of ` +
+      `context ${gib(page)}, while the CPU device can use ${gib(Math.min(ARENA_LIMIT, totalmem()))}. ` +
+      `Try --quantize int8 or int4, or a smaller model.`,
+  );
+}

@@ -1,0 +1,169 @@
+import type { Arena, Program } from '@rose/cpu';
+import type { Batch } from '../../engine/batch.ts';
+import { MAX_LOGPROBS, type StepResult } from '../device.ts';
+import { drawToken, topTokens, type LogitRow } from '../../sampling/draw.ts';
+
+/**
+ * Draws the next tokens of a step from its logits. Vector kernels summarise and scan the rows; the choice is that of
+ * `drawToken`. Rows without penalties, bias and randomness cost one look at their summary.
+ */
+export class CpuSampler {
+  readonly #vocabSize: number;
+  readonly #logits: Float32Array;
+  readonly #summary: Float32Array;
+  readonly #summaryWords: Int32Array;
+  readonly #summarize: (rows: number) => void;
+  readonly #row: ArenaRow;
+  readonly #result: StepResult;
+  /** log of the sum of exp of each row's raw logits. */
+  readonly #logSum: Float64Array;
+  /** For each row, the logits that bias and penalties changed, as they were: token -> raw logit. */
+  readonly #before: readonly Map<number, number>[];
+
+  constructor(arena: Arena, program: Program, logits: number, vocabSize: number, result: StepResult) {
+    const rows = result.tokens.length;
+    const summary = arena.alloc(rows * 16);
+    this.#vocabSize = vocabSize;
+    this.#logits = arena.f32(logits, rows * vocabSize);
+    this.#summary = arena.f32(summary, rows * 4);
+    this.#summaryWords = arena.i32(summary, rows * 4);
+    this.#summarize = (count) => {
+      program.reset();
+      program.summarize({ input: logits, rows: count, width: vocabSize, output: summary });
+      program.run();
+    };
+    this.#row = new ArenaRow(arena, logits, vocabSize);
+    this.#result = result;
+    this.#logSum = new Float64Array(rows);
+    this.#before = Array.from({ length: rows }, () => new Map<number, number>());
+  }
+
+  /** Bytes of the arena that a sampler takes. */
+  static bytes(rows: number, vocabSize: number): number {
+    return rows * 16 + 2 * vocabSize * 4 + 3 * 64;
+  }
+
+  /**
+   * Fill the result's tokens and log-probabilities for the batch's outputs. A token of -1 says that a row has no
+   * finite maximum: there is nothing to draw from.
+   */
+  sample(batch: Batch): void {
+    if (batch.outputs === 0) return;
+    this.#summarize(batch.outputs);
+    let adjusted = false;
+    for (let o = 0; o < batch.outputs; o++) {
+      this.#before[o].clear();
+      // Log-probabilities speak of the model's own distribution, so they are taken before the logits change.
+      this.#logSum[o] = this.#summary[4 * o] + Math.log(this.#summary[4 * o + 2]);
+      if (batch.logprobs[o] >= 0) this.#reportTop(batch, o);
+      if (hasAdjustments(batch, o)) {
+        this.#adjust(batch, o);
+        adjusted = true;
+      }
+    }
+    if (adjusted) this.#summarize(batch.outputs);
+    for (let o = 0; o < batch.outputs; o++) {
+      const token = Number.isFinite(this.#summary[4 * o]) ? this.#draw(batch, o) : -1;
+      this.#result.tokens[o] = token;
+      if (batch.logprobs[o] < 0 || token < 0) continue;
+      const raw = this.#before[o].get(token) ?? this.#logits[o * this.#vocabSize + token];
+      this.#result.logprobs[o] = raw - this.#logSum[o];
+    }
+  }
+
+  #reportTop(batch: Batch, o: number): void {
+    const { topTokens: tokens, topLogprobs: logprobs } = this.#result;
+    const at = o * MAX_LOGPROBS;
+    const end = at + MAX_LOGPROBS;
+    const row = this.#row.select(o, this.#summary[4 * o]);
+    const count = topTokens(row, batch.logprobs[o], tokens.subarray(at, end), logprobs.subarray(at, end));
+    for (let i = at; i < at + count; i++) logprobs[i] -= this.#logSum[o];
+    tokens.fill(-1, at + count, end);
+  }
+
+  #draw(batch: Batch, o: number): number {
+    const temperature = batch.temperature[o];
+    if (temperature === 0) return this.#summaryWords[4 * o + 1];
+    return drawToken(this.#row.select(o, this.#summary[4 * o]), {
+      temperature,
+      topK: batch.topK[o],
+      topP: batch.topP[o],
+      minP: batch.minP[o],
+      seed: batch.seed[o],
+      position: batch.drawPosition[o],
+    });
+  }
+
+  /** Bias, then penalties, on the row's logits in place. */
+  #adjust(batch: Batch, o: number): void {
+    const logits = this.#logits.subarray(o * this.#vocabSize, (o + 1) * this.#vocabSize);
+    const before = this.#before[o];
+    const change = (token: number, value: number): void => {
+      if (!before.has(token)) before.set(token, logits[token]);
+      logits[token] = value;
+    };
+    for (let i = batch.biasStart[o]; i < batch.biasStart[o + 1]; i++) {
+      change(batch.biasTokens[i], logits[batch.biasTokens[i]] + batch.biasValues[i]);
+    }
+
+    // token -> occurrences in the answer (0: in the prompt alone)
+    const counts = this.#counts;
+    counts.clear();
+    for (let i = batch.historyStart[o]; i < batch.historyStart[o + 1]; i++) {
+      const token = batch.historyTokens[i];
+      const inAnswer = i >= batch.historyAnswer[o] ? 1 : 0;
+      counts.set(token, (counts.get(token) ?? 0) + inAnswer);
+    }
+    const repetition = batch.repetitionPenalty[o];
+    for (const [token, count] of counts) {
+      let logit = logits[token];
+      logit = logit > 0 ? logit / repetition : logit * repetition;
+      if (count > 0) logit -= batch.presencePenalty[o] + batch.frequencyPenalty[o] * count;
+      change(token, logit);
+    }
+  }
+}
+
+function hasAdjustments(batch: Batch, o: number): boolean {
+  return batch.biasStart[o + 1] > batch.biasStart[o] || batch.historyStart[o + 1] > batch.historyStart[o];
+}
+
+/** One row of logits in an arena, scanned by the `candidates` kernel. */
+class ArenaRow implements LogitRow {
+  readonly vocabSize: number;
+  readonly tokens: Int32Array;
+  readonly logits: Float32Array;
+  maximum = 0;
+  readonly #arena: Arena;
+  readonly #base: number;
+  readonly #indices: number;
+  readonly #values: number;
+  #input = 0;
+
+  constructor(arena: Arena, base: number, vocabSize: number) {
+    this.#arena = arena;
+    this.#base = base;
+    this.vocabSize = vocabSize;
+    this.#indices = arena.alloc(vocabSize * 4);
+    this.#values = arena.alloc(vocabSize * 4);
+    this.tokens = arena.i32(this.#indices, vocabSize);
+    this.logits = arena.f32(this.#values, vocabSize);
+  }
+
+  select(output: number, maximum: number): this {
+    this.#input = this.#base + output * this.vocabSize * 4;
+    this.maximum = maximum;
+    return this;
+  }
+
+  collect(threshold: number): number {
+    return this.#arena.candidates(
+      this.#input,
+      this.vocabSize,
+      threshold,
+      this.#indices,
+      this.#values,
+      this.vocabSize,
+    );
+  }
+}

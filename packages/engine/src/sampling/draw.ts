@@ -1,0 +1,160 @@
+import { uniform } from './philox.ts';
+
+/**
+ * A row's most likely tokens, found without sorting the vocabulary. An implementation scans the logits with vector
+ * code; the choice itself (`drawToken`) is the same for every device.
+ */
+export interface LogitRow {
+  readonly vocabSize: number;
+  /** The largest logit. */
+  readonly maximum: number;
+  /**
+   * Collect the tokens whose logit is at least `threshold`, in ascending order of id, into `tokens` and `logits` from 0
+   * on; returns how many. The arrays hold the whole vocabulary.
+   */
+  collect(threshold: number): number;
+  readonly tokens: Int32Array;
+  readonly logits: Float32Array;
+}
+
+/** The sampling fields of one row, with neutral values where a step is off (see SamplingParams). */
+export interface DrawParams {
+  readonly temperature: number;
+  readonly topK: number;
+  readonly topP: number;
+  readonly minP: number;
+  readonly seed: number;
+  /** Position of the token to be drawn. */
+  readonly position: number;
+}
+
+/**
+ * Tokens less likely than the most likely one by more than this factor (natural logarithm) are never drawn: for
+ * vocabularies up to 262,144 their mass together is below 2.5e-8.
+ */
+const NEGLIGIBLE = 30;
+
+/**
+ * Draw a token: temperature, then top-k, top-p and min-p choose a set (ties go to the smaller id), then the draw walks
+ * that set in ascending order of id. Sums are float64, so the choice does not depend on the order of addition for any
+ * practical purpose. `temperature` must be above 0.
+ */
+export function drawToken(row: LogitRow, params: DrawParams): number {
+  const { temperature, topK, topP, minP } = params;
+  const scale = 1 / temperature;
+  const weight = (logit: number): number => Math.exp((logit - row.maximum) * scale);
+
+  let floor = row.maximum - NEGLIGIBLE * temperature;
+  if (topK > 0 && topK < row.vocabSize) floor = Math.max(floor, kthLogit(row, topK, floor));
+  if (minP > 0) floor = Math.max(floor, minPFloor());
+  let count = row.collect(floor);
+  if (topK > 0) count = dropTies(row, count, topK);
+
+  if (topP < 1) count = keepNucleus(row, count, topP, weight, nucleusMass());
+  return walk();
+
+  /** Without top-p or top-k, min-p alone may cut; with top-p its set is cut afterwards, so it must not cut here. */
+  function minPFloor(): number {
+    return topP < 1 ? -Infinity : row.maximum + Math.log(minP) * temperature;
+  }
+
+  /** The whole mass top-p takes its share of. */
+  function nucleusMass(): number {
+    let mass = 0;
+    for (let i = 0; i < count; i++) mass += weight(row.logits[i]);
+    return mass;
+  }
+
+  function walk(): number {
+    const least = minP > 0 ? minP : 0;
+    let total = 0;
+    for (let i = 0; i < count; i++) {
+      const w = weight(row.logits[i]);
+      if (w >= least) total += w;
+    }
+    const target = uniform(params.seed, params.position) * total;
+    let sum = 0;
+    let last = row.tokens[0];
+    for (let i = 0; i < count; i++) {
+      const w = weight(row.logits[i]);
+      if (w < least) continue;
+      sum += w;
+      last = row.tokens[i];
+      if (sum > target) break;
+    }
+    return last;
+  }
+}
+
+/**
+ * The k most likely tokens of a row, most likely first, ties by ascending id, written to `tokens` and `logits`.
+ * Returns how many there are (k, or the vocabulary if that is smaller).
+ */
+export function topTokens(row: LogitRow, k: number, tokens: Int32Array, logits: Float32Array): number {
+  const wanted = Math.min(k, row.vocabSize);
+  if (wanted === 0) return 0;
+  const count = row.collect(kthLogit(row, wanted, -Infinity));
+  const order = byLikelihood(row, count);
+  for (let i = 0; i < wanted; i++) {
+    tokens[i] = row.tokens[order[i]];
+    logits[i] = row.logits[order[i]];
+  }
+  return wanted;
+}
+
+/** The k-th largest logit, or `floor` if fewer than k logits are above it. Leaves the collected tokens changed. */
+function kthLogit(row: LogitRow, k: number, floor: number): number {
+  // Logits of trained models fall off within a few units: widen the net until it holds k of them.
+  for (let width = 4; ; width *= 2) {
+    const threshold = Math.max(row.maximum - width, floor);
+    const exhausted = threshold === floor || width > 1e6;
+    const count = row.collect(exhausted ? floor : threshold);
+    if (count >= k) return row.logits.slice(0, count).sort()[count - k];
+    if (exhausted) return floor;
+  }
+}
+
+/** Of the collected tokens at the k-th logit keep those with the smallest ids, so that exactly k remain. */
+function dropTies(row: LogitRow, count: number, k: number): number {
+  if (count <= k) return count;
+  let least = Infinity;
+  for (let i = 0; i < count; i++) least = Math.min(least, row.logits[i]);
+  let excess = count - k;
+  let kept = count;
+  for (let i = count - 1; excess > 0 && i >= 0; i--) {
+    if (row.logits[i] !== least) continue;
+    row.tokens.copyWithin(i, i + 1, kept);
+    row.logits.copyWithin(i, i + 1, kept);
+    kept--;
+    excess--;
+  }
+  return kept;
+}
+
+/** Keep the smallest set of most likely tokens whose weights sum to at least topP of `mass`, in ascending id order. */
+function keepNucleus(
+  row: LogitRow,
+  count: number,
+  topP: number,
+  weight: (logit: number) => number,
+  mass: number,
+): number {
+  const order = byLikelihood(row, count);
+  let sum = 0;
+  let size = 0;
+  while (size < count && (size === 0 || sum < topP * mass)) sum += weight(row.logits[order[size++]]);
+  const kept = order.subarray(0, size).sort();
+  for (let i = 0; i < size; i++) {
+    row.tokens[i] = row.tokens[kept[i]];
+    row.logits[i] = row.logits[kept[i]];
+  }
+  return size;
+}
+
+/** Indices of the collected tokens, most likely first, ties by ascending id. */
+function byLikelihood(row: LogitRow, count: number): Int32Array {
+  const order = new Int32Array(count);
+  for (let i = 0; i < count; i++) order[i] = i;
+  // Collected in ascending id order, so comparing indices breaks ties by id.
+  return order.sort((a, b) => row.logits[b] - row.logits[a] || a - b);
+}
