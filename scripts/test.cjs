@@ -1,0 +1,31 @@
+/** `npm test -- ARGS`: sets up, then runs all tests, or those named; other arguments go to `node --test`. */
+'use strict';
+
+var childProcess = require('child_process');
+var fs = require('fs');
+var path = require('path');
+var launch = require('../packages/rose/bin/launch.cjs');
+var setup = require('./setup.cjs');
+
+var ALL = ['packages/*/test/**/*.test.ts', 'test/**/*.test.ts'];
+
+/** The page's tests drive a real Chromium; a machine without one gets it where Debian's packages can be installed. */
+function installChromium() {
+  if (process.env.ROSE_SKIP_BROWSER === '1') {
+    setup.say('ROSE_SKIP_BROWSER=1: the page is not tested in a browser');
+    return;
+  }
+  if (process.platform === 'win32') return;
+  childProcess.spawnSync('sh', [path.join(__dirname, 'install-chromium.sh')], { stdio: ['ignore', 2, 2] });
+}
+
+function isPattern(argument) {
+  return argument[0] !== '-' && (/[*]|\.ts$/.test(argument) || fs.existsSync(path.join(setup.root, argument)));
+}
+
+setup.withNode(function (node) {
+  installChromium();
+  var args = process.argv.slice(2);
+  var flags = launch.nodeFlags({ development: true }).concat('--test', '--test-concurrency=2');
+  launch.run(node, flags.concat(args, args.some(isPattern) ? [] : ALL), { cwd: setup.root });
+});
