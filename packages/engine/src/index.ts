@@ -6,3 +6,5 @@ export type * from './checkpoint/checkpoint.ts';
 export type * from './text/text.ts';
 export type * from './engine/request.ts';
 export type * from './serve/api.ts';
+export type * from './serve/options.ts';
+export { openModels } from './serve/hub.ts';

@@ -72,7 +72,17 @@ export interface TokenLogprobs {
 
 /** What the engine sends back. A request ends with exactly one of `finished`, `pooled` and `failed`. */
 export type EngineEvent =
-  | { readonly kind: 'token'; readonly id: number; readonly token: number; readonly logprobs: TokenLogprobs | undefined }
-  | { readonly kind: 'finished'; readonly id: number; readonly reason: FinishReason; readonly stopToken: number | undefined }
+  | {
+      readonly kind: 'token';
+      readonly id: number;
+      readonly token: number;
+      readonly logprobs: TokenLogprobs | undefined;
+    }
+  | {
+      readonly kind: 'finished';
+      readonly id: number;
+      readonly reason: FinishReason;
+      readonly stopToken: number | undefined;
+    }
   | { readonly kind: 'pooled'; readonly id: number; readonly values: Float32Array }
   | { readonly kind: 'failed'; readonly id: number; readonly error: SerializedError };

@@ -63,7 +63,7 @@ export interface Detokenizer {
 /** The tokenizer's facts that the server's own thread needs; loaded once a model. */
 export interface Vocabulary {
   readonly size: number;
-  detokenizer(): Detokenizer;
+  detokenizer(options?: { readonly keepSpecial?: boolean }): Detokenizer;
   /** Bytes of one token as text pieces see them, for OpenAI's `bytes` in logprobs. */
   tokenBytes(token: number): Uint8Array;
   /** Text of one token alone, control tokens by their name, for logprobs. */

@@ -21,7 +21,7 @@ export async function loadCpuModel(cpu: Cpu, checkpoint: Checkpoint, options: Lo
   const memory = planMemory(checkpoint, plan, options, cpu);
   const arena = await cpu.createArena(memory.arenaBytes);
   try {
-    const weights = await loadWeights(arena, checkpoint, memory, options);
+    const weights = await loadWeights(arena, memory, options);
     return new CpuModel(arena, checkpoint.spec, plan, memory, weights, options.cacheDtype);
   } catch (error) {
     arena.close();
@@ -31,7 +31,6 @@ export async function loadCpuModel(cpu: Cpu, checkpoint: Checkpoint, options: Lo
 
 async function loadWeights(
   arena: Arena,
-  checkpoint: Checkpoint,
   memory: MemoryPlan,
   options: LoadOptions,
 ): Promise<CpuWeights> {

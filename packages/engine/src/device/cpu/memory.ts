@@ -14,7 +14,7 @@ const ARENA_LIMIT = 4 * 1024 ** 3 - 65536;
 /** Pages for keys and values, where more than one full context would take more than this. */
 const DEFAULT_CACHE_BYTES = 1024 ** 3;
 /** Half of the staging buffer is read into while the other half is packed. */
-export const STAGING_BYTES = 16 * 1024 ** 2;
+const STAGING_BYTES = 16 * 1024 ** 2;
 /** Every allocation starts at a multiple of this. */
 const ALIGN = 64;
 
@@ -57,9 +57,7 @@ export function planMemory(checkpoint: Checkpoint, plan: Plan, options: LoadOpti
   const tables = checkpoint.tensors.filter(
     (tensor) => tensor === embedded || (tensor.parameter.kind === 'table' && !grouped.has(tensor)),
   );
-  const vectors = checkpoint.tensors.filter(
-    (tensor) => tensor.parameter.kind === 'vector' && !grouped.has(tensor),
-  );
+  const vectors = checkpoint.tensors.filter((tensor) => tensor.parameter.kind === 'vector' && !grouped.has(tensor));
 
   const weights =
     sum(groups, (group) => align(sizes.matrixBytes(group.outputs, group.inputs, group.format)) + biasBytes(group)) +
@@ -67,7 +65,8 @@ export function planMemory(checkpoint: Checkpoint, plan: Plan, options: LoadOpti
     sum(vectors, (tensor) => align(4 * sizeOf(tensor.parameter)));
 
   const encoder = spec.head.kind !== 'logits';
-  const rows = encoder ? Math.max(options.maxRows, spec.contextLength) : options.maxRows;
+  // Running sequences take a row each; there must be room for prompt rows beside them.
+  const rows = Math.max(options.maxRows, encoder ? spec.contextLength : 2 * options.maxSequences);
   const sequences = options.maxSequences;
   const contextPages = Math.ceil(spec.contextLength / PAGE_TOKENS);
   const stepPages = encoder ? Math.ceil(rows / PAGE_TOKENS) + sequences : sequences * contextPages;
@@ -129,11 +128,7 @@ export function rowsOf(kind: 'tokens' | 'outputs' | 'sequences', capacity: Batch
   return kind === 'tokens' ? capacity.rows : capacity.sequences;
 }
 
-function matrixGroups(
-  plan: Plan,
-  byName: ReadonlyMap<string, CheckpointTensor>,
-  options: LoadOptions,
-): MatrixGroup[] {
+function matrixGroups(plan: Plan, byName: ReadonlyMap<string, CheckpointTensor>, options: LoadOptions): MatrixGroup[] {
   const groups: MatrixGroup[] = [];
   for (const operation of plan.operations) {
     if (operation.kind !== 'linear') continue;

@@ -19,6 +19,8 @@ export class CpuSampler {
   readonly #logSum: Float64Array;
   /** For each row, the logits that bias and penalties changed, as they were: token -> raw logit. */
   readonly #before: readonly Map<number, number>[];
+  /** Scratch of one row's penalties: token -> occurrences in the answer. */
+  readonly #counts = new Map<number, number>();
 
   constructor(arena: Arena, program: Program, logits: number, vocabSize: number, result: StepResult) {
     const rows = result.tokens.length;
@@ -157,13 +159,6 @@ class ArenaRow implements LogitRow {
   }
 
   collect(threshold: number): number {
-    return this.#arena.candidates(
-      this.#input,
-      this.vocabSize,
-      threshold,
-      this.#indices,
-      this.#values,
-      this.vocabSize,
-    );
+    return this.#arena.candidates(this.#input, this.vocabSize, threshold, this.#indices, this.#values, this.vocabSize);
   }
 }

@@ -1,0 +1,196 @@
+import { fork } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+import { Worker } from 'node:worker_threads';
+import { RoseError } from '../errors.ts';
+import type { EngineLoadOptions, FromEngine, LoadReport, ToEngine, Transport } from './protocol.ts';
+import type { EngineEvent, EngineRequest } from './request.ts';
+
+/** What happened on the channel besides the answers to calls. */
+export interface EngineObserver {
+  progress(model: number, bytes: number, totalBytes: number): void;
+  /** After each step; its events have been delivered. */
+  step(model: number, step: { sequences: number; running: number; waiting: number }): void;
+}
+
+/** A link to an engine host: the transport, a word when the far end is gone, and a way to end it. */
+export interface EngineLink extends Transport<ToEngine, FromEngine> {
+  /** Calls back once if the far end stops without being asked to. */
+  onLost(lost: (reason: string) => void): void;
+  terminate(): Promise<void>;
+}
+
+type DistributiveOmit<T, K extends PropertyKey> = T extends unknown ? Omit<T, K> : never;
+type Call = DistributiveOmit<Extract<ToEngine, { call: number }>, 'call'>;
+type Sink = (event: EngineEvent) => void;
+
+/** The near end of an engine channel. Every request submitted ends with one final event, whatever happens. */
+export class EngineClient {
+  readonly #link: EngineLink;
+  readonly #observer: EngineObserver;
+  readonly #calls = new Map<number, { resolve: (value: unknown) => void; reject: (error: RoseError) => void }>();
+  readonly #requests = new Map<number, { model: number; sink: Sink }>();
+  #nextCall = 1;
+  #nextRequest = 1;
+  #lost: RoseError | undefined;
+  #closing = false;
+  #lastMessage = 0;
+
+  constructor(link: EngineLink, observer: EngineObserver) {
+    this.#link = link;
+    this.#observer = observer;
+    link.listen((message) => this.#receive(message));
+    link.onLost((reason) => {
+      if (!this.#closing) this.#fail(new RoseError('unavailable', `the engine stopped: ${reason}`));
+    });
+  }
+
+  /** Open the device; the answer describes it. */
+  async open(device: string, threads: number | undefined): Promise<string> {
+    return (await this.#call({ kind: 'open', device, threads })) as string;
+  }
+
+  async load(model: number, options: EngineLoadOptions): Promise<LoadReport> {
+    return (await this.#call({ kind: 'load', model, options })) as LoadReport;
+  }
+
+  /** Requests of the model that are under way fail with `unavailable`. */
+  async unload(model: number): Promise<void> {
+    await this.#call({ kind: 'unload', model });
+    const error = new RoseError('unavailable', 'the model was unloaded');
+    this.#failRequests(error, (request) => request.model === model);
+  }
+
+  /** Send a request on its way; returns its id. The sink gets its events, the last of which is final. */
+  submit(request: Omit<EngineRequest, 'id'>, sink: Sink): number {
+    if (this.#lost !== undefined) throw this.#lost;
+    const id = this.#nextRequest++;
+    this.#requests.set(id, { model: request.model, sink });
+    this.#link.post({ kind: 'submit', request: { ...request, id } });
+    return id;
+  }
+
+  /** No event of this request is delivered any more; the engine forgets it at its next step. */
+  cancel(id: number): void {
+    const request = this.#requests.get(id);
+    if (request === undefined) return;
+    this.#requests.delete(id);
+    if (this.#lost === undefined) this.#link.post({ kind: 'cancel', model: request.model, id });
+  }
+
+  /**
+   * The models whose last step failed. Throws `unavailable` when the engine is gone or does not answer in time; an
+   * engine that is busy is heard by its steps.
+   */
+  async probe(timeoutMs: number): Promise<readonly number[]> {
+    if (this.#lost !== undefined) throw this.#lost;
+    const asked = Date.now();
+    let timer: NodeJS.Timeout | undefined;
+    const silence = new Promise<never>((_, reject) => {
+      const check = (): void => {
+        const quietMs = Date.now() - Math.max(asked, this.#lastMessage);
+        if (quietMs < timeoutMs) timer = setTimeout(check, timeoutMs - quietMs);
+        else reject(new RoseError('unavailable', `the engine gave no sign of life for ${timeoutMs} ms`));
+      };
+      timer = setTimeout(check, timeoutMs);
+    });
+    try {
+      return (await Promise.race([this.#call({ kind: 'probe' }), silence])) as readonly number[];
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  async close(): Promise<void> {
+    this.#closing = true;
+    if (this.#lost === undefined) await this.#call({ kind: 'close' });
+    this.#fail(new RoseError('unavailable', 'the engine was closed'));
+    await this.#link.terminate();
+  }
+
+  #call(call: Call): Promise<unknown> {
+    if (this.#lost !== undefined) return Promise.reject(this.#lost);
+    const number = this.#nextCall++;
+    return new Promise((resolve, reject) => {
+      this.#calls.set(number, { resolve, reject });
+      this.#link.post({ ...call, call: number } as ToEngine);
+    });
+  }
+
+  #receive(message: FromEngine): void {
+    this.#lastMessage = Date.now();
+    switch (message.kind) {
+      case 'step':
+        for (const event of message.events) this.#deliver(event);
+        this.#observer.step(message.model, message);
+        break;
+      case 'progress':
+        this.#observer.progress(message.model, message.bytes, message.totalBytes);
+        break;
+      case 'reply':
+        this.#calls.get(message.call)?.resolve(message.value);
+        this.#calls.delete(message.call);
+        break;
+      case 'error':
+        this.#calls.get(message.call)?.reject(RoseError.deserialize(message.error));
+        this.#calls.delete(message.call);
+        break;
+    }
+  }
+
+  #deliver(event: EngineEvent): void {
+    const request = this.#requests.get(event.id);
+    if (request === undefined) return;
+    if (event.kind !== 'token') this.#requests.delete(event.id);
+    request.sink(event);
+  }
+
+  #fail(error: RoseError): void {
+    this.#lost = error;
+    for (const { reject } of this.#calls.values()) reject(error);
+    this.#calls.clear();
+    this.#failRequests(error, () => true);
+  }
+
+  #failRequests(error: RoseError, concerns: (request: { model: number }) => boolean): void {
+    for (const [id, request] of [...this.#requests]) {
+      if (!concerns(request)) continue;
+      this.#requests.delete(id);
+      request.sink({ kind: 'failed', id, error: error.toJSON() });
+    }
+  }
+}
+
+const entry: URL = new URL(import.meta.url.endsWith('.ts') ? './host.worker.ts' : './host.worker.js', import.meta.url);
+
+/** An engine in a worker thread of this process (library use). */
+export function startWorker(): EngineLink {
+  const worker = new Worker(entry, { name: 'rose engine' });
+  return {
+    post: (message) => worker.postMessage(message),
+    listen: (receive) => void worker.on('message', receive),
+    onLost: (lost) => {
+      worker.on('error', (error) => lost(error instanceof Error ? error.message : String(error)));
+      worker.on('exit', (code) => lost(`its thread ended with code ${code}`));
+    },
+    terminate: async () => void (await worker.terminate()),
+  };
+}
+
+/** An engine in a process of its own, which a fault of the device can end without ending the server. */
+export function startProcess(): EngineLink {
+  const child = fork(fileURLToPath(entry), { serialization: 'advanced' });
+  return {
+    post: (message) => void child.send(message),
+    listen: (receive) => void child.on('message', (message) => receive(message as FromEngine)),
+    onLost: (lost) => {
+      child.on('error', (error) => lost(error.message));
+      child.on('exit', (code, signal) => lost(`its process ended with ${signal ?? `code ${code}`}`));
+    },
+    terminate: async () => {
+      if (child.exitCode !== null || child.signalCode !== null) return;
+      const ended = new Promise((resolve) => child.once('exit', resolve));
+      child.kill();
+      await ended;
+    },
+  };
+}

@@ -1,0 +1,156 @@
+import { setImmediate } from 'node:timers/promises';
+import { assert, RoseError } from '../errors.ts';
+import { openCheckpoint } from '../checkpoint/open.ts';
+import { CpuDevice } from '../device/cpu/device.ts';
+import type { Device } from '../device/device.ts';
+import type { Engine } from './engine.ts';
+import { LlmEngine } from './llm.ts';
+import { PoolingEngine } from './pooling.ts';
+import type { EngineLoadOptions, FromEngine, LoadReport, ToEngine, Transport } from './protocol.ts';
+import type { EngineEvent } from './request.ts';
+
+/**
+ * The far end of an engine channel: one device, the engines of its models, and the loop that steps them in turn. It
+ * lives in a worker thread or a process of its own.
+ */
+export class EngineHost {
+  readonly #transport: Transport<FromEngine, ToEngine>;
+  readonly #engines = new Map<number, Engine>();
+  #device: Device | undefined;
+  #wake: (() => void) | undefined;
+  #closed = false;
+  /** Canary steps asked for since the last turn of the loop. */
+  readonly #probes: number[] = [];
+
+  constructor(transport: Transport<FromEngine, ToEngine>) {
+    this.#transport = transport;
+    transport.listen((message) => this.#receive(message));
+    void this.#loop();
+  }
+
+  #receive(message: ToEngine): void {
+    switch (message.kind) {
+      case 'submit': {
+        const engine = this.#engines.get(message.request.model);
+        if (engine !== undefined) engine.submit(message.request);
+        else this.#refuse(message.request.model, message.request.id);
+        break;
+      }
+      case 'cancel':
+        this.#engines.get(message.model)?.cancel(message.id);
+        break;
+      case 'probe':
+        this.#probes.push(message.call);
+        break;
+      case 'open':
+        void this.#answer(message.call, () => this.#open(message.device, message.threads));
+        break;
+      case 'load':
+        void this.#answer(message.call, () => this.#load(message.model, message.options));
+        break;
+      case 'unload':
+        void this.#answer(message.call, () => this.#unload(message.model));
+        break;
+      case 'close':
+        void this.#answer(message.call, () => this.#close());
+        break;
+    }
+    this.#wake?.();
+  }
+
+  /** Run steps while there is work, one model after the other; read the channel between steps. */
+  async #loop(): Promise<void> {
+    while (!this.#closed) {
+      const busy = [...this.#engines].filter(([, engine]) => engine.hasWork);
+      for (const [model, engine] of busy) {
+        const events: EngineEvent[] = [];
+        const { sequences, rows } = await engine.step(Date.now(), (event) => void events.push(event));
+        const { running, waiting } = engine;
+        this.#transport.post({ kind: 'step', model, sequences, rows, running, waiting, events });
+        // Lets messages in, so that a cancellation or a new request meets the very next step.
+        await setImmediate();
+      }
+      if (this.#probes.length > 0) await this.#probe();
+      if (busy.length === 0 && this.#probes.length === 0) {
+        await new Promise<void>((wake) => (this.#wake = wake));
+        this.#wake = undefined;
+      }
+    }
+  }
+
+  async #probe(): Promise<void> {
+    const calls = this.#probes.splice(0);
+    const failed: number[] = [];
+    for (const [model, engine] of this.#engines) {
+      if (!engine.hasWork && engine.running === 0) await engine.probe();
+      if (engine.failure !== undefined) failed.push(model);
+    }
+    for (const call of calls) this.#transport.post({ kind: 'reply', call, value: failed });
+  }
+
+  async #open(device: string, threads: number | undefined): Promise<string> {
+    if (device !== 'cpu') {
+      const known = /^cuda(:\d+)?$/.test(device);
+      throw new RoseError(
+        known ? 'unavailable' : 'invalid',
+        known
+          ? `this version of Rose has no '${device}' device yet: use --device cpu`
+          : `there is no device '${device}': use cpu`,
+        { param: 'device' },
+      );
+    }
+    this.#device = await CpuDevice.open(threads);
+    return this.#device.description;
+  }
+
+  async #load(model: number, options: EngineLoadOptions): Promise<LoadReport> {
+    assert(this.#device, 'a load before the device was opened');
+    const checkpoint = await openCheckpoint(options.directory);
+    try {
+      const { spec } = checkpoint;
+      const loaded = await this.#device.load(checkpoint, {
+        quantize: options.quantize,
+        cacheDtype: options.cacheDtype,
+        maxSequences: options.maxSequences,
+        maxRows: options.maxRows,
+        onProgress: (bytes, totalBytes) => this.#transport.post({ kind: 'progress', model, bytes, totalBytes }),
+      });
+      const decoder = spec.head.kind === 'logits';
+      const EngineOf = decoder ? LlmEngine : PoolingEngine;
+      this.#engines.set(model, new EngineOf(spec, loaded, options.queueLimit));
+      const pageTokens = loaded.pages * loaded.pageTokens;
+      return {
+        memory: loaded.memory,
+        contextLength: decoder ? Math.min(spec.contextLength, pageTokens) : spec.contextLength,
+      };
+    } finally {
+      await checkpoint.close();
+    }
+  }
+
+  async #unload(model: number): Promise<void> {
+    const engine = this.#engines.get(model);
+    this.#engines.delete(model);
+    engine?.close();
+  }
+
+  async #close(): Promise<void> {
+    this.#closed = true;
+    for (const model of [...this.#engines.keys()]) await this.#unload(model);
+    await this.#device?.close();
+  }
+
+  #refuse(model: number, id: number): void {
+    const error = new RoseError('unavailable', 'the model is not loaded').toJSON();
+    const events = [{ kind: 'failed', id, error } as const];
+    this.#transport.post({ kind: 'step', model, sequences: 0, rows: 0, running: 0, waiting: 0, events });
+  }
+
+  async #answer(call: number, act: () => Promise<unknown>): Promise<void> {
+    try {
+      this.#transport.post({ kind: 'reply', call, value: await act() });
+    } catch (error) {
+      this.#transport.post({ kind: 'error', call, error: RoseError.from(error).toJSON() });
+    }
+  }
+}

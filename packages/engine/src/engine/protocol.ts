@@ -1,0 +1,54 @@
+import type { SerializedError } from '../errors.ts';
+import type { MemoryReport } from '../device/device.ts';
+import type { EngineEvent, EngineRequest } from './request.ts';
+
+/**
+ * The messages of an engine's channel. They are plain data, so the engine can be a worker thread or a child process:
+ * nobody else can tell the difference. Calls carry a number; their reply carries it back.
+ */
+export type ToEngine =
+  | { readonly kind: 'open'; readonly call: number; readonly device: string; readonly threads: number | undefined }
+  | { readonly kind: 'load'; readonly call: number; readonly model: number; readonly options: EngineLoadOptions }
+  | { readonly kind: 'unload'; readonly call: number; readonly model: number }
+  /** Answered with the model numbers whose last step failed, after a canary step of each idle model. */
+  | { readonly kind: 'probe'; readonly call: number }
+  | { readonly kind: 'submit'; readonly request: EngineRequest }
+  | { readonly kind: 'cancel'; readonly model: number; readonly id: number }
+  | { readonly kind: 'close'; readonly call: number };
+
+export type FromEngine =
+  | { readonly kind: 'reply'; readonly call: number; readonly value: unknown }
+  | { readonly kind: 'error'; readonly call: number; readonly error: SerializedError }
+  | { readonly kind: 'progress'; readonly model: number; readonly bytes: number; readonly totalBytes: number }
+  | {
+      readonly kind: 'step';
+      readonly model: number;
+      readonly sequences: number;
+      readonly rows: number;
+      readonly running: number;
+      readonly waiting: number;
+      readonly events: readonly EngineEvent[];
+    };
+
+export interface EngineLoadOptions {
+  readonly directory: string;
+  readonly quantize: 'int8' | 'int4' | undefined;
+  readonly cacheDtype: 'f32' | 'bf16';
+  readonly maxSequences: number;
+  readonly maxRows: number;
+  /** Requests that may wait; one more is refused. */
+  readonly queueLimit: number;
+}
+
+/** What `load` answers. */
+export interface LoadReport {
+  readonly memory: MemoryReport;
+  /** Most tokens a sequence can have on this device: the model's context, or less where its pages are fewer. */
+  readonly contextLength: number;
+}
+
+/** One end of a channel: a worker's port or a process's pipe. */
+export interface Transport<Out, In> {
+  post(message: Out): void;
+  listen(receive: (message: In) => void): void;
+}

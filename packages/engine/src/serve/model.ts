@@ -1,0 +1,299 @@
+import { RoseError } from '../errors.ts';
+import type { Checkpoint, GenerationDefaults } from '../checkpoint/checkpoint.ts';
+import type { EngineClient } from '../engine/client.ts';
+import type { LoadReport } from '../engine/protocol.ts';
+import type { EngineEvent, EngineRequest, SamplingParams } from '../engine/request.ts';
+import { taskOf, type ModelSpec, type Task } from '../model/spec.ts';
+import type { EncodedInput, TextPool, Vocabulary } from '../text/text.ts';
+import { Answer } from './answer.ts';
+import type {
+  EmbedRequest,
+  EmbedResult,
+  GenerateEvent,
+  GenerateRequest,
+  ModelCounters,
+  ScoreInput,
+  ScoreRequest,
+  ScoreResult,
+  ServedModel,
+} from './api.ts';
+import { EventQueue } from './event-queue.ts';
+import { checkLimits, resolveSampling } from './sampling.ts';
+import { StopMatcher } from './stop.ts';
+
+export interface HubModelParts {
+  readonly name: string;
+  /** The model's number on the engine's channel. */
+  readonly number: number;
+  readonly client: EngineClient;
+  readonly checkpoint: Pick<Checkpoint, 'spec' | 'defaults'>;
+  readonly text: { readonly pool: TextPool; readonly vocabulary: Vocabulary };
+  readonly report: LoadReport;
+  /** Throws when no request may come in any more. */
+  readonly admit: () => void;
+  readonly ready: () => Promise<boolean>;
+}
+
+/** Options that every kind of request has. */
+type CommonRequest = Pick<GenerateRequest, 'priority' | 'timeoutMs' | 'signal'>;
+
+/** A model behind the engine's channel: text work on this side, tokens on the other. */
+export class HubModel implements ServedModel {
+  readonly name: string;
+  readonly task: Task;
+  readonly spec: ModelSpec;
+  readonly defaults: GenerationDefaults;
+  readonly vocabulary: Vocabulary;
+  readonly loadedAt: number = Math.floor(Date.now() / 1000);
+  readonly memory: ServedModel['memory'];
+  readonly counters: ModelCounters = {
+    requests: 0,
+    failures: 0,
+    cancelled: 0,
+    promptTokens: 0,
+    generatedTokens: 0,
+    steps: 0,
+    stepSequences: 0,
+    running: 0,
+    waiting: 0,
+  };
+  readonly ready: () => Promise<boolean>;
+  readonly #parts: HubModelParts;
+  readonly #contextLength: number;
+  /** Rejects of the requests under way, for a shutdown. */
+  readonly #active = new Set<(error: RoseError) => void>();
+
+  constructor(parts: HubModelParts) {
+    const { spec, defaults } = parts.checkpoint;
+    this.#parts = parts;
+    this.name = parts.name;
+    this.task = taskOf(spec);
+    this.spec = { ...spec, contextLength: parts.report.contextLength };
+    this.defaults = defaults;
+    this.vocabulary = parts.text.vocabulary;
+    this.memory = parts.report.memory;
+    this.ready = parts.ready;
+    this.#contextLength = parts.report.contextLength;
+  }
+
+  /** Requests under way. */
+  get active(): number {
+    return this.#active.size;
+  }
+
+  async *generate(request: GenerateRequest): AsyncIterable<GenerateEvent> {
+    this.#require('generate');
+    checkLimits(request, this.spec.vocabSize);
+    const sampling = resolveSampling(request.sampling ?? {}, this.defaults, this.spec.vocabSize);
+    const queue = new EventQueue<{ answer: Answer; event: EngineEvent }>();
+    const ids: number[] = [];
+    const done = this.#begin(request, (error) => queue.fail(error));
+    try {
+      const tokens = await queue.orFail(this.#parts.text.pool.encodePrompt(request.prompt));
+      this.counters.promptTokens += tokens.length;
+      const answers = Array.from({ length: request.n ?? 1 }, (_, i) => this.#answer(i, request));
+      for (const answer of answers) {
+        const command = this.#generateCommand(request, tokens, { ...sampling, seed: seedOf(sampling, answer.index) });
+        ids.push(this.#submit(request, command, (event) => queue.push({ answer, event })));
+      }
+
+      let started = false;
+      for (let left = answers.length; left > 0;) {
+        const { answer, event } = await queue.next();
+        if (event.kind === 'failed') throw RoseError.deserialize(event.error);
+        if (event.kind === 'pooled' || answer.ended) continue;
+        if (!started) yield { kind: 'start', promptTokens: tokens.length };
+        started = true;
+        if (event.kind === 'token') this.counters.generatedTokens++;
+        const clientEvents = answer.take(event);
+        if (answer.ended) {
+          left--;
+          this.#parts.client.cancel(ids[answer.index]);
+        }
+        yield* clientEvents;
+      }
+      done.succeeded();
+    } catch (error) {
+      done.failed(error);
+      throw error;
+    } finally {
+      // Also reached when the consumer stops reading: whatever still runs is nobody's.
+      for (const id of ids) this.#parts.client.cancel(id);
+      done.release();
+    }
+  }
+
+  async embed(request: EmbedRequest): Promise<EmbedResult> {
+    this.#require('embed');
+    const width = this.spec.hiddenSize;
+    const { dimensions, truncate = false } = request;
+    if (dimensions !== undefined && !(Number.isInteger(dimensions) && dimensions >= 1 && dimensions <= width)) {
+      const message = `dimensions is ${dimensions}: it must be a whole number from 1 to ${width}`;
+      throw new RoseError('invalid', message, { param: 'dimensions' });
+    }
+    const encode = (): Promise<EncodedInput[]> => this.#encodeInputs(request.inputs, truncate);
+    const { values, promptTokens } = await this.#pool(request, encode);
+    const head = this.spec.head;
+    const normalize = head.kind === 'embedding' && head.normalize;
+    const embeddings =
+      dimensions === undefined ? values : values.map((vector) => shorten(vector, dimensions, normalize));
+    return { embeddings, promptTokens };
+  }
+
+  async score(request: ScoreRequest): Promise<ScoreResult> {
+    this.#require('score');
+    const encode = (): Promise<EncodedInput[]> => this.#encodePairs(request.inputs, request.truncate ?? false);
+    const { values, promptTokens } = await this.#pool(request, encode);
+    return { logits: values, promptTokens };
+  }
+
+  observeStep(step: { sequences: number; running: number; waiting: number }): void {
+    if (step.sequences > 0) {
+      this.counters.steps++;
+      this.counters.stepSequences += step.sequences;
+    }
+    this.counters.running = step.running;
+    this.counters.waiting = step.waiting;
+  }
+
+  /** Fail every request under way. */
+  abandon(error: RoseError): void {
+    for (const reject of [...this.#active]) reject(error);
+  }
+
+  close(): Promise<void> {
+    return this.#parts.text.pool.close();
+  }
+
+  #require(task: Task): void {
+    this.#parts.admit();
+    if (this.task === task) return;
+    const can = { generate: 'generates text', embed: 'computes embeddings', score: 'scores pairs of texts' };
+    const message = `the model '${this.name}' ${can[this.task]}; it cannot serve this request`;
+    throw new RoseError('unsupported', message, { param: 'model' });
+  }
+
+  #answer(index: number, request: GenerateRequest): Answer {
+    const detokenizer = this.vocabulary.detokenizer({ keepSpecial: request.keepSpecial ?? false });
+    const stop = new StopMatcher(request.stop ?? [], request.includeStop ?? false);
+    return new Answer(index, detokenizer, stop, new Set(request.stopTokens));
+  }
+
+  #generateCommand(request: GenerateRequest, tokens: Int32Array, sampling: SamplingParams): EngineRequest['command'] {
+    const ends = request.ignoreEos === true ? [] : this.defaults.endTokens;
+    return {
+      kind: 'generate',
+      tokens,
+      sampling,
+      // The engine cuts this to what the context holds.
+      maxTokens: request.maxTokens ?? this.#contextLength,
+      minTokens: request.minTokens ?? 0,
+      stopTokens: [...ends, ...(request.stopTokens ?? [])],
+      logprobs: request.logprobs ?? -1,
+    };
+  }
+
+  #submit(request: CommonRequest, command: EngineRequest['command'], sink: (event: EngineEvent) => void): number {
+    const deadline = request.timeoutMs === undefined ? undefined : Date.now() + request.timeoutMs;
+    const { number: model, client } = this.#parts;
+    return client.submit({ model, priority: request.priority ?? 0, deadline, command }, sink);
+  }
+
+  /** Encode, run every input as a request of its own, and gather the results in order. */
+  async #pool(
+    request: CommonRequest,
+    encode: () => Promise<EncodedInput[]>,
+  ): Promise<{ values: Float32Array[]; promptTokens: number }> {
+    const queue = new EventQueue<{ index: number; event: EngineEvent }>();
+    const ids: number[] = [];
+    const done = this.#begin(request, (error) => queue.fail(error));
+    try {
+      const inputs = await queue.orFail(encode());
+      const promptTokens = inputs.reduce((sum, { tokens }) => sum + tokens.length, 0);
+      this.counters.promptTokens += promptTokens;
+      inputs.forEach(({ tokens, types }, index) => {
+        ids.push(this.#submit(request, { kind: 'pool', tokens, types }, (event) => queue.push({ index, event })));
+      });
+      const values: Float32Array[] = Array.from({ length: inputs.length });
+      for (let left = inputs.length; left > 0; left--) {
+        const { index, event } = await queue.next();
+        if (event.kind === 'failed') throw RoseError.deserialize(event.error);
+        if (event.kind === 'pooled') values[index] = event.values;
+      }
+      done.succeeded();
+      return { values, promptTokens };
+    } catch (error) {
+      done.failed(error);
+      throw error;
+    } finally {
+      for (const id of ids) this.#parts.client.cancel(id);
+      done.release();
+    }
+  }
+
+  /** Texts through the tokenizer, ids as they are, in the order given. */
+  async #encodeInputs(inputs: EmbedRequest['inputs'], truncate: boolean): Promise<EncodedInput[]> {
+    const texts = inputs.filter((input) => typeof input === 'string');
+    const options = { maxTokens: this.#contextLength, truncate };
+    const encoded = texts.length > 0 ? await this.#parts.text.pool.encodeTexts(texts, options) : [];
+    let next = 0;
+    return inputs.map((input) => (typeof input === 'string' ? encoded[next++] : fromIds(input)));
+  }
+
+  async #encodePairs(inputs: readonly ScoreInput[], truncate: boolean): Promise<EncodedInput[]> {
+    const pairs = inputs.filter((input) => 'query' in input);
+    const options = { maxTokens: this.#contextLength, truncate };
+    const encoded = pairs.length > 0 ? await this.#parts.text.pool.encodePairs(pairs, options) : [];
+    let next = 0;
+    return inputs.map((input) => ('query' in input ? encoded[next++] : fromIds(input.tokens, input.types)));
+  }
+
+  /** Book-keeping of one request: its abort signal, the shutdown hook and the counters. */
+  #begin(
+    request: CommonRequest,
+    fail: (error: RoseError) => void,
+  ): { succeeded: () => void; failed: (error: unknown) => void; release: () => void } {
+    this.counters.requests++;
+    let outcome: 'open' | 'succeeded' | 'failed' = 'open';
+    const abort = (): void => fail(new RoseError('cancelled', 'the request was cancelled'));
+    this.#active.add(fail);
+    if (request.signal?.aborted === true) abort();
+    request.signal?.addEventListener('abort', abort);
+    return {
+      succeeded: () => void (outcome = 'succeeded'),
+      failed: (error) => {
+        outcome = 'failed';
+        if (error instanceof RoseError && error.code === 'cancelled') this.counters.cancelled++;
+        else this.counters.failures++;
+      },
+      release: () => {
+        // A consumer that stopped reading ends the generator without an error.
+        if (outcome === 'open') this.counters.cancelled++;
+        request.signal?.removeEventListener('abort', abort);
+        this.#active.delete(fail);
+      },
+    };
+  }
+}
+
+function seedOf(sampling: SamplingParams, answer: number): number {
+  return (sampling.seed + answer) % Number.MAX_SAFE_INTEGER;
+}
+
+function fromIds(tokens: readonly number[], types?: readonly number[]): EncodedInput {
+  if (types !== undefined && types.length !== tokens.length) {
+    const message = `an input has ${tokens.length} tokens but ${types.length} token types`;
+    throw new RoseError('invalid', message, { param: 'input' });
+  }
+  return { tokens: Int32Array.from(tokens), types: Int32Array.from(types ?? tokens.map(() => 0)) };
+}
+
+/** The first elements of a vector, scaled back to length 1 where the model's vectors are. */
+function shorten(vector: Float32Array, dimensions: number, normalize: boolean): Float32Array {
+  const short = vector.slice(0, dimensions);
+  if (!normalize) return short;
+  let squares = 0;
+  for (const x of short) squares += x * x;
+  const scale = 1 / Math.max(Math.sqrt(squares), 1e-12);
+  return short.map((x) => x * scale);
+}
