@@ -7,6 +7,7 @@
 var childProcess = require('child_process');
 var crypto = require('crypto');
 var fs = require('fs');
+var os = require('os');
 var path = require('path');
 var launch = require('../packages/rose/bin/launch.cjs');
 
@@ -132,14 +133,32 @@ function npmRun(file, args, shell) {
   return new Promise(function (resolve) {
     var output = '';
     var child = childProcess.spawn(file, args, { cwd: root, shell: shell, stdio: ['ignore', 'ignore', 'pipe'] });
+    // npm outlives us if we are killed: then the lock is still its own.
+    if (child.pid) fs.appendFileSync(lock, ' ' + child.pid);
     child.stderr.on('data', function (data) {
       output += data;
     });
+    var signals = ['SIGINT', 'SIGTERM', 'SIGHUP'];
+    function stop(signal) {
+      child.kill(signal);
+      child.once('close', function () {
+        process.exit(128 + os.constants.signals[signal]);
+      });
+    }
+    function end(result) {
+      signals.forEach(function (signal) {
+        process.removeListener(signal, stop);
+      });
+      resolve(result);
+    }
+    signals.forEach(function (signal) {
+      process.on(signal, stop);
+    });
     child.on('error', function (error) {
-      resolve({ error: error, output: output });
+      end({ error: error, output: output });
     });
     child.on('close', function (code, signal) {
-      resolve({ code: code, signal: signal, output: output });
+      end({ code: code, signal: signal, output: output });
     });
   });
 }
@@ -178,19 +197,19 @@ function explain(result) {
 async function acquire() {
   fs.mkdirSync(path.dirname(lock), { recursive: true });
   for (var told = false; !take(); told = true) {
-    var owner = ownerOf(lock);
-    if (owner !== undefined && !alive(owner)) {
-      evict(owner);
+    var owners = ownersOf(lock);
+    if (owners && !owners.some(alive)) {
+      evict(owners);
       continue;
     }
-    if (!told) say('waiting for another set-up of this checkout' + (owner ? ' (process ' + owner + ')' : ''));
+    if (!told) say('waiting for another set-up of this checkout (process ' + owners + ')');
     await new Promise(function (resolve) {
       setTimeout(resolve, 200);
     });
   }
-  var release = function () {
+  function release() {
     fs.rmSync(lock, { force: true });
-  };
+  }
   process.once('exit', release);
   return function () {
     process.removeListener('exit', release);
@@ -213,9 +232,10 @@ function take() {
   }
 }
 
-function ownerOf(file) {
+/** Numbers of the processes that hold a lock, or undefined if it is gone. */
+function ownersOf(file) {
   try {
-    return Number(fs.readFileSync(file, 'utf8')) || undefined;
+    return fs.readFileSync(file, 'utf8').split(' ').map(Number);
   } catch {
     return undefined;
   }
@@ -230,12 +250,12 @@ function alive(pid) {
   }
 }
 
-/** Removes the lock of a process that ended without doing so, unless another one replaced it meanwhile. */
-function evict(owner) {
+/** Removes the lock of processes that ended without doing so, unless another one replaced it meanwhile. */
+function evict(owners) {
   var aside = lock + '.stale.' + process.pid;
   try {
     fs.renameSync(lock, aside);
-    if (ownerOf(aside) !== owner) fs.linkSync(aside, lock);
+    if (String(ownersOf(aside)) !== String(owners)) fs.linkSync(aside, lock);
     fs.rmSync(aside, { force: true });
   } catch (error) {
     if (error.code !== 'ENOENT' && error.code !== 'EEXIST') throw error;
