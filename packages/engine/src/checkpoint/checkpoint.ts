@@ -40,6 +40,8 @@ export interface Checkpoint {
   readonly directory: string;
   readonly spec: ModelSpec;
   readonly defaults: GenerationDefaults;
+  /** What a user should know about how the files were understood; sentences, often none. */
+  readonly notes: readonly string[];
   /** One for each of `parametersOf(spec)`, in that order. */
   readonly tensors: readonly CheckpointTensor[];
   /** Close the files. */
