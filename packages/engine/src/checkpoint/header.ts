@@ -17,11 +17,14 @@ export interface TensorEntry {
 
 /** Bits of one element, for every dtype of the format (safetensors 0.7, `Dtype`). */
 const DTYPE_BITS: ReadonlyMap<string, number> = new Map(
-  Object.entries({
-    ...{ BOOL: 8, U8: 8, I8: 8, U16: 16, I16: 16, U32: 32, I32: 32, U64: 64, I64: 64 },
-    ...{ F4: 4, F6_E2M3: 6, F6_E3M2: 6, F8_E4M3: 8, F8_E5M2: 8, F8_E8M0: 8, F8_E4M3FNUZ: 8, F8_E5M2FNUZ: 8 },
-    ...{ F16: 16, BF16: 16, F32: 32, F64: 64, C64: 64 },
-  }),
+  [
+    { bits: 4, dtypes: ['F4'] },
+    { bits: 6, dtypes: ['F6_E2M3', 'F6_E3M2'] },
+    { bits: 8, dtypes: ['BOOL', 'U8', 'I8', 'F8_E4M3', 'F8_E5M2', 'F8_E8M0', 'F8_E4M3FNUZ', 'F8_E5M2FNUZ'] },
+    { bits: 16, dtypes: ['U16', 'I16', 'F16', 'BF16'] },
+    { bits: 32, dtypes: ['U32', 'I32', 'F32'] },
+    { bits: 64, dtypes: ['U64', 'I64', 'F64', 'C64'] },
+  ].flatMap(({ bits, dtypes }) => dtypes.map((dtype): [string, number] => [dtype, bits])),
 );
 
 /** The reference implementation's limit; a header of a 1,000-layer model is about 1 MB. */
