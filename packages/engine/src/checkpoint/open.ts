@@ -31,7 +31,7 @@ export async function openCheckpoint(directory: string): Promise<Checkpoint> {
   const weights = await openWeights(directory);
   try {
     const tensors = matchTensors(directory, parametersOf(spec), names, weights);
-    return { directory, spec: freeze(spec), defaults, notes, tensors, close: weights.close };
+    return { directory, spec: freeze(spec), defaults, notes, tensors, close: () => weights.close() };
   } catch (error) {
     await weights.close();
     throw error;
