@@ -73,7 +73,12 @@ test('requests that cannot be served are refused with what is wrong', async () =
   const engine = new LlmEngine(decoderSpec(16), new FakeModel({ rows: 8, sequences: 2, pages: 4 }), 2);
   engine.submit(generateRequest(1, []));
   engine.submit(generateRequest(2, [3, 100]));
-  engine.submit(generateRequest(3, Array.from({ length: 16 }, () => 1)));
+  engine.submit(
+    generateRequest(
+      3,
+      Array.from({ length: 16 }, () => 1),
+    ),
+  );
   for (const id of [4, 5, 6]) engine.submit(generateRequest(id, [1]));
   const events = await drain(engine);
   const failure = (id: number): string => {

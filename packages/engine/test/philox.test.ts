@@ -6,7 +6,11 @@ const hex = (words: Uint32Array): string[] => [...words].map((word) => word.toSt
 
 test('the generator gives the known answers published with Philox4x32-10', () => {
   const cases: [counter: number[], key: [number, number], expected: string[]][] = [
-    [[0, 0, 0, 0], [0, 0], ['6627e8d5', 'e169c58d', 'bc57ac4c', '9b00dbd8']],
+    [
+      [0, 0, 0, 0],
+      [0, 0],
+      ['6627e8d5', 'e169c58d', 'bc57ac4c', '9b00dbd8'],
+    ],
     [
       [0xffffffff, 0xffffffff, 0xffffffff, 0xffffffff],
       [0xffffffff, 0xffffffff],

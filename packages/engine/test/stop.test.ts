@@ -39,7 +39,7 @@ test('any split of a text gives the same answer', () => {
     const text = letters(Math.floor(u() * 24));
     const stops = Array.from({ length: 1 + Math.floor(u() * 3) }, () => letters(1 + Math.floor(u() * 5)));
     const pieces: string[] = [];
-    for (let at = 0; at < text.length; ) {
+    for (let at = 0; at < text.length;) {
       const size = 1 + Math.floor(u() * 4);
       pieces.push(text.slice(at, at + size));
       at += size;
