@@ -1,0 +1,180 @@
+import { createServer } from 'node:net';
+import { Command } from 'commander';
+import type { ModelHub, ModelSource, ServedModel, Task } from '@rose/engine';
+import { CommandError, ExitCode } from '../errors.ts';
+import { bundledModels, locate, open } from '../models.ts';
+import { addDeviceOptions, collect, integer, type DeviceOptions } from '../options.ts';
+import { amount, bold, bytes, dim, say, statusLine } from '../output.ts';
+import { exitCodeOfSignal, onStop } from '../signals.ts';
+import { version } from '../version.ts';
+
+interface Options extends DeviceOptions {
+  host: string;
+  port: number;
+  servedModelName?: string[];
+  drainSeconds: number;
+}
+
+/** `rose serve [MODEL...]`: answer over Triton's HTTP protocol, OpenAI's and rerank until told to stop. */
+export function serveCommand(): Command {
+  const command = new Command('serve')
+    .description('serve models over HTTP: OpenAI, Triton (KServe v2), rerank, metrics and a page')
+    .argument('[models...]', 'directories, bundled models or names on the hub (default: all bundled models)')
+    .option('--host <address>', 'address to listen on; 0.0.0.0 lets other machines in', '127.0.0.1')
+    .option('--port <number>', 'port to listen on; 0 takes a free one', integer(0, 65_535), 8000)
+    .option(
+      '--served-model-name <names>',
+      'names for clients, in the order of the models (several times or a,b)',
+      collect,
+    )
+    .option('--max-sequences <n>', 'sequences that run together (default: 32)', integer(1, 4096))
+    .option(
+      '--drain-seconds <n>',
+      'how long running requests may go on after a request to stop',
+      integer(0, 86_400),
+      30,
+    );
+  return addDeviceOptions(command)
+    .addHelpText(
+      'after',
+      '\nSIGINT (Ctrl-C) and SIGTERM let running requests end; a second one does not wait.\n\n' +
+        'Examples:\n  rose serve\n  rose serve ./my-model Qwen/Qwen3-0.6B --served-model-name mine,qwen --quantize int8',
+    )
+    .action(serve);
+}
+
+async function serve(models: string[], options: Options): Promise<void> {
+  let stop = (): void => {};
+  const stopped = new Promise<void>((resolve) => (stop = resolve));
+  const state = { serving: false, stopping: false };
+  const offStop = onStop((signal) => {
+    if (!state.serving || state.stopping) process.exit(exitCodeOfSignal(signal));
+    state.stopping = true;
+    stop();
+  });
+
+  await checkAddress(options);
+  const sources = await sourcesOf(models, options.servedModelName);
+  say(`${bold('rose')} ${version}, Node.js ${process.versions.node}`);
+  const hub = await load(sources, options);
+  const { startServer } = await import('@rose/server');
+  const server = await startServer(hub, { host: options.host, port: options.port, version }).catch(
+    async (error: unknown) => {
+      await hub.close();
+      throw addressError(error, options);
+    },
+  );
+  announce(hub, server.url);
+  state.serving = true;
+
+  await stopped;
+  const running = hub.models.reduce((sum, model) => sum + model.counters.running + model.counters.waiting, 0);
+  say(running > 0 ? `stopping: ${running} requests may take up to ${options.drainSeconds} s` : 'stopping');
+  await hub.drain(options.drainSeconds * 1000);
+  await server.close();
+  await hub.close();
+  offStop();
+}
+
+/** Find all models before any is loaded: a wrong name should not cost the time of loading the others. */
+async function sourcesOf(
+  models: readonly string[],
+  servedNames: readonly string[] | undefined,
+): Promise<ModelSource[]> {
+  const wanted = models.length > 0 ? models : bundledModels();
+  if (wanted.length === 0) throw new CommandError(ExitCode.model, 'no models come with this Rose: name one to serve.');
+  const names = servedNames?.flatMap((list) => list.split(',')).map((name) => name.trim());
+  if (names && names.length !== wanted.length) {
+    throw new CommandError(
+      ExitCode.usage,
+      `--served-model-name gives ${names.length} names (${names.join(', ')}) for ${wanted.length} models (${wanted.join(', ')}).`,
+    );
+  }
+  const sources: ModelSource[] = [];
+  for (const [i, model] of wanted.entries()) {
+    const source = await locate(model);
+    sources.push({ ...source, name: names?.[i] ?? source.name });
+  }
+  const repeated = sources.find((source, i) => sources.findIndex((other) => other.name === source.name) !== i);
+  if (repeated) {
+    throw new CommandError(
+      ExitCode.usage,
+      `two models would be named "${repeated.name}": give each a name of its own with --served-model-name.`,
+    );
+  }
+  return sources;
+}
+
+async function load(sources: readonly ModelSource[], options: Options): Promise<ModelHub> {
+  const status = statusLine();
+  const hub = await open(sources, options, (event) => {
+    if (event.kind === 'weights') {
+      status.show(`loading ${event.model}: ${bytes(event.bytes)} of ${bytes(event.totalBytes)}`);
+      return;
+    }
+    status.clear();
+    if (event.kind === 'device') say(`device: ${event.description}`);
+    else say(`${event.model}: ready in ${(event.milliseconds / 1000).toFixed(2)} s`);
+  }).finally(() => status.clear());
+  const { parametersOf, sizeOf } = await import('@rose/engine');
+  for (const model of hub.models) {
+    const parameters = parametersOf(model.spec).reduce((sum, parameter) => sum + sizeOf(parameter), 0);
+    say(`${bold(model.name)}: ${summary(model, parameters)}`);
+  }
+  return hub;
+}
+
+const TASKS: Readonly<Record<Task, string>> = { generate: 'generates text', embed: 'embeds', score: 'scores pairs' };
+
+function summary({ task, spec, memory }: ServedModel, parameters: number): string {
+  return [
+    `${TASKS[task]}, ${spec.architecture}, ${amount(parameters)} parameters, ${spec.contextLength} tokens of context`,
+    `memory: weights ${bytes(memory.weights)}, sequences ${bytes(memory.sequences)}, workspace ${bytes(memory.workspace)}`,
+  ].join('\n  ');
+}
+
+function announce(hub: ModelHub, url: string): void {
+  const reachable = url.replace('//0.0.0.0:', '//127.0.0.1:').replace('//[::]:', '//[::1]:');
+  say(`listening on ${bold(url)}`);
+  say(dim(`  page ${reachable}/   OpenAI ${reachable}/v1   Triton ${reachable}/v2   metrics ${reachable}/metrics`));
+  say(`try:\n  ${example(hub.models[0], reachable)}`);
+}
+
+/** A request that the first model can answer, for a shell. */
+function example({ name, task }: ServedModel, url: string): string {
+  const [path, fields] = {
+    generate: [
+      'chat/completions',
+      { messages: [{ role: 'user', content: 'Tell me a story about a bear and a lost key' }] },
+    ],
+    embed: ['embeddings', { input: ['a cat on a mat', 'a kitten on a rug'] }],
+    score: ['rerank', { query: 'where do bears sleep', documents: ['Bears sleep in dens.', 'The boat is red.'] }],
+  }[task] as [string, object];
+  const body = JSON.stringify({ model: name, ...fields }).replaceAll("'", String.raw`'\''`);
+  return `curl ${url}/v1/${path} -H 'content-type: application/json' -d '${body}'`;
+}
+
+/** Fails early if the address cannot be had: loading models takes longer than asking. */
+async function checkAddress(options: Options): Promise<void> {
+  const probe = createServer();
+  try {
+    await new Promise<void>((resolve, reject) => {
+      probe.once('error', reject);
+      probe.listen({ host: options.host, port: options.port }, resolve);
+    });
+  } catch (error) {
+    throw addressError(error, options);
+  }
+  await new Promise((resolve) => probe.close(resolve));
+}
+
+function addressError(error: unknown, { host, port }: Options): unknown {
+  const code = (error as NodeJS.ErrnoException).code;
+  const why = {
+    EADDRINUSE: `port ${port} on ${host} is taken by another program. Stop that one, or choose another port with --port (0 takes a free one).`,
+    EACCES: `this user may not listen on port ${port}: ports below 1024 need rights. Choose another with --port.`,
+    EADDRNOTAVAIL: `${host} is not an address of this machine. Choose another with --host.`,
+    ENOTFOUND: `the host name ${host} is unknown. Choose another with --host.`,
+  }[code ?? ''];
+  return why === undefined ? error : new CommandError(ExitCode.address, why, { cause: error });
+}

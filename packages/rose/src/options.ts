@@ -1,0 +1,124 @@
+import { InvalidArgumentError, Option, type Command } from 'commander';
+import type { GenerateRequest, OpenOptions, SamplingParams } from '@rose/engine';
+import { CommandError, ExitCode } from './errors.ts';
+
+/** A whole number from `low` to `high`, both included. */
+export function integer(low: number, high: number = Number.MAX_SAFE_INTEGER): (text: string) => number {
+  return (text) => {
+    const value = Number(text);
+    if (/^[+-]?\d+$/.test(text) && value >= low && value <= high) return value;
+    const range = high === Number.MAX_SAFE_INTEGER ? `of at least ${low}` : `from ${low} to ${high}`;
+    throw new InvalidArgumentError(`Give a whole number ${range}.`);
+  };
+}
+
+/** A number from `low` to `high`, both included. */
+function decimal(low: number, high: number): (text: string) => number {
+  return (text) => {
+    const value = Number(text);
+    if (text.trim() !== '' && value >= low && value <= high) return value;
+    throw new InvalidArgumentError(
+      high === Infinity ? `Give a number of at least ${low}.` : `Give a number from ${low} to ${high}.`,
+    );
+  };
+}
+
+export const collect = (text: string, before: string[] | undefined): string[] => [...(before ?? []), text];
+
+function device(text: string): string {
+  if (text === 'cpu') return text;
+  if (/^cuda(:\d+)?$/.test(text)) {
+    throw new CommandError(
+      ExitCode.device,
+      `the device ${text} is not there yet: this version of Rose runs on the CPU alone. Leave --device out, or say --device cpu.`,
+    );
+  }
+  throw new InvalidArgumentError('Give cpu, cuda or cuda:N.');
+}
+
+/** Where and how a model is loaded. */
+export type DeviceOptions = Pick<OpenOptions, 'device' | 'threads' | 'quantize' | 'cacheDtype' | 'maxSequences'>;
+
+export function addDeviceOptions(command: Command): Command {
+  return command
+    .option('--device <device>', 'where to run: cpu, cuda or cuda:N', device, 'cpu')
+    .option('--threads <n>', 'threads that compute (default: all cores, 16 at most)', integer(1, 256))
+    .addOption(
+      new Option('--quantize <format>', 'hold weights in fewer bits (default: as the checkpoint has them)').choices([
+        'int8',
+        'int4',
+      ]),
+    )
+    .addOption(
+      new Option('--cache-dtype <dtype>', 'how keys and values of the context are held (default: f32)').choices([
+        'f32',
+        'bf16',
+      ]),
+    );
+}
+
+export function deviceOptions(options: DeviceOptions): DeviceOptions {
+  const { device, threads, quantize, cacheDtype, maxSequences } = options;
+  return {
+    ...(device !== undefined && { device }),
+    ...(threads !== undefined && { threads }),
+    ...(quantize !== undefined && { quantize }),
+    ...(cacheDtype !== undefined && { cacheDtype }),
+    ...(maxSequences !== undefined && { maxSequences }),
+  };
+}
+
+/** How an answer is drawn and when it ends. */
+export interface SamplingOptions {
+  temperature?: number;
+  topK?: number;
+  topP?: number;
+  minP?: number;
+  repetitionPenalty?: number;
+  presencePenalty?: number;
+  frequencyPenalty?: number;
+  seed?: number;
+  maxTokens?: number;
+  stop?: string[];
+  ignoreEos?: boolean;
+}
+
+export function addSamplingOptions(command: Command): Command {
+  return command
+    .option('--max-tokens <n>', 'length of the answer at most (default: what fits the context)', integer(1))
+    .option('--temperature <t>', '0 takes the most likely token each time', decimal(0, 100))
+    .option('--top-k <k>', 'draw from the k most likely tokens', integer(0))
+    .option('--top-p <p>', 'draw from the most likely tokens that make up this share', decimal(0, 1))
+    .option('--min-p <p>', 'draw from tokens with this share of the most likely one', decimal(0, 1))
+    .option('--repetition-penalty <r>', 'divide the logits of tokens seen before', decimal(0.01, 100))
+    .option('--presence-penalty <p>', 'subtract once for tokens in the answer', decimal(-2, 2))
+    .option('--frequency-penalty <p>', 'subtract for each time a token is in the answer', decimal(-2, 2))
+    .option('--seed <n>', 'the same seed and request give the same answer', integer(0))
+    .option('--stop <text>', 'end before this text (may be given several times)', collect)
+    .option('--ignore-eos', "go on past the model's end tokens");
+}
+
+/** The part of a request that these options decide; what is not given is left to the checkpoint. */
+export function samplingRequest(options: SamplingOptions): Omit<GenerateRequest, 'prompt'> {
+  const { maxTokens, stop, ignoreEos, ...rest } = options;
+  const sampling: { -readonly [K in keyof SamplingParams]?: SamplingParams[K] } = {};
+  for (const name of [
+    'temperature',
+    'topK',
+    'topP',
+    'minP',
+    'repetitionPenalty',
+    'presencePenalty',
+    'frequencyPenalty',
+    'seed',
+  ] as const) {
+    const value = rest[name];
+    if (value !== undefined) sampling[name] = value;
+  }
+  return {
+    sampling,
+    ...(maxTokens !== undefined && { maxTokens }),
+    ...(stop !== undefined && { stop }),
+    ...(ignoreEos !== undefined && { ignoreEos }),
+  };
+}
