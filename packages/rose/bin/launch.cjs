@@ -90,6 +90,7 @@ function fail(message, code) {
 
 module.exports = {
   OLDEST: OLDEST,
+  PLATFORM_PACKAGES: PLATFORM_PACKAGES,
   fail: fail,
   newEnough: newEnough,
   nodeFlags: nodeFlags,

@@ -1,0 +1,40 @@
+/** `node scripts/build.ts`: compiles every package to its `dist`, as it is published. A checkout itself needs no build. */
+import { spawnSync } from 'node:child_process';
+import { cpSync, existsSync, readdirSync, renameSync, rmSync } from 'node:fs';
+import { extname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+export const root: string = fileURLToPath(new URL('..', import.meta.url));
+const compiled = join(root, '.cache', 'build');
+
+/** Directories under `packages`, every one of which is published. */
+export function packages(): string[] {
+  return readdirSync(join(root, 'packages')).filter((name) => existsSync(join(root, 'packages', name, 'package.json')));
+}
+
+/** Throws with the compiler's messages if there are errors. */
+export function build(): void {
+  rmSync(compiled, { recursive: true, force: true });
+  const tsc = join(root, 'node_modules', 'typescript', 'bin', 'tsc');
+  const result = spawnSync(process.execPath, [tsc, '--project', 'tsconfig.build.json'], {
+    cwd: root,
+    encoding: 'utf8',
+  });
+  if (result.status !== 0) throw new Error(`the compiler refused:\n${result.stdout}${result.stderr}`);
+  for (const name of packages()) {
+    const home = join(root, 'packages', name);
+    const dist = join(home, 'dist');
+    rmSync(dist, { recursive: true, force: true });
+    renameSync(join(compiled, name, 'src'), dist);
+    // What is not TypeScript is read at run time as it is: pages, templates.
+    cpSync(join(home, 'src'), dist, {
+      recursive: true,
+      filter: (file) => extname(file) !== '.ts',
+    });
+  }
+}
+
+if (import.meta.main) {
+  build();
+  console.log(`built ${packages().join(', ')}`);
+}
