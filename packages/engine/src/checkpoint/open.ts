@@ -4,9 +4,9 @@ import { z } from 'zod';
 import { RoseError } from '../errors.ts';
 import { parametersOf } from '../model/parameters.ts';
 import type { ModelSpec } from '../model/spec.ts';
-import type { Architecture } from './architectures/architecture.ts';
+import type { Architecture, ArchitectureReading } from './architectures/architecture.ts';
 import { architectures } from './architectures/index.ts';
-import type { Checkpoint } from './checkpoint.ts';
+import type { Checkpoint, GenerationDefaults } from './checkpoint.ts';
 import { readGenerationDefaults } from './generation.ts';
 import { readJson } from './json.ts';
 import { matchTensors } from './tensors.ts';
@@ -23,19 +23,26 @@ const configSchema = z.looseObject({
  * RoseError (`not_found`, `unsupported` or `invalid`) that names file, field or tensor; no file stays open then.
  */
 export async function openCheckpoint(directory: string): Promise<Checkpoint> {
-  const config = await readConfig(directory);
-  const architecture = architectureOf(config, directory);
-  const { spec, names, notes } = await architecture.read(config, directory);
-  const defaults = await readGenerationDefaults(directory, config, join(directory, 'config.json'));
-  checkEndTokens(defaults.endTokens, spec, directory);
+  const { spec, names, notes, defaults } = await readModel(directory);
   const weights = await openWeights(directory);
   try {
     const tensors = matchTensors(directory, parametersOf(spec), names, weights);
-    return { directory, spec: freeze(spec), defaults, notes, tensors, close: () => weights.close() };
+    return { directory, spec, defaults, notes, tensors, close: () => weights.close() };
   } catch (error) {
     await weights.close();
     throw error;
   }
+}
+
+/** Everything but the weights: whether Rose can run a model is known from its small files. Throws as `openCheckpoint`. */
+export async function readModel(
+  directory: string,
+): Promise<ArchitectureReading & { readonly defaults: GenerationDefaults }> {
+  const config = await readConfig(directory);
+  const reading = await architectureOf(config, directory).read(config, directory);
+  const defaults = await readGenerationDefaults(directory, config, join(directory, 'config.json'));
+  checkEndTokens(defaults.endTokens, reading.spec, directory);
+  return { ...reading, spec: freeze(reading.spec), defaults };
 }
 
 async function readConfig(directory: string): Promise<z.output<typeof configSchema>> {

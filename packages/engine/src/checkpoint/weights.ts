@@ -29,26 +29,36 @@ const indexSchema = z.looseObject({ weight_map: z.record(z.string(), z.string())
 export async function openWeights(directory: string): Promise<Weights> {
   const present = new Set(await readdir(directory));
   if (present.has(SINGLE)) return openFiles(directory, [SINGLE], undefined);
-  const index = await readJson(directory, INDEX, indexSchema);
-  if (index === undefined) throw noWeights(directory, present);
-  const map = new Map(Object.entries(index.weight_map));
-  const shards = [...new Set(map.values())].sort();
-  if (shards.length === 0) throw new RoseError('invalid', `${join(directory, INDEX)}: it names no tensor`);
-  const outside = shards.find((shard) => !/^[\w.-]+\.safetensors$/.test(shard));
-  if (outside !== undefined) {
-    throw new RoseError(
-      'invalid',
-      `${join(directory, INDEX)}: ${JSON.stringify(outside)} is not the name of a safetensors file in this directory`,
-    );
-  }
-  const absent = shards.filter((shard) => !present.has(shard));
+  if (!present.has(INDEX)) throw noWeights(directory, present);
+  const { map, files } = await shardsOf(directory);
+  const absent = files.filter((shard) => !present.has(shard));
   if (absent.length > 0) {
     throw new RoseError(
       'not_found',
-      `${directory}: ${absent.length} of ${shards.length} weight files are missing: ${shorten(absent)}. Download them again.`,
+      `${directory}: ${absent.length} of ${files.length} weight files are missing: ${shorten(absent)}. Download them again.`,
     );
   }
-  return openFiles(directory, shards, map);
+  return openFiles(directory, files, map);
+}
+
+/** What `model.safetensors.index.json` says: the file of each tensor, and the files. Throws a RoseError naming it. */
+export async function shardsOf(
+  directory: string,
+): Promise<{ readonly map: ReadonlyMap<string, string>; readonly files: readonly string[] }> {
+  const path = join(directory, INDEX);
+  const index = await readJson(directory, INDEX, indexSchema);
+  if (index === undefined) throw new RoseError('not_found', `${path}: no such file`);
+  const map = new Map(Object.entries(index.weight_map));
+  const files = [...new Set(map.values())].sort();
+  if (files.length === 0) throw new RoseError('invalid', `${path}: it names no tensor`);
+  const outside = files.find((file) => !/^[\w.-]+\.safetensors$/.test(file));
+  if (outside !== undefined) {
+    throw new RoseError(
+      'invalid',
+      `${path}: ${JSON.stringify(outside)} is not the name of a safetensors file in this directory`,
+    );
+  }
+  return { map, files };
 }
 
 /** `map`: from tensor to the file that should hold it; undefined for a single file, which says so itself. */
