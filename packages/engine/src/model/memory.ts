@@ -46,12 +46,12 @@ export function contextTokenBytes(spec: ModelSpec, cacheDtype: 'f32' | 'bf16'): 
 export function describe(spec: ModelSpec): string[] {
   const rows: [string, string][] = [
     ['architecture', `${spec.architecture} (${taskOf(spec)})`],
-    ['parameters', `${count(parameterCount(spec))} (${parameterCount(spec).toLocaleString('en-US')})`],
+    ['parameters', count(parameterCount(spec))],
     ['width', `${spec.hiddenSize}, vocabulary ${spec.vocabSize.toLocaleString('en-US')}`],
     ['context', `${spec.contextLength.toLocaleString('en-US')} tokens${positions(spec)}`],
-    ...grouped(spec.blocks).map(({ first, last, block }): [string, string] => [
-      first === last ? `layer ${first}` : `layers ${first}-${last}`,
-      `${attention(block.mixer)}; ${channel(block)}; ${block.normPlacement}-${norms(block)}`,
+    ...grouped(spec.blocks).map(({ layers, block }): [string, string] => [
+      layers,
+      `${attention(block.mixer)}; ${channel(block)}; ${norms(block)}`,
     ]),
     ['head', head(spec.head)],
     ['weights', formats.map((format) => `${format} ${size(weightBytes(spec, format))}`).join(', ')],
@@ -74,16 +74,22 @@ export function describe(spec: ModelSpec): string[] {
 const formats: readonly WeightFormat[] = ['f32', 'bf16', 'int8', 'int4'];
 const caches = ['f32', 'bf16'] as const;
 
-/** Runs of equal layers. */
-function grouped(blocks: readonly BlockSpec[]): { first: number; last: number; block: BlockSpec }[] {
-  const runs: { first: number; last: number; block: BlockSpec; key: string }[] = [];
+/** Equal layers together: `layers 0-3, 5`. */
+function grouped(blocks: readonly BlockSpec[]): { layers: string; block: BlockSpec }[] {
+  const kinds = new Map<string, { block: BlockSpec; runs: { first: number; last: number }[] }>();
   blocks.forEach((block, i) => {
     const key = JSON.stringify(block);
+    const { runs } = kinds.get(key) ?? { runs: [] };
     const run = runs.at(-1);
-    if (run?.key === key) run.last = i;
-    else runs.push({ first: i, last: i, block, key });
+    if (run?.last === i - 1) run.last = i;
+    else runs.push({ first: i, last: i });
+    kinds.set(key, { block, runs });
   });
-  return runs;
+  return [...kinds.values()].map(({ block, runs }) => {
+    const ranges = runs.map(({ first, last }) => (first === last ? `${first}` : `${first}-${last}`));
+    const single = runs.length === 1 && runs[0].first === runs[0].last;
+    return { layers: `${single ? 'layer' : 'layers'} ${ranges.join(', ')}`, block };
+  });
 }
 
 function attention({
@@ -118,8 +124,9 @@ function channel({ channel: { size: width, activation, gated, bias } }: BlockSpe
   return `${gated ? 'gated ' : ''}${activation} ${width}${bias ? ' with bias' : ''}`;
 }
 
-function norms({ mixerNorm: { kind, epsilon } }: BlockSpec): string {
-  return `${kind === 'rms' ? 'RMS norm' : 'layer norm'} ${epsilon}`;
+function norms({ normPlacement, mixerNorm: { kind, epsilon } }: BlockSpec): string {
+  const name = kind === 'rms' ? 'RMS norm' : 'layer norm';
+  return `${name} (${epsilon.toExponential()}) ${normPlacement === 'pre' ? 'before' : 'after'} each part`;
 }
 
 function positions({ embedding }: ModelSpec): string {
@@ -139,10 +146,11 @@ function head(head: HeadSpec): string {
   }
 }
 
-/** 7.62 B, 494 M. */
+/** `7.62 B (7,615,616,512)`. */
 function count(parameters: number): string {
-  if (parameters >= 1e9) return `${(parameters / 1e9).toPrecision(3)} B`;
-  return parameters >= 1e6 ? `${(parameters / 1e6).toPrecision(3)} M` : parameters.toLocaleString('en-US');
+  const exact = parameters.toLocaleString('en-US');
+  if (parameters >= 1e9) return `${(parameters / 1e9).toPrecision(3)} B (${exact})`;
+  return parameters >= 1e6 ? `${(parameters / 1e6).toPrecision(3)} M (${exact})` : exact;
 }
 
 function size(bytes: number): string {
