@@ -76,14 +76,15 @@ const caches = ['f32', 'bf16'] as const;
 
 /** Equal layers together: `layers 0-3, 5`. */
 function grouped(blocks: readonly BlockSpec[]): { layers: string; block: BlockSpec }[] {
-  const kinds = new Map<string, { block: BlockSpec; runs: { first: number; last: number }[] }>();
+  type Kind = { readonly block: BlockSpec; readonly runs: { first: number; last: number }[] };
+  const kinds = new Map<string, Kind>();
   blocks.forEach((block, i) => {
     const key = JSON.stringify(block);
-    const { runs } = kinds.get(key) ?? { runs: [] };
-    const run = runs.at(-1);
+    const kind: Kind = kinds.get(key) ?? { block, runs: [] };
+    kinds.set(key, kind);
+    const run = kind.runs.at(-1);
     if (run?.last === i - 1) run.last = i;
-    else runs.push({ first: i, last: i });
-    kinds.set(key, { block, runs });
+    else kind.runs.push({ first: i, last: i });
   });
   return [...kinds.values()].map(({ block, runs }) => {
     const ranges = runs.map(({ first, last }) => (first === last ? `${first}` : `${first}-${last}`));
