@@ -9,7 +9,7 @@ var setup = require('./setup.cjs');
 function rose(args) {
   setup.withNode(function (node) {
     var program = path.join(setup.root, 'packages', 'rose', 'src', 'main.ts');
-    var flags = launch.nodeFlags({ development: true });
+    var flags = launch.nodeFlags(true);
     launch.run(node, flags.concat(program, args), { cwd: process.env.INIT_CWD || process.cwd() });
   });
 }

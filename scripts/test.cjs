@@ -26,6 +26,6 @@ function isPattern(argument) {
 setup.withNode(function (node) {
   installChromium();
   var args = process.argv.slice(2);
-  var flags = launch.nodeFlags({ development: true }).concat('--test', '--test-concurrency=2');
+  var flags = launch.nodeFlags(true).concat('--test', '--test-concurrency=2');
   launch.run(node, flags.concat(args, args.some(isPattern) ? [] : ALL), { cwd: setup.root });
 });

@@ -21,21 +21,11 @@ var PLATFORM_PACKAGES = {
 };
 
 /**
- * V8 flags under which the CPU's kernels are fast; they are refused in NODE_OPTIONS. Revectorizing fuses pairs of
- * 128-bit WebAssembly operations into 256-bit ones (the kernels check themselves with it and fall back); the other two
- * compile kernels with the optimising compiler at once.
+ * Arguments for Node.js before the name of the program. V8's flags for WebAssembly are not among them: they would make
+ * Node.js compile its own type stripper with care at each start (1.3 s), so the CPU device sets them when it starts.
  */
-function v8Flags() {
-  var flags = ['--no-liftoff', '--no-wasm-lazy-compilation'];
-  if (process.env.ROSE_NO_REVECTORIZE !== '1') flags.unshift('--experimental-wasm-revectorize');
-  return flags;
-}
-
-/** Arguments for Node.js before the name of the program. */
-function nodeFlags(options) {
-  var flags = v8Flags().concat('--disable-warning=ExperimentalWarning');
-  if (options && options.development) flags.push('--conditions=development');
-  return flags;
+function nodeFlags(development) {
+  return ['--disable-warning=ExperimentalWarning'].concat(development ? '--conditions=development' : []);
 }
 
 function newEnough(version) {
@@ -96,5 +86,4 @@ module.exports = {
   nodeFlags: nodeFlags,
   platformNode: platformNode,
   run: run,
-  v8Flags: v8Flags,
 };

@@ -18,10 +18,6 @@ var program = development ? source : compiled;
 var args = process.argv.slice(2);
 
 if (launch.newEnough(process.versions.node) && !development) {
-  // Before anything compiles WebAssembly: flags do not reach what is compiled already.
-  launch.v8Flags().forEach(function (flag) {
-    require('v8').setFlagsFromString(flag);
-  });
   import(url.pathToFileURL(program).href).catch(function (error) {
     launch.fail(String((error && error.stack) || error), 1);
   });
@@ -43,5 +39,5 @@ if (launch.newEnough(process.versions.node) && !development) {
       1,
     );
   }
-  launch.run(node, launch.nodeFlags({ development: development }).concat(program, args));
+  launch.run(node, launch.nodeFlags(development).concat(program, args));
 }

@@ -13,6 +13,9 @@ const BUNDLED = fileURLToPath(
   new URL(import.meta.url.endsWith('.ts') ? '../../../models/' : '../models/', import.meta.url),
 );
 
+/** ORG/NAME, perhaps with @REVISION; what starts with a dot or a slash is a path. */
+const HUB_NAME = /^\w[\w.-]*\/\w[\w.-]*(@.+)?$/;
+
 /** Names of the models that come with Rose. */
 export function bundledModels(): string[] {
   if (!existsSync(BUNDLED)) return [];
@@ -38,7 +41,7 @@ export async function locate(model: string, signal?: AbortSignal): Promise<Model
   if (existsSync(model)) return { name: basename(resolve(model)), directory: resolve(model) };
   const bundled = bundledModels();
   if (bundled.includes(model)) return { name: model, directory: join(BUNDLED, model) };
-  if (!/^[\w.-]+\/[\w.-]+(@.+)?$/.test(model)) {
+  if (!HUB_NAME.test(model)) {
     const names = bundled.length > 0 ? `one of the bundled models (${bundled.join(', ')})` : 'a bundled model';
     throw new CommandError(
       ExitCode.model,

@@ -1,0 +1,78 @@
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { delimiter, join } from 'node:path';
+import { after, test } from 'node:test';
+import { publint } from 'publint';
+import { formatMessage } from 'publint/utils';
+import { pack } from '../scripts/pack.ts';
+
+const temporary = mkdtempSync(join(tmpdir(), 'rose-install-'));
+after(() => rmSync(temporary, { recursive: true }));
+
+/** The machine as a user has it: its own npm and Node.js, which may be older than the one that runs this test. */
+const environment: NodeJS.ProcessEnv = {
+  ...process.env,
+  PATH: (process.env.PATH ?? '')
+    .split(delimiter)
+    .filter((directory) => !directory.includes('node_modules'))
+    .join(delimiter),
+};
+for (const name of Object.keys(environment)) {
+  if (name.startsWith('npm_') || name.startsWith('NODE_')) delete environment[name];
+}
+
+function command(file: string, args: readonly string[], cwd: string): string {
+  const result = spawnSync(file, args, {
+    cwd,
+    env: environment,
+    encoding: 'utf8',
+    shell: process.platform === 'win32',
+  });
+  assert.equal(result.status, 0, `${file} ${args.join(' ')}: ${result.error?.message ?? ''}${result.stderr}`);
+  return result.stdout;
+}
+
+test('the packed packages install into an empty project and run there', async (context) => {
+  const packed = pack(join(temporary, 'tarballs'));
+  await context.test('publint has nothing to say about them', async () => {
+    for (const { directory } of packed) {
+      const { messages, pkg } = await publint({ pkgDir: directory, strict: true });
+      assert.deepEqual(
+        messages.map((message) => formatMessage(message, pkg)),
+        [],
+        directory,
+      );
+    }
+  });
+
+  const project = join(temporary, 'project');
+  mkdirSync(project);
+  writeFileSync(join(project, 'package.json'), '{ "name": "project", "private": true, "type": "module" }');
+  const tarballs = packed.map(({ tarball }) => tarball);
+  command('npm', ['install', '--prefer-offline', '--no-audit', '--no-fund', ...tarballs], project);
+  const rose = (...args: string[]): string => command(join('node_modules', '.bin', 'rose'), args, project);
+
+  await context.test('no TypeScript is published but declarations', () => {
+    const files = packed.flatMap(({ directory }) => readdirSync(directory, { recursive: true }) as string[]);
+    const sources = files.filter((file) => file.endsWith('.ts') && !file.endsWith('.d.ts'));
+    assert.deepEqual(sources, []);
+  });
+  await context.test('rose --version', () => assert.match(rose('--version'), /^\d+\.\d+\.\d+\n$/));
+  await context.test('rose info', () => assert.match(rose('info', 'tiny-chat'), /Qwen3ForCausalLM/));
+  await context.test('rose generate', () => {
+    const answer = rose('generate', 'Once upon a time', '--max-tokens', '8', '--temperature', '0');
+    assert.match(answer, /\w+ \w+/);
+  });
+  await context.test('rose as a library, on the Node.js that came with it', () => {
+    writeFileSync(
+      join(project, 'use.js'),
+      `import { openModels, startServer } from 'rose';
+       console.log(typeof openModels, typeof startServer);`,
+    );
+    const node = join('node_modules', '.bin', 'node');
+    assert.ok(existsSync(join(project, node)));
+    assert.equal(command(node, ['use.js'], project), 'function function\n');
+  });
+});
