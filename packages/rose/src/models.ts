@@ -1,7 +1,7 @@
 import { existsSync, readdirSync } from 'node:fs';
 import { basename, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import type { ModelHub, ModelSource, OpenProgress, ServedModel, Task } from '@rose/engine';
+import type { ModelHub, ModelSource, OpenProgress, ResolveOptions, ServedModel, Task } from '@rose/engine';
 import { CommandError, ExitCode, withExitCodes } from './errors.ts';
 import { deviceOptions, type DeviceOptions } from './options.ts';
 import { bytes, statusLine } from './output.ts';
@@ -37,7 +37,7 @@ const OPEN_CODES = { ...FIND_CODES, unavailable: ExitCode.device } as const;
  * The directory of a model: a directory that exists, else a bundled model's name, else a name on the hub, which is
  * downloaded unless it is in the cache.
  */
-export async function locate(model: string, signal?: AbortSignal): Promise<ModelSource> {
+export async function locate(model: string, options: ResolveOptions = {}): Promise<ModelSource> {
   if (existsSync(model)) return { name: basename(resolve(model)), directory: resolve(model) };
   const bundled = bundledModels();
   if (bundled.includes(model)) return { name: model, directory: join(BUNDLED, model) };
@@ -53,10 +53,10 @@ export async function locate(model: string, signal?: AbortSignal): Promise<Model
   let failed = true;
   try {
     const directory = await withExitCodes(FIND_CODES, () =>
-      resolveModel(model, { onProgress: progress.update, ...(signal && { signal }) }),
+      resolveModel(model, { onProgress: progress.update, ...options }),
     );
     failed = false;
-    return { name: model, directory };
+    return { name: model.replace(/@.*/, ''), directory };
   } finally {
     progress.end(failed);
   }

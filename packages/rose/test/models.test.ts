@@ -81,7 +81,7 @@ test('rose rerank orders texts, best first', async () => {
     .trim()
     .split('\n')
     .map((line) => JSON.parse(line) as Record<string, unknown>);
-  assert.deepEqual(results.map(({ index }) => index).toSorted(), [0, 1, 2]);
+  assert.deepEqual(new Set(results.map(({ index }) => index)), new Set([0, 1, 2]));
   assert.deepEqual(results[0], { ...results[0], index: 1, text: texts[1] });
   const best = await rose(['rerank', 'where do bears sleep', ...texts, '--top-n', '1']);
   assert.match(best.stdout, /^[01]\.\d{4} {2}Bears sleep in dens in the forest\.\n$/);

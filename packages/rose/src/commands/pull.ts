@@ -23,7 +23,7 @@ async function pull(name: string): Promise<void> {
     controller.abort();
   });
   try {
-    const { directory } = await locate(name, controller.signal);
+    const { directory } = await locate(name, { signal: controller.signal, update: true });
     await print(`${directory}\n`);
   } finally {
     offStop();
