@@ -1,0 +1,66 @@
+import { execFileSync } from 'node:child_process';
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { arch, availableParallelism, cpus, platform, release, totalmem } from 'node:os';
+import { fileURLToPath } from 'node:url';
+
+const RESULTS = new URL('../results/', import.meta.url);
+
+/** What numbers need beside them to mean anything. */
+export async function circumstances(): Promise<object> {
+  return {
+    date: new Date().toISOString(),
+    command: ['node', ...process.argv.slice(1).map((word) => word.replace(repositoryRoot(), ''))].join(' '),
+    machine: {
+      cpu: cpus()[0]?.model.trim(),
+      vectorExtensions: await vectorExtensions(),
+      cores: availableParallelism(),
+      memoryGiB: Math.round(totalmem() / 2 ** 30),
+      system: `${platform()} ${release()} ${arch()}`,
+    },
+    versions: {
+      node: process.version,
+      rose: commit(),
+      'node-llama-cpp': await installedVersion('node-llama-cpp'),
+      'onnxruntime-node': await installedVersion('onnxruntime-node'),
+    },
+  };
+}
+
+/** Write bench/results/YYYY-MM-DD-NAME.json. */
+export async function writeResult(name: string, result: object): Promise<void> {
+  await mkdir(RESULTS, { recursive: true });
+  const file = new URL(`${new Date().toISOString().slice(0, 10)}-${name}.json`, RESULTS);
+  await writeFile(file, `${compactArrays(JSON.stringify(result, undefined, 2))}\n`);
+  console.log(`written to ${fileURLToPath(file).replace(repositoryRoot(), '')}`);
+}
+
+/** Lists of numbers on one line each. */
+function compactArrays(json: string): string {
+  return json.replaceAll(/\[[\d\s.,e+-]+\]/g, (list) => list.replaceAll(/\s+/g, ' '));
+}
+
+function repositoryRoot(): string {
+  return fileURLToPath(new URL('../../', import.meta.url));
+}
+
+/** Rose's commit, with `+` when files differ from it. */
+function commit(): string {
+  const git = (...words: string[]): string => execFileSync('git', words, { cwd: repositoryRoot(), encoding: 'utf8' });
+  return git('rev-parse', '--short', 'HEAD').trim() + (git('status', '--porcelain', '-uno') === '' ? '' : '+');
+}
+
+async function installedVersion(name: string): Promise<string> {
+  const file = new URL(`../node_modules/${name}/package.json`, import.meta.url);
+  const { version } = JSON.parse(await readFile(file, 'utf8')) as { version: string };
+  return version;
+}
+
+/** Those that native engines choose kernels by. Known on Linux and x86 only. */
+async function vectorExtensions(): Promise<string | undefined> {
+  try {
+    const flags = /^flags\s*: (.*)$/m.exec(await readFile('/proc/cpuinfo', 'utf8'))?.[1].split(' ') ?? [];
+    return flags.filter((flag) => /^(avx2|fma|avx512f|avx512_bf16|avx512_vnni|avx_vnni|amx_.*)$/.test(flag)).join(' ');
+  } catch {
+    return undefined;
+  }
+}
