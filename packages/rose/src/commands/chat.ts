@@ -60,6 +60,8 @@ class Conversation {
   readonly #options: Options;
   readonly #interactive: boolean;
   #messages: ChatMessage[] = [];
+  /** Ctrl-D may come while an answer runs; lines typed before it still count. */
+  #closed = false;
   /** Stops the answer that is under way. */
   #answering: AbortController | undefined;
 
@@ -73,6 +75,7 @@ class Conversation {
   }
 
   async run(): Promise<void> {
+    this.#lines.once('close', () => (this.#closed = true));
     if (this.#interactive) {
       say(dim(`${this.#model.name} (${this.#model.spec.contextLength} tokens of context); /help lists the commands`));
       this.#lines.on('SIGINT', () => this.#interrupt());
@@ -81,7 +84,7 @@ class Conversation {
     for await (const line of this.#lines) {
       if (!(await this.#take(line.trim()))) return;
       if (this.#ended.aborted) return;
-      if (this.#interactive) this.#lines.prompt();
+      if (this.#interactive && !this.#closed) this.#lines.prompt();
     }
     if (this.#interactive && !this.#ended.aborted) say('');
   }
