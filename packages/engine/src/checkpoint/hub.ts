@@ -44,7 +44,7 @@ export async function resolveModel(nameOrPath: string, options: ResolveOptions =
     return await fetchModel(await hubClient(options.signal), name, repo, options);
   } catch (error) {
     // A cache that another tool filled will do while the hub cannot be asked what it lacks.
-    const unreachable = error instanceof RoseError && error.code === 'unavailable';
+    const unreachable = error instanceof RoseError && error.code === 'unavailable' && options.update !== true;
     if (unreachable && cached !== undefined && (await isUsable(repo.snapshot(cached)))) return repo.snapshot(cached);
     throw error;
   }

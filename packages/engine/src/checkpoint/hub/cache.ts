@@ -40,9 +40,8 @@ export function cachedRepo(folder: string): CachedRepo {
     },
 
     async complete(commit) {
-      const text = await readText(record(commit));
-      if (text === undefined) return false;
-      const paths = JSON.parse(text) as string[];
+      const paths = await readPaths(record(commit));
+      if (paths === undefined) return false;
       return (await Promise.all(paths.map((path) => exists(join(snapshot(commit), path))))).every(Boolean);
     },
 
@@ -75,6 +74,16 @@ async function write(path: string, text: string): Promise<void> {
   const temporary = `${path}.${process.pid}`;
   await writeFile(temporary, text);
   await rename(temporary, path);
+}
+
+/** A record that is not whole counts as none. */
+async function readPaths(path: string): Promise<string[] | undefined> {
+  try {
+    const paths: unknown = JSON.parse(await readFile(path, 'utf8'));
+    return Array.isArray(paths) && paths.every((entry) => typeof entry === 'string') ? paths : undefined;
+  } catch {
+    return undefined;
+  }
 }
 
 async function readText(path: string): Promise<string | undefined> {
