@@ -265,6 +265,14 @@ describe('files of sentence-transformers', () => {
   });
 });
 
+test('a decoder that sentence-transformers would take for an encoder says so', async () => {
+  const directory = copyOf('qwen3');
+  writeFileSync(join(directory, 'modules.json'), '[]');
+  const checkpoint = await openCheckpoint(directory);
+  await checkpoint.close();
+  assert.match(checkpoint.notes.join(), /as a generator only/);
+});
+
 describe('weights', () => {
   const llama = 'model.layers.1.self_attn.q_proj.weight';
   const edits: [what: string, name: string, edit: (header: Header) => void, code: ErrorCode, message: RegExp][] = [

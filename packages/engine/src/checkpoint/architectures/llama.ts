@@ -2,7 +2,7 @@ import { join } from 'node:path';
 import { z } from 'zod';
 import { RoseError } from '../../errors.ts';
 import type { AttentionSpec, BlockSpec, ModelSpec, NormSpec } from '../../model/spec.ts';
-import { checkJson } from '../json.ts';
+import { checkJson, readJson } from '../json.ts';
 import { activationOf } from './activation.ts';
 import type { Architecture, TensorNames } from './architecture.ts';
 import { ropeOf } from './rope.ts';
@@ -74,7 +74,7 @@ function family(name: string, traits: Traits): Architecture {
     async read(json, directory) {
       const path = join(directory, 'config.json');
       const config = checkJson(path, configSchema, json);
-      return { spec: specOf(name, config, traits, path), names: namesOf(config), notes: [] };
+      return { spec: specOf(name, config, traits, path), names: namesOf(config), notes: await notesOf(directory) };
     },
   };
 }
@@ -168,6 +168,12 @@ function windowsOf(config: Config, traits: Traits, path: string): (number | unde
     }
     return window;
   });
+}
+
+/** Embedding models made from decoders are told apart by their files of sentence-transformers alone. */
+async function notesOf(directory: string): Promise<string[]> {
+  const sentence = await readJson(directory, 'modules.json', z.unknown());
+  return sentence === undefined ? [] : ['modules.json is there, but Rose runs this architecture as a generator only.'];
 }
 
 function namesOf(config: Config): TensorNames {
