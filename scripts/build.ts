@@ -34,7 +34,19 @@ export function build(): void {
   }
 }
 
+/** Runs what a script does and ends it with one line if that fails. */
+export function main(work: () => void): void {
+  try {
+    work();
+  } catch (error) {
+    console.error((error as Error).message);
+    process.exitCode = 1;
+  }
+}
+
 if (import.meta.main) {
-  build();
-  console.log(`built ${packages().join(', ')}`);
+  main(() => {
+    build();
+    console.log(`built ${packages().join(', ')}`);
+  });
 }

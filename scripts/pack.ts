@@ -5,7 +5,7 @@
 import { spawnSync } from 'node:child_process';
 import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { basename, join, resolve } from 'node:path';
-import { build, packages, root } from './build.ts';
+import { build, main, packages, root } from './build.ts';
 
 interface Manifest {
   files: string[];
@@ -70,5 +70,7 @@ function stage(name: string, directory: string): void {
 }
 
 if (import.meta.main) {
-  for (const { tarball } of pack(resolve(process.argv[2] ?? join(root, 'dist')))) console.log(tarball);
+  main(() => {
+    for (const { tarball } of pack(resolve(process.argv[2] ?? join(root, 'dist')))) console.log(tarball);
+  });
 }

@@ -4,6 +4,7 @@ import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync 
 import { tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
 import { after, test } from 'node:test';
+import { fileURLToPath } from 'node:url';
 import { publint } from 'publint';
 import { formatMessage } from 'publint/utils';
 import { pack } from '../scripts/pack.ts';
@@ -64,6 +65,20 @@ test('the packed packages install into an empty project and run there', async (c
   await context.test('rose generate', () => {
     const answer = rose('generate', 'Once upon a time', '--max-tokens', '8', '--temperature', '0');
     assert.match(answer, /\w+ \w+/);
+  });
+  await context.test('its declarations are found by a project in TypeScript', () => {
+    writeFileSync(
+      join(project, 'use.ts'),
+      `import { RoseError, type ModelHub } from 'rose';
+       export const name = (hub: ModelHub): string => hub.models[0].name;
+       // @ts-expect-error: a code, not any
+       export const code: number = new RoseError('invalid', 'message').code;`,
+    );
+    const tsc = fileURLToPath(new URL('../node_modules/typescript/bin/tsc', import.meta.url));
+    const options = '--noEmit --strict --skipLibCheck --module nodenext --target esnext --types'.split(' ');
+    const result = spawnSync(process.execPath, [tsc, ...options, '', 'use.ts'], { cwd: project, encoding: 'utf8' });
+    assert.equal(result.stdout, '');
+    assert.equal(result.status, 0);
   });
   await context.test('rose as a library, on the Node.js that came with it', () => {
     writeFileSync(
