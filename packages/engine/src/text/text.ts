@@ -37,7 +37,10 @@ export interface TextPool {
   /** Texts to encoder inputs, each with the tokenizer's special tokens, `maxTokens` at most when `truncate`. */
   encodeTexts(texts: readonly string[], options: TruncateOptions): Promise<EncodedInput[]>;
   /** Pairs to encoder inputs; truncation shortens the text, never the query (an over-long query is an error). */
-  encodePairs(pairs: readonly { readonly query: string; readonly text: string }[], options: TruncateOptions): Promise<EncodedInput[]>;
+  encodePairs(
+    pairs: readonly { readonly query: string; readonly text: string }[],
+    options: TruncateOptions,
+  ): Promise<EncodedInput[]>;
   /** Ids to text, all at once; control tokens are left out unless `keepSpecial`. */
   decode(tokens: Int32Array, options?: { readonly keepSpecial?: boolean }): Promise<string>;
   close(): Promise<void>;

@@ -1,0 +1,67 @@
+import { ChatEncoder } from './chat.ts';
+import { compileDecoder, type DecoderTables } from './decoder.ts';
+import { Encoder } from './encoder.ts';
+import { readTokenizerFiles, type TokenizerFiles } from './files.ts';
+import { encodePair, encodeText } from './inputs.ts';
+import { readPostProcessor, type PostProcessor } from './post-processor.ts';
+import type { TextCalls } from './protocol.ts';
+import { ChatTemplate } from './template.ts';
+import type { EncodedInput, Prompt, Vocabulary } from './text.ts';
+import { readTokens } from './tokens.ts';
+import { decodeAll, TableVocabulary } from './vocabulary.ts';
+
+/** One model's text work, on the calling thread. */
+export class Codec {
+  readonly tables: DecoderTables;
+  readonly #encoder: Encoder;
+  readonly #chat: ChatEncoder;
+  readonly #post: PostProcessor;
+  readonly #vocabulary: Vocabulary;
+
+  constructor(files: TokenizerFiles) {
+    const tokens = readTokens(files);
+    this.tables = compileDecoder(files, tokens);
+    this.#post = readPostProcessor(files);
+    this.#encoder = new Encoder(files, tokens);
+    this.#chat = new ChatEncoder(this.#encoder, new ChatTemplate(files), tokens);
+    this.#vocabulary = new TableVocabulary(this.tables);
+  }
+
+  static async open(directory: string): Promise<Codec> {
+    return new Codec(await readTokenizerFiles(directory));
+  }
+
+  encodePrompt(prompt: Prompt): Int32Array {
+    switch (prompt.kind) {
+      case 'tokens':
+        return Int32Array.from(prompt.tokens);
+      case 'messages':
+        // Templates write the beginning token themselves.
+        return Int32Array.from(this.#chat.encode(prompt));
+      case 'text': {
+        const { text, parseSpecial = false } = prompt;
+        const sections = parseSpecial ? this.#encoder.sections(text) : [text];
+        return Int32Array.from([...this.#beginning(), ...this.#encoder.encodeSections(sections)]);
+      }
+    }
+  }
+
+  encodeTexts(...[texts, options]: TextCalls['encodeTexts']): EncodedInput[] {
+    return texts.map((text, index) => encodeText(this.#encoder, this.#post, text, index, options));
+  }
+
+  encodePairs(...[pairs, options]: TextCalls['encodePairs']): EncodedInput[] {
+    return pairs.map((pair, index) => encodePair(this.#encoder, this.#post, pair, index, options));
+  }
+
+  decode(...[tokens, options]: TextCalls['decode']): string {
+    return decodeAll(this.#vocabulary.detokenizer(options), tokens);
+  }
+
+  /** Tokens that the post-processor puts before a text. Those after it would end a prompt that is to be continued. */
+  #beginning(): number[] {
+    const { single } = this.#post;
+    const text = single.findIndex((slot) => slot.kind === 'text');
+    return single.slice(0, text).flatMap((slot) => (slot.kind === 'special' ? slot.ids : []));
+  }
+}

@@ -1,0 +1,48 @@
+import { parentPort, workerData } from 'node:worker_threads';
+import { assert, RoseError } from '../errors.ts';
+import { Codec } from './codec.ts';
+import type { FromTextWorker, TextCall, TextResult, TextWorkerData } from './protocol.ts';
+
+assert(parentPort !== null, 'the text worker was started outside a pool');
+const port = parentPort;
+
+/** The ids' buffers move; everything else is copied. */
+function post(message: FromTextWorker): void {
+  const value = message.kind === 'result' ? message.value : undefined;
+  const arrays = value instanceof Int32Array ? [value] : Array.isArray(value) ? value.flatMap(Object.values) : [];
+  port.postMessage(
+    message,
+    arrays.map((array: Int32Array) => array.buffer as ArrayBuffer),
+  );
+}
+
+function answer(codec: Codec, call: TextCall): TextResult {
+  switch (call.method) {
+    case 'encodePrompt':
+      return codec.encodePrompt(...call.args);
+    case 'encodeTexts':
+      return codec.encodeTexts(...call.args);
+    case 'encodePairs':
+      return codec.encodePairs(...call.args);
+    case 'decode':
+      return codec.decode(...call.args);
+  }
+}
+
+function fail(error: unknown): void {
+  post({ kind: 'failed', error: RoseError.from(error).toJSON() });
+}
+
+try {
+  const codec = await Codec.open((workerData as TextWorkerData).directory);
+  port.on('message', (call: TextCall) => {
+    try {
+      post({ kind: 'result', value: answer(codec, call) });
+    } catch (error) {
+      fail(error);
+    }
+  });
+  post({ kind: 'ready', tables: codec.tables });
+} catch (error) {
+  fail(error);
+}
