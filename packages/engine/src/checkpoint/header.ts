@@ -28,7 +28,7 @@ const DTYPE_BITS: ReadonlyMap<string, number> = new Map(
 );
 
 /** The reference implementation's limit; a header of a 1,000-layer model is about 1 MB. */
-export const MAX_HEADER_BYTES = 100_000_000;
+const MAX_HEADER_BYTES = 100_000_000;
 /** Bytes before the header. */
 export const LENGTH_BYTES = 8;
 

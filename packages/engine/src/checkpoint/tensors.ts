@@ -6,7 +6,7 @@ import { shorten } from './json.ts';
 import type { StoredTensor, Weights } from './weights.ts';
 
 /** Bytes of a weight, for each dtype Rose reads. */
-export const DTYPE_BYTES: Readonly<Record<TensorDtype, number>> = { F32: 4, F16: 2, BF16: 2 };
+const DTYPE_BYTES: Readonly<Record<TensorDtype, number>> = { F32: 4, F16: 2, BF16: 2 };
 
 /**
  * The tensor of each parameter, in the parameters' order. Throws a RoseError naming the tensors that are missing, not
