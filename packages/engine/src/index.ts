@@ -8,3 +8,6 @@ export type * from './engine/request.ts';
 export type * from './serve/api.ts';
 export type * from './serve/options.ts';
 export { openModels } from './serve/hub.ts';
+export { openCheckpoint, readModel } from './checkpoint/open.ts';
+export { resolveModel, type DownloadProgress, type ResolveOptions } from './checkpoint/hub.ts';
+export { contextTokenBytes, describe, parameterCount, weightBytes, type WeightFormat } from './model/memory.ts';
