@@ -49,16 +49,14 @@ export async function locate(model: string, options: ResolveOptions = {}): Promi
     );
   }
   const { resolveModel } = await import('@rose/engine');
-  const progress = await downloadProgress();
-  let failed = true;
+  const progress = downloadProgress();
   try {
     const directory = await withExitCodes(FIND_CODES, () =>
       resolveModel(model, { onProgress: progress.update, ...options }),
     );
-    failed = false;
     return { name: model.replace(/@.*/, ''), directory };
   } finally {
-    progress.end(failed);
+    progress.end();
   }
 }
 

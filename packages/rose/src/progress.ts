@@ -1,7 +1,7 @@
-import { bytes, say } from './output.ts';
+import { bytes, say, statusLine } from './output.ts';
 
 /** How far the download of one file is. */
-export interface FileProgress {
+interface FileProgress {
   readonly file: string;
   readonly bytes: number;
   /** Size of the whole file. */
@@ -10,56 +10,38 @@ export interface FileProgress {
 
 export interface DownloadProgress {
   readonly update: (event: FileProgress) => void;
-  /** No more files come; `failed` if they should have. */
-  readonly end: (failed: boolean) => void;
+  /** Nothing more comes. */
+  readonly end: () => void;
 }
 
-/** Shows a download: a bar for each file on a terminal, plain lines elsewhere. */
-export async function downloadProgress(): Promise<DownloadProgress> {
-  return process.stderr.isTTY ? await bars() : lines();
-}
+const BAR_WIDTH = 24;
 
-function lines(): DownloadProgress {
-  const started = new Set<string>();
+/** Shows a download: a line for each file, and on a terminal a bar while it comes. */
+export function downloadProgress(): DownloadProgress {
+  const status = statusLine();
+  const started = new Map<string, { readonly at: number; readonly bytes: number }>();
   return {
     update({ file, bytes: have, total }) {
-      if (!started.has(file)) say(`downloading ${file} (${bytes(total)})`);
-      started.add(file);
-      if (have === total) say(`downloaded ${file}`);
-    },
-    end: () => {},
-  };
-}
-
-/** Steps of a bar; the library draws whole steps only. */
-const STEPS = 1000;
-
-async function bars(): Promise<DownloadProgress> {
-  const { progress } = await import('@clack/prompts');
-  type Bar = { readonly bar: ReturnType<typeof progress>; steps: number };
-  const running = new Map<string, Bar>();
-  const start = (file: string): Bar => {
-    const bar = progress({ max: STEPS, size: 30, output: process.stderr, indicator: 'timer' });
-    bar.start(file);
-    const entry = { bar, steps: 0 };
-    running.set(file, entry);
-    return entry;
-  };
-  return {
-    update({ file, bytes: have, total }) {
-      const entry = running.get(file) ?? start(file);
-      const steps = total === 0 ? STEPS : Math.floor((have / total) * STEPS);
-      entry.bar.advance(steps - entry.steps, `${file} ${bytes(have)} of ${bytes(total)}`);
-      entry.steps = steps;
-      if (have < total) return;
-      entry.bar.stop(`${file} ${bytes(total)}`);
-      running.delete(file);
-    },
-    end(failed) {
-      for (const [file, { bar }] of running) {
-        if (failed) bar.error(file);
-        else bar.stop(file);
+      const start = started.get(file);
+      if (!start) {
+        started.set(file, { at: performance.now(), bytes: have });
+        if (!process.stderr.isTTY) say(`downloading ${file} (${bytes(total)})`);
       }
+      if (have < total) {
+        // What an earlier attempt left on the disk is progress, but not speed.
+        const seconds = start ? (performance.now() - start.at) / 1000 : 0;
+        const speed = start && seconds > 0 ? `, ${bytes((have - start.bytes) / seconds)}/s` : '';
+        status.show(`${bar(have / total)} ${bytes(have)} of ${bytes(total)}${speed}  ${file}`);
+        return;
+      }
+      status.clear();
+      say(`downloaded ${file} (${bytes(total)})`);
     },
+    end: () => status.clear(),
   };
+}
+
+function bar(share: number): string {
+  const full = Math.floor(share * BAR_WIDTH);
+  return `${'█'.repeat(full)}${'░'.repeat(BAR_WIDTH - full)} ${Math.floor(share * 100)} %`;
 }
