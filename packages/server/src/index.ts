@@ -1,1 +1,2 @@
-export {};
+/** The protocols of Rose over one port. */
+export { startServer, type RunningServer, type ServerOptions } from './server.ts';

@@ -1,0 +1,12 @@
+import type { FastifyBaseLogger } from 'fastify';
+import type { ModelHub } from '@rose/engine';
+
+/** What every protocol of one server shares. */
+export interface ServerContext {
+  readonly hub: ModelHub;
+  /** Rose's version. */
+  readonly version: string;
+  /** Largest body, and largest tensor that one may declare. */
+  readonly maxBodyBytes: number;
+  readonly log: FastifyBaseLogger;
+}

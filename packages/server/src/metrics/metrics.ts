@@ -1,0 +1,123 @@
+import { Counter, Gauge, Histogram, Registry } from 'prom-client';
+import type { ModelHub, ServedModel } from '@rose/engine';
+
+/** Triton's reasons for failures. Each is there, at 0, from the start. */
+export type FailureReason = 'REJECTED' | 'CANCELED' | 'BACKEND' | 'OTHER';
+const REASONS: readonly FailureReason[] = ['REJECTED', 'CANCELED', 'BACKEND', 'OTHER'];
+
+/** Buckets of Triton's own first-response histogram, and a few below them. */
+const FIRST_RESPONSE_MS = [10, 25, 50, 100, 250, 500, 1000, 2000, 5000, 10_000];
+const FIRST_TOKEN_SECONDS = [0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60];
+const INTER_TOKEN_SECONDS = [0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.2, 0.5, 1, 2];
+const REQUEST_SECONDS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300];
+
+/** Labels in the order in which Triton prints them. */
+interface ModelLabels extends Record<string, string> {
+  readonly model: string;
+  readonly version: string;
+}
+
+/** One server's metrics: Triton's names for what Triton also counts, Rose's own for the rest. */
+export class Metrics {
+  readonly registry: Registry = new Registry();
+  readonly success: Counter = this.#counter('nv_inference_request_success', 'Number of successful inference requests');
+  readonly failure: Counter = this.#counter('nv_inference_request_failure', 'Number of failed inference requests', [
+    'model',
+    'reason',
+    'version',
+  ]);
+  readonly inferences: Counter = this.#counter('nv_inference_count', 'Number of inferences, a batch counts its size');
+  readonly requestMicroseconds: Counter = this.#counter(
+    'nv_inference_request_duration_us',
+    'Cumulative duration of successful requests in microseconds',
+  );
+  readonly firstResponse: Histogram = this.#histogram(
+    'nv_inference_first_response_histogram_ms',
+    'Duration from the request to the first response in milliseconds',
+    FIRST_RESPONSE_MS,
+  );
+  readonly firstToken: Histogram = this.#histogram(
+    'rose_time_to_first_token_seconds',
+    'Duration from the request to its first token',
+    FIRST_TOKEN_SECONDS,
+  );
+  readonly interToken: Histogram = this.#histogram(
+    'rose_inter_token_seconds',
+    'Duration between one token of an answer and the next',
+    INTER_TOKEN_SECONDS,
+  );
+  readonly requestSeconds: Histogram = this.#histogram(
+    'rose_request_seconds',
+    'Duration of successful requests',
+    REQUEST_SECONDS,
+  );
+
+  constructor(hub: ModelHub) {
+    for (const model of hub.models) {
+      const labels = labelsOf(model);
+      for (const counter of [this.success, this.inferences, this.requestMicroseconds]) counter.inc(labels, 0);
+      for (const reason of REASONS) this.failure.inc(failureLabels(model, reason), 0);
+    }
+    this.#readEach(
+      hub,
+      'nv_inference_exec_count',
+      'Number of batches that the engine executed',
+      (m) => m.counters.steps,
+    );
+    this.#readEach(hub, 'rose_batch_sequences_total', 'Sequences in all batches', (m) => m.counters.stepSequences);
+    this.#readEach(hub, 'rose_prompt_tokens_total', 'Tokens of prompts', (m) => m.counters.promptTokens);
+    this.#readEach(hub, 'rose_generated_tokens_total', 'Tokens generated', (m) => m.counters.generatedTokens);
+    const pending = 'Number of requests that wait for execution';
+    this.#watchEach(hub, 'nv_inference_pending_request_count', pending, (m) => m.counters.waiting);
+    this.#watchEach(hub, 'rose_sequences_waiting', 'Sequences that wait', (m) => m.counters.waiting);
+    this.#watchEach(hub, 'rose_sequences_running', 'Sequences that run', (m) => m.counters.running);
+    this.#watchEach(hub, 'rose_weight_bytes', 'Bytes of weights on the device', (m) => m.memory.weights);
+    this.#watchEach(hub, 'rose_sequence_bytes', 'Bytes of sequence memory on the device', (m) => m.memory.sequences);
+  }
+
+  fail(model: ServedModel, reason: FailureReason): void {
+    this.failure.inc(failureLabels(model, reason));
+  }
+
+  #counter(name: string, help: string, labelNames = ['model', 'version']): Counter {
+    return new Counter({ name, help, labelNames, registers: [this.registry] });
+  }
+
+  #histogram(name: string, help: string, buckets: number[]): Histogram {
+    return new Histogram({ name, help, buckets, labelNames: ['model', 'version'], registers: [this.registry] });
+  }
+
+  /** A counter that the engine keeps: read when metrics are asked for. */
+  #readEach(hub: ModelHub, name: string, help: string, read: (model: ServedModel) => number): void {
+    const counter: Counter = new Counter({
+      name,
+      help,
+      labelNames: ['model', 'version'],
+      registers: [this.registry],
+      collect: () => {
+        counter.reset();
+        for (const model of hub.models) counter.inc(labelsOf(model), read(model));
+      },
+    });
+  }
+
+  #watchEach(hub: ModelHub, name: string, help: string, read: (model: ServedModel) => number): void {
+    const gauge: Gauge = new Gauge({
+      name,
+      help,
+      labelNames: ['model', 'version'],
+      registers: [this.registry],
+      collect: () => {
+        for (const model of hub.models) gauge.set(labelsOf(model), read(model));
+      },
+    });
+  }
+}
+
+export function labelsOf(model: ServedModel): ModelLabels {
+  return { model: model.name, version: '1' };
+}
+
+function failureLabels(model: ServedModel, reason: FailureReason): Record<string, string> {
+  return { model: model.name, reason, version: '1' };
+}

@@ -1,0 +1,110 @@
+import { isIPv6, type AddressInfo } from 'node:net';
+import fastify, { type FastifyBaseLogger, type FastifyInstance } from 'fastify';
+import { RoseError, type ModelHub } from '@rose/engine';
+import { pino } from 'pino';
+import type { ServerContext } from './context.ts';
+import { requestError } from './http/errors.ts';
+import { Metrics } from './metrics/metrics.ts';
+import { observe } from './metrics/observe.ts';
+import { metricsRoutes } from './metrics/routes.ts';
+import { openaiError, sendOpenAIError } from './openai/errors.ts';
+import { openaiNotFound, openaiRoutes } from './openai/routes.ts';
+import { pageRoutes } from './page/routes.ts';
+import { statusRoutes } from './status.ts';
+import { tritonNotFound, tritonRoutes } from './triton/routes.ts';
+
+export interface ServerOptions {
+  readonly host: string;
+  /** 0: any free one. */
+  readonly port: number;
+  /** Rose's version. */
+  readonly version: string;
+  /** Largest body of a request, and largest tensor that one may declare. Default 64 MiB. */
+  readonly maxBodyBytes?: number;
+  /** Default: faults of Rose go to stderr. */
+  readonly logger?: FastifyBaseLogger;
+}
+
+export interface RunningServer {
+  readonly url: string;
+  readonly port: number;
+  /**
+   * Accept nothing new, let running responses end, and cut those that last longer.
+   * @param limitMs how long they may take; default 10 seconds
+   */
+  close(limitMs?: number): Promise<void>;
+}
+
+const DEFAULT_BODY_BYTES = 64 * 1024 * 1024;
+const DEFAULT_CLOSE_MS = 10_000;
+/** Long prompts of tracing headers and tokens; Node's default of 16 KiB is refused by some gateways' traffic. */
+const HEADER_BYTES = 64 * 1024;
+
+/**
+ * Serve a hub's models over HTTP: Triton under `/v2`, OpenAI under `/v1`, metrics, and the page at `/`.
+ * @throws the system's error (`EADDRINUSE`, `EACCES`...) when the address cannot be listened on
+ */
+export async function startServer(hub: ModelHub, options: ServerOptions): Promise<RunningServer> {
+  const log = options.logger ?? pino({ name: 'rose', level: 'warn' }, pino.destination({ fd: 2, sync: true }));
+  const maxBodyBytes = options.maxBodyBytes ?? DEFAULT_BODY_BYTES;
+  const metrics = new Metrics(hub);
+  const context: ServerContext = { hub: observe(hub, metrics), version: options.version, maxBodyBytes, log };
+  const app = fastify({
+    loggerInstance: log,
+    disableRequestLogging: true,
+    bodyLimit: maxBodyBytes,
+    exposeHeadRoutes: false,
+    return503OnClosing: false,
+    forceCloseConnections: 'idle',
+    // Clients keep connections in pools and reuse them hours later; a large body or a long answer takes its time.
+    keepAliveTimeout: 0,
+    connectionTimeout: 0,
+    requestTimeout: 0,
+    http: { maxHeaderSize: HEADER_BYTES, noDelay: true },
+  });
+  const closing = refuseWhenClosing(app);
+  await app.register(async (scope) => tritonRoutes(scope, context));
+  await app.register(async (scope) => openaiRoutes(scope, context));
+  await app.register(async (scope) => metricsRoutes(scope, metrics));
+  await app.register(async (scope) => statusRoutes(scope, context));
+  await app.register(async (scope) => pageRoutes(scope));
+  app.setErrorHandler((error, _, reply) => sendOpenAIError(reply, openaiError(requestError(error, context))));
+  app.setNotFoundHandler((request, reply) =>
+    request.url.startsWith('/v1') ? openaiNotFound(request, reply) : tritonNotFound(reply),
+  );
+
+  await app.listen({ host: options.host, port: options.port });
+  const { port } = app.server.address() as AddressInfo;
+  const host = isIPv6(options.host) ? `[${options.host}]` : options.host;
+  return {
+    url: `http://${host}:${port}`,
+    port,
+    close: (limitMs = DEFAULT_CLOSE_MS) => {
+      closing.start();
+      return close(app, limitMs);
+    },
+  };
+}
+
+/** Requests that come over open connections while the server closes are told to go elsewhere. */
+function refuseWhenClosing(app: FastifyInstance): { start(): void } {
+  let closing = false;
+  app.addHook('onRequest', async (_, reply) => {
+    if (!closing) return;
+    reply.header('connection', 'close');
+    throw new RoseError('unavailable', 'the server is shutting down');
+  });
+  return { start: () => void (closing = true) };
+}
+
+async function close(app: FastifyInstance, limitMs: number): Promise<void> {
+  // A kept-alive connection whose response just ended is idle, and would be waited for.
+  const idle = setInterval(() => app.server.closeIdleConnections(), 20);
+  const limit = setTimeout(() => app.server.closeAllConnections(), limitMs);
+  try {
+    await app.close();
+  } finally {
+    clearInterval(idle);
+    clearTimeout(limit);
+  }
+}

@@ -1,0 +1,102 @@
+import { z } from 'zod';
+import type { GenerateRequest } from '@rose/engine';
+import { generationFields, generationOf } from '../generation/fields.ts';
+import { invalid, TritonError } from './errors.ts';
+import { JsonObject, parseJson, type JsonValue } from './json.ts';
+import type { InputSpec, ModelRequest } from './model.ts';
+import { numbersOf, textsOf, type Tensor } from './tensor.ts';
+
+/** What the vLLM backend generates when a request does not say. */
+const DEFAULT_MAX_TOKENS = 16;
+
+/** Sampling fields that clients of the TensorRT-LLM backend send as tensors of their own. */
+export const SAMPLING_INPUTS: readonly InputSpec[] = [
+  scalar('max_tokens', 'INT32'),
+  scalar('min_tokens', 'INT32'),
+  scalar('temperature', 'FP32'),
+  scalar('top_k', 'INT32'),
+  scalar('top_p', 'FP32'),
+  scalar('repetition_penalty', 'FP32'),
+  scalar('presence_penalty', 'FP32'),
+  scalar('frequency_penalty', 'FP32'),
+  { name: 'seed', datatypes: ['UINT64', 'INT64'], dims: [1], optional: true },
+  { name: 'stop_words', datatypes: ['BYTES'], dims: [-1], optional: true },
+  { name: 'bad_words', datatypes: ['BYTES'], dims: [-1], optional: true },
+];
+
+const schema = z.object({
+  ...generationFields,
+  logprobs: z.int().nullish(),
+  parse_special: z.boolean().nullish(),
+});
+const NAMES = Object.keys(schema.shape);
+const STRINGS = new Set(['stop']);
+
+export interface GenerateParameters {
+  readonly generation: Omit<GenerateRequest, 'prompt'>;
+  /** So many most likely tokens beside each drawn one; undefined: no log-probabilities. */
+  readonly logprobs: number | undefined;
+  /** Control tokens inside the text are control tokens. */
+  readonly parseSpecial: boolean;
+}
+
+/**
+ * The sampling of a request: the JSON text in `sampling_parameters`, then the request's parameters, then tensors of
+ * their own; what comes later wins. Values may be strings, as the vLLM backend allows.
+ */
+export function generateParameters(request: ModelRequest): GenerateParameters {
+  const fields: Record<string, unknown> = { max_tokens: DEFAULT_MAX_TOKENS };
+  for (const [name, value] of [...samplingText(request), ...request.parameters]) fields[name] = plain(name, value);
+  for (const { name } of SAMPLING_INPUTS) {
+    const tensor = request.inputs.get(name);
+    if (tensor !== undefined) fields[name === 'stop_words' ? 'stop' : name] = tensorValue(tensor);
+  }
+  if (fields.lora_name !== undefined) throw invalid('LoRA feature is not enabled.');
+  const unknown = Object.keys(fields).find((name) => !NAMES.includes(name));
+  if (unknown === 'bad_words') throw new TritonError(501, "'bad_words' is not supported: use logit_bias on token ids");
+  if (unknown !== undefined) throw invalid(`unexpected sampling parameter '${unknown}'; known are ${NAMES.join(', ')}`);
+
+  const parsed = schema.safeParse(fields);
+  if (!parsed.success) {
+    const [{ path, message }] = parsed.error.issues;
+    throw invalid(`parameter '${path.join('.')}': ${message}`);
+  }
+  const { logprobs, parse_special } = parsed.data;
+  return {
+    generation: generationOf(parsed.data),
+    logprobs: logprobs ?? undefined,
+    parseSpecial: parse_special ?? false,
+  };
+}
+
+function scalar(name: string, datatype: 'INT32' | 'FP32'): InputSpec {
+  return { name, datatypes: [datatype], dims: [1], optional: true };
+}
+
+function samplingText({ inputs }: ModelRequest): readonly (readonly [string, JsonValue])[] {
+  const tensor = inputs.get('sampling_parameters');
+  if (tensor?.datatype !== 'BYTES') return [];
+  let value: JsonValue;
+  try {
+    value = parseJson(tensor.data[0]);
+  } catch (error) {
+    throw invalid(`input 'sampling_parameters' is not JSON: ${(error as Error).message}`);
+  }
+  if (!(value instanceof JsonObject)) throw invalid("input 'sampling_parameters' must be the text of a JSON object");
+  return value.members;
+}
+
+/** A JSON value as the schema reads it; numbers and booleans may come as text. */
+function plain(name: string, value: JsonValue): unknown {
+  if (typeof value === 'bigint') return Number(value);
+  if (Array.isArray(value)) return value.map((element) => plain(name, element));
+  if (value instanceof JsonObject) return Object.fromEntries(value.members.map(([key, v]) => [key, plain(name, v)]));
+  if (typeof value !== 'string' || STRINGS.has(name)) return value;
+  if (/^\s*(true|false)\s*$/i.test(value)) return value.trim().toLowerCase() === 'true';
+  return value.trim() !== '' && Number.isFinite(Number(value)) ? Number(value) : value;
+}
+
+function tensorValue(tensor: Tensor): unknown {
+  if (tensor.datatype === 'BYTES') return textsOf(tensor);
+  return numbersOf(tensor)[0];
+}

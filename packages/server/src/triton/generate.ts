@@ -1,0 +1,192 @@
+import type { GenerateEvent, GeneratedToken, ServedModel, Vocabulary } from '@rose/engine';
+import { invalid } from './errors.ts';
+import { generateParameters, SAMPLING_INPUTS } from './generate-parameters.ts';
+import type { InputSpec, ModelRequest, TritonModel } from './model.ts';
+import { numbers, numbersOf, texts, textsOf, type BytesTensor, type NumericTensor, type Tensor } from './tensor.ts';
+
+/** Outputs that a request must ask for, each by an input `return_NAME`. */
+type Extra = 'finish_reason' | 'cumulative_logprob' | 'logprobs' | 'num_input_tokens' | 'num_output_tokens';
+type Returns = Readonly<Record<Extra, boolean>>;
+const EXTRAS: readonly Extra[] = [
+  'finish_reason',
+  'cumulative_logprob',
+  'logprobs',
+  'num_input_tokens',
+  'num_output_tokens',
+];
+
+/**
+ * A model that generates text, with the tensors of Triton's vLLM backend and the sampling scalars of its
+ * TensorRT-LLM backend. `text_input` is text: control tokens in it are not, unless `parse_special` is true.
+ */
+export function generatingModel(model: ServedModel): TritonModel {
+  return {
+    name: model.name,
+    maxBatchSize: 0,
+    decoupled: true,
+    inputs: [
+      { name: 'text_input', datatypes: ['BYTES'], dims: [1], optional: false },
+      flag('stream'),
+      { name: 'sampling_parameters', datatypes: ['BYTES'], dims: [1], optional: true },
+      flag('exclude_input_in_output'),
+      ...EXTRAS.map((name) => flag(`return_${name}`)),
+      ...SAMPLING_INPUTS,
+    ],
+    outputs: [
+      { name: 'text_output', datatype: 'BYTES', dims: [-1] },
+      { name: 'finish_reason', datatype: 'BYTES', dims: [-1] },
+      { name: 'cumulative_logprob', datatype: 'FP32', dims: [-1] },
+      { name: 'logprobs', datatype: 'BYTES', dims: [-1] },
+      { name: 'num_input_tokens', datatype: 'UINT32', dims: [1] },
+      { name: 'num_output_tokens', datatype: 'UINT32', dims: [-1] },
+    ],
+    facts: {
+      task: model.task,
+      architecture: model.spec.architecture,
+      context_length: String(model.spec.contextLength),
+    },
+    run: (request) => run(model, request),
+  };
+}
+
+async function* run(model: ServedModel, request: ModelRequest): AsyncIterable<readonly Tensor[]> {
+  const [prompt] = textsOf(request.inputs.get('text_input') as BytesTensor);
+  const stream = flagOf(request, 'stream') ?? false;
+  const exclude = flagOf(request, 'exclude_input_in_output');
+  if (stream && exclude === false) {
+    throw invalid('When streaming, `exclude_input_in_output` = False is not allowed.');
+  }
+  const returns = Object.fromEntries(
+    EXTRAS.map((name) => [name, flagOf(request, `return_${name}`) ?? false]),
+  ) as Returns;
+  const { generation, logprobs, parseSpecial } = generateParameters(request);
+  const needsLogprobs = returns.logprobs || returns.cumulative_logprob;
+  const events = model.generate({
+    ...generation,
+    prompt: { kind: 'text', text: prompt, parseSpecial },
+    ...(needsLogprobs && { logprobs: logprobs ?? 0 }),
+    ...(request.timeoutMs !== undefined && { timeoutMs: request.timeoutMs }),
+    signal: request.signal,
+  });
+
+  // Made with the first event: only then has the engine accepted `n`.
+  let answers: AnswerSet | undefined;
+  for await (const event of events) {
+    answers ??= new AnswerSet(generation.n ?? 1, model.vocabulary, returns);
+    answers.take(event);
+    if (stream && answers.hasNews(event)) yield answers.respond('');
+  }
+  if (!stream && answers !== undefined) yield answers.respond(exclude === true ? '' : prompt);
+}
+
+/** What happened since the last response, an element an answer, as the vLLM backend reports it. */
+class AnswerSet {
+  readonly #vocabulary: Vocabulary;
+  readonly #returns: Returns;
+  readonly #count: number;
+  readonly #finishReasons: string[];
+  /** Sums over the whole answer. */
+  readonly #cumulative: number[];
+  readonly #reported: number[];
+  #texts: string[] = [];
+  /** JSON of the new tokens' entries. */
+  #logprobs: string[][] = [];
+  #newTokens: number[] = [];
+  #promptTokens = 0;
+
+  constructor(count: number, vocabulary: Vocabulary, returns: Returns) {
+    this.#count = count;
+    this.#vocabulary = vocabulary;
+    this.#returns = returns;
+    // How Python prints "not yet": what clients of the vLLM backend compare with.
+    this.#finishReasons = this.#each(() => 'None');
+    this.#cumulative = this.#each(() => 0);
+    this.#reported = this.#each(() => 0);
+    this.#clear();
+  }
+
+  take(event: GenerateEvent): void {
+    if (event.kind === 'start') {
+      this.#promptTokens = event.promptTokens;
+    } else if (event.kind === 'delta') {
+      this.#texts[event.index] += event.text;
+      this.#advance(event.index, event.tokens.length);
+      for (const token of event.tokens) {
+        this.#cumulative[event.index] += token.logprob ?? 0;
+        if (this.#returns.logprobs) this.#logprobs[event.index].push(describe(token, this.#vocabulary));
+      }
+    } else {
+      this.#finishReasons[event.index] = event.reason;
+      // An end token counts, though no delta shows it.
+      this.#advance(event.index, event.generatedTokens - this.#reported[event.index]);
+    }
+  }
+
+  /** Whether a streaming client would learn something. */
+  hasNews(event: GenerateEvent): boolean {
+    if (event.kind === 'start') return false;
+    if (event.kind === 'end') return this.#returns.finish_reason || this.#returns.num_output_tokens;
+    return event.text !== '' || this.#returns.num_output_tokens || this.#returns.logprobs;
+  }
+
+  /** @param prefix text in front of every answer */
+  respond(prefix: string): Tensor[] {
+    const returns = this.#returns;
+    const tensors: Tensor[] = [
+      texts(
+        'text_output',
+        this.#texts.map((text) => prefix + text),
+      ),
+    ];
+    if (returns.finish_reason) tensors.push(texts('finish_reason', this.#finishReasons));
+    if (returns.cumulative_logprob) tensors.push(numbers('cumulative_logprob', 'FP32', this.#cumulative));
+    if (returns.logprobs)
+      tensors.push(
+        texts(
+          'logprobs',
+          this.#logprobs.map((list) => `[${list.join(',')}]`),
+        ),
+      );
+    if (returns.num_input_tokens) tensors.push(numbers('num_input_tokens', 'UINT32', [this.#promptTokens]));
+    if (returns.num_output_tokens) tensors.push(numbers('num_output_tokens', 'UINT32', this.#newTokens));
+    this.#clear();
+    return tensors;
+  }
+
+  #advance(index: number, tokens: number): void {
+    this.#newTokens[index] += tokens;
+    this.#reported[index] += tokens;
+  }
+
+  #clear(): void {
+    this.#texts = this.#each(() => '');
+    this.#logprobs = this.#each(() => []);
+    this.#newTokens = this.#each(() => 0);
+  }
+
+  #each<T>(make: () => T): T[] {
+    return Array.from({ length: this.#count }, make);
+  }
+}
+
+/**
+ * The vLLM backend's entry for a drawn token, as JSON: the drawn token first, then the most likely ones, by id. A drawn
+ * token that is not among those has no rank.
+ */
+function describe({ token, logprob, top = [] }: GeneratedToken, vocabulary: Vocabulary): string {
+  const entry = (id: number, value: number | undefined, rank: number | null): string =>
+    `"${id}":${JSON.stringify({ logprob: value, rank, decoded_token: vocabulary.tokenText(id) })}`;
+  const place = top.findIndex((candidate) => candidate.token === token);
+  const others = top.map((candidate, i) => entry(candidate.token, candidate.logprob, i + 1));
+  if (place >= 0) others.splice(place, 1);
+  return `{${[entry(token, logprob, place < 0 ? null : place + 1), ...others].join(',')}}`;
+}
+
+function flag(name: string): InputSpec {
+  return { name, datatypes: ['BOOL'], dims: [1], optional: true };
+}
+
+function flagOf({ inputs }: ModelRequest, name: string): boolean | undefined {
+  const tensor = inputs.get(name) as NumericTensor | undefined;
+  return tensor === undefined ? undefined : numbersOf(tensor)[0] !== 0;
+}

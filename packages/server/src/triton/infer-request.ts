@@ -1,0 +1,192 @@
+import { isDataType } from './datatype.ts';
+import { invalid, malformed, TritonError } from './errors.ts';
+import { JsonObject, JsonSyntaxError, parseJson, type JsonValue } from './json.ts';
+import type { TritonModel } from './model.ts';
+import { takeParameters, type RequestParameters } from './parameters.ts';
+import { elementCount, printShape, tensorFromBytes, tensorFromJson, type Tensor } from './tensor.ts';
+
+export interface InferRequest {
+  readonly id: string;
+  readonly parameters: RequestParameters;
+  readonly inputs: readonly Tensor[];
+  /** In the order asked for; undefined: all of the model's. */
+  readonly outputs: readonly { readonly name: string; readonly binary: boolean }[] | undefined;
+}
+
+/**
+ * Read the body of `/infer`: JSON, then the raw tensors of the inputs that announce them.
+ * @param headerLength value of `Inference-Header-Content-Length`; undefined: the whole body is JSON
+ */
+export function readInferRequest(
+  body: Buffer,
+  headerLength: string | undefined,
+  model: TritonModel,
+  maxBytes: number,
+): InferRequest {
+  const split = headerLength === undefined ? body.length : parseHeaderLength(headerLength, body.length);
+  if (split === 0 && headerLength !== undefined) return refuseRawRequest(model);
+  const json = readObject(body.subarray(0, split));
+  const id = readId(json);
+  const parameters = takeParameters(objectOf(json, 'parameters')?.members ?? []);
+  const binary = { bytes: body.subarray(split), allowed: headerLength !== undefined };
+  const inputs = arrayOf(json, 'inputs').map((input) => {
+    if (!(input instanceof JsonObject))
+      throw malformed("Unable to parse 'inputs': attempt to access JSON non-object as object");
+    return readInput(input, binary, model, maxBytes);
+  });
+  if (binary.bytes.length > 0) throw invalid(`unexpected additional input data for model '${model.name}'`);
+  const outputs = json.get('outputs') === undefined ? undefined : arrayOf(json, 'outputs').map(readOutput);
+  return { id, parameters, inputs, outputs };
+}
+
+/** The JSON object that a body holds. */
+export function readObject(bytes: Uint8Array): JsonObject {
+  let value: JsonValue;
+  try {
+    value = parseJson(bytes);
+  } catch (error) {
+    if (!(error instanceof JsonSyntaxError)) throw error;
+    throw malformed(`failed to parse the request JSON buffer: ${error.message}`);
+  }
+  if (value instanceof JsonObject) return value;
+  throw malformed('failed to parse the request JSON buffer: the document must be an object at 0');
+}
+
+export function readId(json: JsonObject): string {
+  const id = json.get('id') ?? '';
+  if (typeof id !== 'string') throw malformed("Unable to parse 'id': attempt to access JSON non-string as string");
+  return id;
+}
+
+function parseHeaderLength(text: string, length: number): number {
+  const name = 'Inference-Header-Content-Length';
+  const value = Number.parseInt(text, 10);
+  if (Number.isNaN(value)) throw invalid(`Unable to parse ${name}, got: ${text}`);
+  if (Math.abs(value) > 2 ** 31 - 1) {
+    throw invalid(`Unable to parse ${name}, value is out of range [ ${-(2 ** 31)}, ${2 ** 31 - 1} ], got: ${text}`);
+  }
+  if (value < 0 || value > length) {
+    throw invalid(`inference header size should be in range (0, ${length}), got: ${text}`);
+  }
+  return value;
+}
+
+/** A body without JSON is the one input of a model that has only one. No model here has. */
+function refuseRawRequest({ name, inputs }: TritonModel): never {
+  throw invalid(
+    `Raw request must only have 1 input (found 1) to be deduced but got ${inputs.length} inputs in '${name}' model configuration`,
+  );
+}
+
+function readInput(
+  input: JsonObject,
+  binary: { bytes: Buffer; readonly allowed: boolean },
+  model: TritonModel,
+  maxBytes: number,
+): Tensor {
+  const parameters = objectOf(input, 'parameters');
+  const binarySize = parameters?.get('binary_data_size');
+  const region = parameters?.get('shared_memory_region');
+  checkOneSource({
+    "'data'": input.get('data'),
+    "'binary_data_size'": binarySize,
+    "'shared_memory_region'": region,
+  });
+  const name = stringOf(input, 'name');
+  const datatype = stringOf(input, 'datatype');
+  if (!isDataType(datatype)) throw invalid(`invalid datatype for input ${name}`);
+  const shape = readShape(input, name);
+  if (region !== undefined) throw refuseSharedMemory();
+  if (binarySize === undefined) {
+    const data = input.get('data') as JsonValue;
+    if (!Array.isArray(data)) throw malformed("Unable to parse 'data': attempt to access JSON non-array as array");
+    return tensorFromJson(name, datatype, shape, data, maxBytes);
+  }
+  if (typeof binarySize !== 'number' || !Number.isInteger(binarySize) || binarySize < 0) {
+    throw malformed(
+      "Unable to parse 'binary_data_size': attempt to access JSON non-unsigned-integer as unsigned-integer",
+    );
+  }
+  if (binarySize > 0 && !binary.allowed) {
+    throw invalid(
+      "must specify valid 'Infer-Header-Content-Length' in request header and 'binary_data_size' when passing inputs in binary data format",
+    );
+  }
+  const missing = binarySize - binary.bytes.length;
+  if (missing > 0) {
+    throw invalid(
+      `unexpected size for input '${name}', expecting ${missing} additional bytes for model '${model.name}'`,
+    );
+  }
+  const bytes = binary.bytes.subarray(0, binarySize);
+  binary.bytes = binary.bytes.subarray(binarySize);
+  return tensorFromBytes(name, datatype, shape, bytes, model.name);
+}
+
+function checkOneSource(sources: Readonly<Record<string, JsonValue | undefined>>): void {
+  const set = Object.keys(sources).filter((name) => sources[name] !== undefined);
+  if (set.length === 1) return;
+  throw invalid(
+    "Input must set only one of the following fields: 'data', 'binary_data_size' in 'parameters', " +
+      `'shared_memory_region' in 'parameters'. But ${set.length === 0 ? 'no field is set' : `set ${set.join(' ')}`}`,
+  );
+}
+
+function readShape(input: JsonObject, name: string): number[] {
+  const shape = arrayOf(input, 'shape').map((dim) => {
+    const valid =
+      (typeof dim === 'number' && Number.isInteger(dim) && dim >= 0) || (typeof dim === 'bigint' && dim >= 0n);
+    if (!valid)
+      throw malformed("Unable to parse 'shape': attempt to access JSON non-unsigned-integer as unsigned-integer");
+    return Number(dim);
+  });
+  if (elementCount(shape) >= 2 ** 63) {
+    const place = `invalid shape for input '${name}': shape ${printShape(shape)}`;
+    throw invalid(`${place} causes total element count to exceed maximum size of ${2n ** 63n - 1n}`);
+  }
+  return shape;
+}
+
+function readOutput(output: JsonValue): { name: string; binary: boolean } {
+  if (!(output instanceof JsonObject))
+    throw malformed("Unable to parse 'outputs': attempt to access JSON non-object as object");
+  const name = stringOf(output, 'name');
+  const parameters = objectOf(output, 'parameters');
+  if (parameters?.get('shared_memory_region') !== undefined) throw refuseSharedMemory();
+  if (parameters?.get('classification') !== undefined) {
+    throw new TritonError(501, `the classification extension is not supported: leave it out for output '${name}'`);
+  }
+  const binary = parameters?.get('binary_data') ?? false;
+  if (typeof binary !== 'boolean') {
+    throw malformed("Unable to parse 'binary_data': attempt to access JSON non-boolean as boolean");
+  }
+  return { name, binary };
+}
+
+/** Shared memory between client and server is off, as it is by default in Triton, so no region can be known. */
+function refuseSharedMemory(): TritonError {
+  return new TritonError(501, 'Client shared memory is not supported: send tensors in the request.');
+}
+
+function stringOf(json: JsonObject, key: string): string {
+  const value = json.get(key);
+  if (value === undefined)
+    throw malformed(`Unable to parse '${key}': attempt to access non-existing object member '${key}'`);
+  if (typeof value !== 'string')
+    throw malformed(`Unable to parse '${key}': attempt to access JSON non-string as string`);
+  return value;
+}
+
+function arrayOf(json: JsonObject, key: string): readonly JsonValue[] {
+  const value = json.get(key);
+  if (value === undefined)
+    throw malformed(`Unable to parse '${key}': attempt to access non-existing object member '${key}'`);
+  if (!Array.isArray(value)) throw malformed(`Unable to parse '${key}': attempt to access JSON non-array as array`);
+  return value;
+}
+
+function objectOf(json: JsonObject, key: string): JsonObject | undefined {
+  const value = json.get(key);
+  if (value === undefined || value instanceof JsonObject) return value;
+  throw malformed(`Unable to parse '${key}': attempt to access JSON non-object as object`);
+}

@@ -1,0 +1,94 @@
+import { configType } from './datatype.ts';
+import { fullShape, type TritonModel } from './model.ts';
+
+/** What runs the models, in Triton's words. */
+const BACKEND = 'rose';
+
+export const SERVER_NAME = 'triton';
+/** Protocol extensions that work here. */
+const EXTENSIONS: readonly string[] = ['model_configuration', 'binary_tensor_data', 'parameters'];
+
+export function serverMetadata(version: string): object {
+  return { name: SERVER_NAME, version, extensions: EXTENSIONS };
+}
+
+export function modelMetadata(model: TritonModel): object {
+  return {
+    name: model.name,
+    versions: ['1'],
+    platform: BACKEND,
+    inputs: model.inputs.map(({ name, datatypes, dims }) => ({
+      name,
+      datatype: datatypes[0],
+      shape: fullShape(model, dims),
+    })),
+    outputs: model.outputs.map(({ name, datatype, dims }) => ({ name, datatype, shape: fullShape(model, dims) })),
+  };
+}
+
+/** The model's configuration as protobuf's JSON with every default printed, which is what Triton's clients parse. */
+export function modelConfig(model: TritonModel): object {
+  const { name, decoupled } = model;
+  const dynamicBatching = {
+    preferred_batch_size: [],
+    max_queue_delay_microseconds: 0,
+    preserve_ordering: false,
+    priority_levels: 0,
+    default_priority_level: 0,
+    priority_queue_policy: {},
+  };
+  return {
+    name,
+    platform: '',
+    backend: BACKEND,
+    runtime: '',
+    version_policy: { latest: { num_versions: 1 } },
+    max_batch_size: model.maxBatchSize,
+    input: model.inputs.map((input) => ({
+      name: input.name,
+      data_type: configType(input.datatypes[0]),
+      format: 'FORMAT_NONE',
+      dims: input.dims,
+      is_shape_tensor: false,
+      allow_ragged_batch: false,
+      optional: input.optional,
+      is_non_linear_format_io: false,
+    })),
+    output: model.outputs.map((output) => ({
+      name: output.name,
+      data_type: configType(output.datatype),
+      dims: output.dims,
+      label_filename: '',
+      is_shape_tensor: false,
+      is_non_linear_format_io: false,
+    })),
+    batch_input: [],
+    batch_output: [],
+    optimization: {
+      priority: 'PRIORITY_DEFAULT',
+      input_pinned_memory: { enable: true },
+      output_pinned_memory: { enable: true },
+      gather_kernel_buffer_threshold: 0,
+      eager_batching: false,
+    },
+    ...(model.maxBatchSize > 0 && { dynamic_batching: dynamicBatching }),
+    instance_group: [
+      {
+        name: `${name}_0`,
+        kind: 'KIND_MODEL',
+        count: 1,
+        gpus: [],
+        secondary_devices: [],
+        profile: [],
+        passive: false,
+        host_policy: '',
+      },
+    ],
+    default_model_filename: '',
+    cc_model_filenames: {},
+    metric_tags: {},
+    parameters: Object.fromEntries(Object.entries(model.facts).map(([key, value]) => [key, { string_value: value }])),
+    model_warmup: [],
+    model_transaction_policy: { decoupled },
+  };
+}

@@ -1,0 +1,189 @@
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
+import { RoseError, type ServedModel } from '@rose/engine';
+import type { ServerContext } from '../context.ts';
+import { abortOnClose } from '../http/abort.ts';
+import { bodyOf, takeRawBodies } from '../http/body.ts';
+import { acceptedEncoding, compress } from '../http/compression.ts';
+import { endpoint, type Endpoint, type PathParameters } from '../http/endpoint.ts';
+import { requestError } from '../http/errors.ts';
+import { sendEvents } from '../http/event-stream.ts';
+import { embeddingModel } from './embed.ts';
+import { invalid, tritonErrorBody, TritonError, tritonStatus } from './errors.ts';
+import { readGenerateBody } from './generate-request.ts';
+import { generatingModel } from './generate.ts';
+import { readInferRequest } from './infer-request.ts';
+import { modelConfig, modelMetadata, serverMetadata } from './metadata.ts';
+import type { TritonModel } from './model.ts';
+import { takeParameters } from './parameters.ts';
+import { generateResponse, inferResponse } from './respond.ts';
+import { scoringModel } from './score.ts';
+import type { Tensor } from './tensor.ts';
+import { checkRequest } from './validate.ts';
+
+type Request = FastifyRequest<{ Params: PathParameters }>;
+
+/** NVIDIA Triton's HTTP protocol (KServe v2 with Triton's extensions) under `/v2`. */
+export function tritonRoutes(app: FastifyInstance, context: ServerContext): void {
+  const { hub } = context;
+  const models = new Map(hub.models.map((model) => [model.name, tritonModel(model)]));
+  takeRawBodies(app);
+  app.setErrorHandler((error, _, reply) => sendError(reply, error, context));
+
+  const serve = (method: 'GET' | 'POST', url: string, handler: Endpoint): void =>
+    endpoint(app, method, url, handler, (reply) => sendJson(reply.code(405), { error: 'Method Not Allowed' }));
+  const serveModel = (method: 'GET' | 'POST', action: string, handler: ModelEndpoint): void => {
+    for (const version of ['', '/versions/:version(^\\d+$)']) {
+      serve(method, `/v2/models/:model${version}${action}`, (request, reply) =>
+        handler(findModel(models, request.params), request, reply),
+      );
+    }
+  };
+
+  serve('GET', '/v2', async (_, reply) => sendJson(reply, serverMetadata(context.version)));
+  serve('GET', '/v2/health/live', async (_, reply) => sendJson(reply, { live: true }));
+  serve('GET', '/v2/health/ready', async (_, reply) => {
+    const ready = await hub.ready();
+    return sendJson(reply.code(ready ? 200 : 400), { ready });
+  });
+  serveModel('GET', '', async (model, _, reply) => sendJson(reply, modelMetadata(model)));
+  serveModel('GET', '/config', async (model, _, reply) => sendJson(reply, modelConfig(model)));
+  serveModel('GET', '/ready', async (model, _, reply) => {
+    if (!(await hub.get(model.name).ready())) throw invalid('Model version not ready');
+    return sendJson(reply, { name: model.name, ready: true });
+  });
+  serveModel('POST', '/infer', (model, request, reply) => infer(context, model, request, reply));
+  serveModel('POST', '/generate', (model, request, reply) => generate(context, model, request, reply));
+  serveModel('POST', '/generate_stream', (model, request, reply) => generateStream(context, model, request, reply));
+}
+
+/** The reply to a path that nobody serves. */
+export function tritonNotFound(reply: FastifyReply): FastifyReply {
+  return sendJson(reply.code(404), { error: 'Not Found' });
+}
+
+type ModelEndpoint = (model: TritonModel, request: Request, reply: FastifyReply) => Promise<unknown>;
+
+async function infer(
+  context: ServerContext,
+  model: TritonModel,
+  request: Request,
+  reply: FastifyReply,
+): Promise<unknown> {
+  if (model.decoupled) {
+    throw new TritonError(501, "HTTP end point doesn't support models with decoupled transaction policy");
+  }
+  const signal = abortOnClose(reply);
+  const body = await bodyOf(request, context.maxBodyBytes);
+  const header = request.headers['inference-header-content-length'];
+  const inferRequest = readInferRequest(body, header?.toString(), model, context.maxBodyBytes);
+  const { inputs, outputs, parameters, id } = inferRequest;
+  const names = outputs?.map(({ name }) => name);
+  checkRequest(model, inputs, names, id);
+  const [tensors] = await Array.fromAsync(
+    model.run({
+      inputs: byName(inputs),
+      outputs: names && new Set(names),
+      parameters: parameters.custom,
+      timeoutMs: parameters.timeoutMs,
+      signal,
+    }),
+  );
+  const response = inferResponse(model, inferRequest, tensors);
+  const encoding = acceptedEncoding(request.headers['accept-encoding']);
+  if (encoding !== undefined) reply.header('content-encoding', encoding);
+  if (response.headerLength !== undefined) reply.header('inference-header-content-length', response.headerLength);
+  return reply
+    .type(response.headerLength === undefined ? 'application/json' : 'application/octet-stream')
+    .send(encoding === undefined ? response.body : await compress(response.body, encoding));
+}
+
+async function generate(
+  context: ServerContext,
+  model: TritonModel,
+  request: Request,
+  reply: FastifyReply,
+): Promise<unknown> {
+  const { id, responses } = startGenerate(context, model, request, reply);
+  let only: readonly Tensor[] | undefined;
+  for await (const tensors of responses) {
+    // Leaving the loop also cancels what is still to come.
+    if (only !== undefined) throw notOneResponse();
+    only = tensors;
+  }
+  if (only === undefined) throw notOneResponse();
+  return reply.type('application/json').send(Buffer.from(generateResponse(model, id, only)));
+}
+
+async function generateStream(
+  context: ServerContext,
+  model: TritonModel,
+  request: Request,
+  reply: FastifyReply,
+): Promise<unknown> {
+  const { id, responses, signal } = startGenerate(context, model, request, reply);
+  async function* events(): AsyncIterable<string> {
+    for await (const tensors of responses) yield generateResponse(model, id, tensors);
+  }
+  await sendEvents(reply, events(), {
+    contentType: 'text/event-stream; charset=utf-8',
+    signal,
+    onError: (error) => tritonErrorBody(error instanceof TritonError ? error : requestError(error, context)),
+  });
+  return reply;
+}
+
+function startGenerate(
+  context: ServerContext,
+  model: TritonModel,
+  request: Request,
+  reply: FastifyReply,
+): { id: string; responses: AsyncIterable<readonly Tensor[]>; signal: AbortSignal } {
+  const encoding = request.headers['content-encoding'];
+  if (encoding !== undefined && encoding !== 'identity') {
+    throw invalid("Unsupported content-encoding, only 'identity' is supported.");
+  }
+  const signal = abortOnClose(reply);
+  const body = Buffer.isBuffer(request.body) ? request.body : Buffer.alloc(0);
+  const { id, inputs, parameters } = readGenerateBody(body, model, context.maxBodyBytes);
+  checkRequest(model, inputs, undefined, id);
+  const { custom, timeoutMs } = takeParameters(parameters);
+  const responses = model.run({ inputs: byName(inputs), outputs: undefined, parameters: custom, timeoutMs, signal });
+  return { id, responses, signal };
+}
+
+function notOneResponse(): TritonError {
+  return invalid(
+    'generate expects model to produce exactly 1 response, use generate stream for model that generates various number of responses',
+  );
+}
+
+function tritonModel(model: ServedModel): TritonModel {
+  const make = { generate: generatingModel, embed: embeddingModel, score: scoringModel };
+  return make[model.task](model);
+}
+
+function findModel(models: ReadonlyMap<string, TritonModel>, { model: name, version }: PathParameters): TritonModel {
+  const model = models.get(name);
+  if (model !== undefined && (version === undefined || Number(version) === 1)) return model;
+  const which = version === undefined ? `'${name}'` : `'${name}' version ${Number(version)}`;
+  throw new RoseError('not_found', `Request for unknown model: ${which} is not found`);
+}
+
+function byName(tensors: readonly Tensor[]): ReadonlyMap<string, Tensor> {
+  return new Map(tensors.map((tensor) => [tensor.name, tensor]));
+}
+
+/** As bytes, so that no charset is added to the content type: Triton's clients compare it. */
+function sendJson(reply: FastifyReply, body: object): FastifyReply {
+  return reply.type('application/json').send(Buffer.from(JSON.stringify(body)));
+}
+
+function sendError(reply: FastifyReply, error: unknown, context: ServerContext): FastifyReply {
+  const known = error instanceof TritonError ? error : requestError(error, context);
+  const status = tritonStatus(known);
+  if (status === 501) reply.header('accept-encoding', 'gzip, deflate');
+  return reply
+    .code(status)
+    .type('application/json')
+    .send(Buffer.from(tritonErrorBody(known)));
+}

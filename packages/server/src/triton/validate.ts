@@ -1,0 +1,112 @@
+import { elementOf } from './datatype.ts';
+import { invalid } from './errors.ts';
+import { fullShape, type InputSpec, type TritonModel } from './model.ts';
+import { elementCount, printShape, type Tensor } from './tensor.ts';
+
+/**
+ * Check a request's tensors against the model's declaration, with the texts that Triton's clients look for.
+ * @param id of the request, for messages; empty: it has none
+ */
+export function checkRequest(
+  model: TritonModel,
+  inputs: readonly Tensor[],
+  outputs: readonly string[] | undefined,
+  id: string,
+): void {
+  const prefix = `[request id: ${id === '' ? '<id_unknown>' : id}] `;
+  checkNames(model, inputs, outputs, prefix);
+  for (const tensor of inputs) {
+    const spec = model.inputs.find(({ name }) => name === tensor.name);
+    if (spec === undefined) throw invalid(`unexpected inference input '${tensor.name}' for model '${model.name}'`);
+    checkInput(model, spec, tensor, prefix);
+  }
+  checkCount(model, inputs, prefix);
+  checkBatch(model, inputs, prefix);
+}
+
+function checkNames(
+  model: TritonModel,
+  inputs: readonly Tensor[],
+  outputs: readonly string[] | undefined,
+  prefix: string,
+): void {
+  const seen = new Set<string>();
+  for (const { name } of inputs) {
+    if (seen.has(name)) throw invalid(`${prefix}input '${name}' already exists in request`);
+    seen.add(name);
+  }
+  const wanted = new Set<string>();
+  for (const name of outputs ?? []) {
+    if (wanted.has(name)) throw invalid(`${prefix}output '${name}' already exists in request`);
+    wanted.add(name);
+    if (!model.outputs.some((output) => output.name === name)) {
+      throw invalid(`unexpected inference output '${name}' for model '${model.name}'`);
+    }
+  }
+}
+
+function checkCount(model: TritonModel, inputs: readonly Tensor[], prefix: string): void {
+  const given = new Set(inputs.map(({ name }) => name));
+  const required = model.inputs.filter(({ optional }) => !optional);
+  const missing = required.filter(({ name }) => !given.has(name));
+  if (missing.length === 0) return;
+  const most = model.inputs.length;
+  const expected =
+    required.length === most
+      ? `expected ${most} inputs`
+      : `expected number of inputs between ${required.length} and ${most}`;
+  const got = [...given].map((name) => `'${name}'`).join(',');
+  const absent = missing.map(({ name }) => `'${name}'`).join(',');
+  throw invalid(
+    `${prefix}${expected} but got ${given.size} inputs for model '${model.name}'. Got input(s) [${got}], ` +
+      `but missing required input(s) [${absent}]. Please provide all required input(s).`,
+  );
+}
+
+function checkInput(model: TritonModel, spec: InputSpec, tensor: Tensor, prefix: string): void {
+  const { name, datatype, shape } = tensor;
+  if (!spec.datatypes.includes(datatype)) {
+    const expected = spec.datatypes.join("' or '");
+    throw invalid(
+      `${prefix}inference input '${name}' data-type is '${datatype}', but model '${model.name}' expects '${expected}'`,
+    );
+  }
+  const expected = fullShape(model, spec.dims);
+  const fits = shape.length === expected.length && shape.every((dim, i) => expected[i] === -1 || expected[i] === dim);
+  if (!fits) {
+    const note =
+      model.maxBatchSize > 0
+        ? ' NOTE: Setting a non-zero max_batch_size in the model config requires a batch dimension to be prepended to each input shape.'
+        : '';
+    throw invalid(
+      `${prefix}unexpected shape for input '${name}' for model '${model.name}'. ` +
+        `Expected ${printShape(expected)}, got ${printShape(shape)}.${note}`,
+    );
+  }
+  const count = elementCount(shape);
+  if (tensor.datatype === 'BYTES') {
+    if (tensor.data.length !== count) {
+      const place = `for inference input '${name}' for model '${model.name}'`;
+      throw invalid(`${prefix}expected ${count} string elements ${place}, got ${tensor.data.length}`);
+    }
+    return;
+  }
+  const bytes = count * elementOf(tensor.datatype).size;
+  if (tensor.data.length !== bytes) {
+    const place = `input byte size mismatch for input '${name}' for model '${model.name}'`;
+    throw invalid(`${prefix}${place}. Expected ${bytes}, got ${tensor.data.length}`);
+  }
+}
+
+function checkBatch(model: TritonModel, inputs: readonly Tensor[], prefix: string): void {
+  if (model.maxBatchSize === 0) return;
+  const batch = inputs[0]?.shape[0];
+  for (const { name, shape } of inputs) {
+    if (shape[0] > model.maxBatchSize) {
+      throw invalid(`${prefix}inference request batch-size must be <= ${model.maxBatchSize} for '${model.name}'`);
+    }
+    if (shape[0] !== batch) {
+      throw invalid(`${prefix}input '${name}' batch size does not match other inputs for '${model.name}'`);
+    }
+  }
+}
