@@ -42,8 +42,8 @@ export class Dictionary {
   }
 
   /** `text` in pieces: words found from left to right, and what lies between them (never empty). */
-  split(text: string): { readonly text: string; readonly isWord: boolean }[] {
-    const pieces: { text: string; isWord: boolean }[] = [];
+  split(text: string): string[] {
+    const pieces: string[] = [];
     let start = 0;
     for (let i = 0; i < text.length;) {
       const word = this.at(text, i);
@@ -51,12 +51,12 @@ export class Dictionary {
         i++;
         continue;
       }
-      if (i > start) pieces.push({ text: text.slice(start, i), isWord: false });
-      pieces.push({ text: word, isWord: true });
+      if (i > start) pieces.push(text.slice(start, i));
+      pieces.push(word);
       i += word.length;
       start = i;
     }
-    if (start < text.length) pieces.push({ text: text.slice(start), isWord: false });
+    if (start < text.length) pieces.push(text.slice(start));
     return pieces;
   }
 }

@@ -29,7 +29,7 @@ export class Encoder {
     const normalized: string[] = [];
     for (const token of tokens.plain) {
       const text = late(token) && normalize !== null ? normalize(token.content) : token.content;
-      plain.set(text, token);
+      plain.set(token.content, token).set(text, token);
       (late(token) ? normalized : raw).push(text);
     }
     this.#plain = plain;
@@ -48,7 +48,7 @@ export class Encoder {
   sections(text: string): Section[] {
     const sections: Section[] = [];
     let run = '';
-    for (const { text: piece } of this.#all.split(text)) {
+    for (const piece of this.#all.split(text)) {
       const control = this.#controls.get(piece);
       if (control === undefined) {
         run += piece;
@@ -102,22 +102,26 @@ export class Encoder {
     }
   }
 
+  /** A piece that is a token's text is the token, wherever it was cut: the library does the same. */
   #splitPlain(dictionary: Dictionary, text: string): Section[] {
-    return dictionary.split(text).map((piece): Section => {
-      const token = piece.isWord ? this.#plain.get(piece.text) : undefined;
-      return token ?? piece.text;
-    });
+    return dictionary.split(text).map((piece): Section => this.#plain.get(piece) ?? piece);
   }
 }
 
 /** Give the white space beside a token to the token, where it asks for it. */
 function strip(sections: Section[]): void {
+  const trim = (at: number, side: 'trimEnd' | 'trimStart'): void => {
+    if (at < 0 || at >= sections.length) return;
+    const section = sections[at];
+    // A token of spaces is white space as well.
+    const text = typeof section === 'string' ? section : section.content;
+    const trimmed = text[side]();
+    if (trimmed !== text) sections[at] = trimmed;
+  };
   sections.forEach((token, i) => {
     if (typeof token === 'string') return;
-    const before = sections[i - 1];
-    const after = sections[i + 1];
-    if (token.lstrip && typeof before === 'string') sections[i - 1] = before.trimEnd();
-    if (token.rstrip && typeof after === 'string') sections[i + 1] = after.trimStart();
+    if (token.lstrip) trim(i - 1, 'trimEnd');
+    if (token.rstrip) trim(i + 1, 'trimStart');
   });
 }
 

@@ -1,6 +1,6 @@
-import { Template } from '@huggingface/jinja';
 import { RoseError } from '../errors.ts';
 import { namedTokens, type TokenizerFiles } from './files.ts';
+import { parseTemplate, type ParsedTemplate } from './jinja.ts';
 import type { ChatMessage } from './text.ts';
 
 /** What a request gives to a template. */
@@ -20,20 +20,23 @@ const RESERVED = new Set(
 /** A checkpoint's chat template, parsed once. */
 export class ChatTemplate {
   readonly source: string;
-  /** Texts the template spells in its expressions, such as the roles it tells apart. */
-  readonly literals: ReadonlySet<string>;
-  /** Names of its variables and of the fields it reads. */
-  readonly identifiers: ReadonlySet<string>;
-  readonly #template: Template | RoseError;
+  readonly #template: ParsedTemplate | RoseError;
   readonly #named: Readonly<Record<string, string>>;
 
   constructor({ directory, config, template = '' }: TokenizerFiles) {
     this.source = template;
     this.#named = namedTokens(config);
     this.#template = parse(directory, template);
-    const parsed = this.#template instanceof Template ? this.#template.parsed : undefined;
-    this.literals = valuesOf('StringLiteral', parsed);
-    this.identifiers = valuesOf('Identifier', parsed);
+  }
+
+  /** Texts the template spells in its expressions, such as the roles it tells apart. */
+  get literals(): ReadonlySet<string> {
+    return this.#usable().literals;
+  }
+
+  /** Names of its variables and of the fields it reads. */
+  get identifiers(): ReadonlySet<string> {
+    return this.#usable().identifiers;
   }
 
   /**
@@ -41,25 +44,30 @@ export class ChatTemplate {
    * be used.
    */
   render({ messages, addGenerationPrompt, templateArguments }: TemplateInput): string {
-    if (this.#template instanceof RoseError) throw this.#template;
+    const template = this.#usable();
     for (const name of Object.keys(templateArguments)) {
-      if (!RESERVED.has(name) && !(name in this.#named)) continue;
+      if (!RESERVED.has(name) && !Object.hasOwn(this.#named, name)) continue;
       throw new RoseError('invalid', `the chat template argument '${name}' cannot be set by a request`, {
         param: name,
       });
     }
     const context = { ...this.#named, ...templateArguments, messages, add_generation_prompt: addGenerationPrompt };
     try {
-      return this.#template.render(context);
+      return template.render(context);
     } catch (cause) {
       const why = cause instanceof Error ? cause.message : String(cause);
       throw new RoseError('invalid', `the model's chat template cannot render these messages: ${why}`, { cause });
     }
   }
+
+  #usable(): ParsedTemplate {
+    if (this.#template instanceof RoseError) throw this.#template;
+    return this.#template;
+  }
 }
 
 /** A template that cannot be used is an error of the requests that need it: completions work without one. */
-function parse(directory: string, source: string): Template | RoseError {
+function parse(directory: string, source: string): ParsedTemplate | RoseError {
   if (source === '') {
     return new RoseError(
       'invalid',
@@ -67,23 +75,9 @@ function parse(directory: string, source: string): Template | RoseError {
     );
   }
   try {
-    return new Template(source);
+    return parseTemplate(source);
   } catch (cause) {
     const why = cause instanceof Error ? cause.message : String(cause);
     return new RoseError('invalid', `the chat template of ${directory} cannot be read: ${why}`, { cause });
   }
-}
-
-/** The values of all nodes of one type. */
-function valuesOf(type: 'StringLiteral' | 'Identifier', root: unknown): Set<string> {
-  const values = new Set<string>();
-  const visit = (node: unknown): void => {
-    if (typeof node !== 'object' || node === null) return;
-    const { type: nodeType, value } = node as { type?: unknown; value?: unknown };
-    if (nodeType === type && typeof value === 'string') values.add(value);
-    const children = node instanceof Map ? [...node].flat() : Object.values(node);
-    for (const child of children) visit(child);
-  };
-  visit(root);
-  return values;
 }
