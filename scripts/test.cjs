@@ -26,6 +26,11 @@ function isPattern(argument) {
 setup.withNode(function (node) {
   installChromium();
   var args = process.argv.slice(2);
-  var flags = launch.nodeFlags(true).concat('--test', '--test-concurrency=2');
-  launch.run(node, flags.concat(args, args.some(isPattern) ? [] : ALL), { cwd: setup.root });
+  var files = args.filter(isPattern);
+  // Node.js takes everything after the first file for a file.
+  var options = args.filter(function (argument) {
+    return !isPattern(argument);
+  });
+  var flags = launch.nodeFlags(true).concat('--test', '--test-concurrency=2', options);
+  launch.run(node, flags.concat(files.length > 0 ? files : ALL), { cwd: setup.root });
 });
