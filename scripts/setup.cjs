@@ -36,6 +36,7 @@ async function setUp() {
     if (!node) {
       await install();
       node = workingNode();
+      linkNode(node);
       fs.writeFileSync(stamp, JSON.stringify({ lock: fingerprint(), node: path.relative(root, node) }) + '\n');
     }
     return node;
@@ -83,6 +84,14 @@ function workingNode() {
       '. Install a newer Node.js (https://nodejs.org) and run the command again.',
     1,
   );
+}
+
+/** npm's scripts find programs in `.bin` first. npm 11 links this one there; npm 10 takes the link away again. */
+function linkNode(node) {
+  var link = path.join(modules, '.bin', 'node');
+  if (process.platform === 'win32' || node === process.execPath || fs.existsSync(link)) return;
+  fs.mkdirSync(path.dirname(link), { recursive: true });
+  fs.symlinkSync(path.relative(path.dirname(link), node), link);
 }
 
 /** `npm ci`, its errors explained. */

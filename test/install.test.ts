@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
 import { after, test } from 'node:test';
@@ -9,6 +10,9 @@ import { publint } from 'publint';
 import { formatMessage } from 'publint/utils';
 import { pack } from '../scripts/pack.ts';
 
+const { platformNode } = createRequire(import.meta.url)('../packages/rose/bin/launch.cjs') as {
+  platformNode: (from: string) => string | undefined;
+};
 const temporary = mkdtempSync(join(tmpdir(), 'rose-install-'));
 after(() => rmSync(temporary, { recursive: true }));
 
@@ -86,8 +90,7 @@ test('the packed packages install into an empty project and run there', async (c
       `import { openModels, startServer } from 'rose';
        console.log(typeof openModels, typeof startServer);`,
     );
-    const node = join('node_modules', '.bin', 'node');
-    assert.ok(existsSync(join(project, node)));
+    const node = platformNode(project) ?? process.execPath;
     assert.equal(command(node, ['use.js'], project), 'function function\n');
   });
 });

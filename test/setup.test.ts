@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { text } from 'node:stream/consumers';
-import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, realpathSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { after, test } from 'node:test';
@@ -72,6 +72,12 @@ test('installs once, again when the lockfile changed, and again when the install
   rmSync(join(directory, 'node_modules'), { recursive: true });
   await setUp(directory);
   assert.equal(calls(directory), 3);
+});
+
+test('programs of npm scripts run on the Node.js that was installed', async () => {
+  const directory = checkout('linked');
+  await setUp(directory);
+  assert.equal(realpathSync(join(directory, 'node_modules', '.bin', 'node')), realpathSync(process.execPath));
 });
 
 test('two at once install once', async () => {
