@@ -69,7 +69,11 @@ async function serve(models: string[], options: Options): Promise<void> {
 
   await stopped;
   const running = hub.models.reduce((sum, model) => sum + model.counters.running + model.counters.waiting, 0);
-  say(running > 0 ? `stopping: ${running} requests may take up to ${options.drainSeconds} s` : 'stopping');
+  say(
+    running > 0
+      ? `stopping: ${running} request${running === 1 ? '' : 's'} may take up to ${options.drainSeconds} s`
+      : 'stopping',
+  );
   await hub.drain(options.drainSeconds * 1000);
   await server.close();
   await hub.close();
