@@ -4,6 +4,8 @@ import type { DecoderTables } from './decoder.ts';
 import type { FromTextWorker, TextCall, TextResult } from './protocol.ts';
 import type { EncodedInput, Prompt, TextPool, TruncateOptions } from './text.ts';
 
+const closedError = (): RoseError => new RoseError('unavailable', 'the tokenizer was closed');
+
 interface Job {
   readonly call: TextCall;
   readonly resolve: (value: TextResult) => void;
@@ -61,13 +63,13 @@ export class WorkerPool implements TextPool {
   /** Ends the workers; calls under way or waiting fail with `unavailable`. */
   async close(): Promise<void> {
     this.#closed = true;
-    this.#failWaiting(new RoseError('unavailable', 'the tokenizer was closed'));
+    this.#failWaiting(closedError());
     await Promise.all([...this.#workers.keys()].map((worker) => worker.terminate()));
   }
 
   #call<T extends TextResult>(call: TextCall): Promise<T> {
     return new Promise((resolve, reject) => {
-      if (this.#closed) return reject(new RoseError('unavailable', 'the tokenizer was closed'));
+      if (this.#closed) return reject(closedError());
       this.#queue.push({ call, resolve: resolve as Job['resolve'], reject });
       // Every worker was lost while it started: try again, now that there is work.
       if (this.#workers.size === 0) this.#replace();
@@ -97,37 +99,37 @@ export class WorkerPool implements TextPool {
       const worker = this.#start();
       this.#workers.set(worker, undefined);
       let ready = false;
-      let fault = 'it exited';
+      let fault: RoseError | undefined;
       worker.on('message', (message: FromTextWorker) => {
         if (message.kind === 'ready') {
           ready = true;
           resolve(message.tables);
-        } else if (!ready) {
-          reject(message.kind === 'failed' ? RoseError.deserialize(message.error) : new Error('out of order'));
-          return;
-        } else {
+        } else if (ready) {
           settle(this.#workers.get(worker), message);
+        } else {
+          // Its exit tells the rest.
+          if (message.kind === 'failed') fault = RoseError.deserialize(message.error);
+          void worker.terminate();
+          return;
         }
         this.#workers.set(worker, undefined);
         this.#idle.push(worker);
         this.#next();
       });
-      worker.on('error', (error) => (fault = error instanceof Error ? error.message : String(error)));
-      worker.on('exit', () => {
+      worker.on('error', (cause) => {
+        const why = cause instanceof Error ? cause.message : String(cause);
+        fault = new RoseError('internal', `the tokenizer's worker was lost: ${why}`, { cause });
+      });
+      worker.on('exit', (code) => {
         const job = this.#workers.get(worker);
         this.#workers.delete(worker);
         const at = this.#idle.indexOf(worker);
         if (at >= 0) this.#idle.splice(at, 1);
-        if (this.#closed) {
-          const error = new RoseError('unavailable', 'the tokenizer was closed');
-          job?.reject(error);
-          reject(error);
-          return;
-        }
-        const error = new RoseError('internal', `the tokenizer's worker was lost: ${fault}`);
+        fault ??= new RoseError('internal', `the tokenizer's worker was lost: it exited with code ${code}`);
+        const error = this.#closed ? closedError() : fault;
         job?.reject(error);
         reject(error);
-        if (ready) this.#replace();
+        if (ready && !this.#closed) this.#replace();
       });
     });
   }
