@@ -106,7 +106,11 @@ async function write(directory: string): Promise<void> {
   const safetensors = await SafetensorsWriter.create(join(hf, 'model.safetensors'), 'BF16', list);
   const gguf = (file: string, type: GgmlType, fileType: number): Promise<GgufWriter> => {
     // llama.cpp wants norms in float32.
-    const tensors = list.map(({ gguf: name, shape }) => ({ name, shape, type: shape.length === 1 ? ('F32' as const) : type }));
+    const tensors = list.map(({ gguf: name, shape }) => ({
+      name,
+      shape,
+      type: shape.length === 1 ? ('F32' as const) : type,
+    }));
     return GgufWriter.create(join(directory, file), ggufMetadata(vocabulary, fileType), tensors);
   };
   // The last number is llama.h's `enum llama_ftype`.

@@ -8,7 +8,7 @@ import { TOP, type DecoderOpen, type DecoderRun, type DecoderTimes, type TopLogp
 
 /** The part of node-llama-cpp's API that is used; the package is not part of the main install. */
 interface Library {
-  getLlama(options: object): Promise<{
+  readonly getLlama: (options: object) => Promise<{
     readonly systemInfo: string;
     loadModel(options: object): Promise<{ createContext(options: object): Promise<Context> }>;
   }>;
@@ -77,7 +77,10 @@ answerCalls({
     const { flash } = sequences;
     await flash.clearHistory();
     const last = tokens.length - 1;
-    const input = [...tokens.slice(0, last), [tokens[last], { generateNext: { probabilities: true } }] as [number, object]];
+    const input = [
+      ...tokens.slice(0, last),
+      [tokens[last], { generateNext: { probabilities: true } }] as [number, object],
+    ];
     const probabilities = (await flash.controlledEvaluate(input))[last]?.next.probabilities;
     if (!probabilities) throw new Error('llama.cpp returned no probabilities');
     return [...probabilities]

@@ -7,15 +7,14 @@ export interface Call {
 export type Answer = { readonly value: unknown } | { readonly error: string };
 
 export function answerCalls(methods: Readonly<Record<string, (argument: never) => Promise<unknown>>>): void {
-  process.on('message', async ({ method, argument }: Call) => {
-    let answer: Answer;
+  const answer = async ({ method, argument }: Call): Promise<Answer> => {
     try {
-      answer = { value: await methods[method](argument as never) };
+      return { value: await methods[method](argument as never) };
     } catch (error) {
-      answer = { error: error instanceof Error ? (error.stack ?? error.message) : String(error) };
+      return { error: error instanceof Error ? (error.stack ?? error.message) : String(error) };
     }
-    process.send?.(answer);
-  });
+  };
+  process.on('message', (call: Call) => void answer(call).then((result) => process.send?.(result)));
   // The parent has gone: native threads would keep this process alive.
   process.on('disconnect', () => process.exit());
 }

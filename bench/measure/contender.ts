@@ -19,9 +19,9 @@ export class Contender {
     });
   }
 
-  /** @param nodeArguments V8's and Node's flags for the process */
-  static start(url: URL, nodeArguments: readonly string[] = []): Contender {
-    const child = fork(url, { execArgv: [...nodeArguments], serialization: 'advanced' });
+  static start(url: URL): Contender {
+    const execArgv = ['--conditions=development', '--disable-warning=ExperimentalWarning'];
+    const child = fork(url, { execArgv, serialization: 'advanced' });
     return new Contender(child, url.pathname);
   }
 

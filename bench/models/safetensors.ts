@@ -13,7 +13,11 @@ export class SafetensorsWriter {
     this.#file = file;
   }
 
-  static async create(path: string, dtype: 'BF16' | 'F32', tensors: readonly TensorShape[]): Promise<SafetensorsWriter> {
+  static async create(
+    path: string,
+    dtype: 'BF16' | 'F32',
+    tensors: readonly TensorShape[],
+  ): Promise<SafetensorsWriter> {
     const elementBytes = dtype === 'BF16' ? 2 : 4;
     let end = 0;
     const entries = tensors.map(({ name, shape }) => {
@@ -21,7 +25,8 @@ export class SafetensorsWriter {
       end += elementBytes * shape.reduce((product, size) => product * size, 1);
       return [name, { dtype, shape, data_offsets: [begin, end] }];
     });
-    const json = JSON.stringify(Object.fromEntries(entries));
+    // Older versions of transformers refuse files that do not say who wrote them.
+    const json = JSON.stringify({ __metadata__: { format: 'pt' }, ...Object.fromEntries(entries) });
     // Readers map the file: spaces bring the data to a multiple of 8 bytes.
     const header = Buffer.from(json.padEnd(Math.ceil(json.length / 8) * 8));
     const length = Buffer.alloc(8);
