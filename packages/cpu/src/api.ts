@@ -82,7 +82,14 @@ export interface Arena {
    * Collect the elements of a float32 row that are >= threshold, in ascending order of index, on the calling thread.
    * Returns how many there are; at most `capacity` are written to `indices` (int32) and `values` (float32).
    */
-  candidates(input: number, width: number, threshold: number, indices: number, values: number, capacity: number): number;
+  candidates(
+    input: number,
+    width: number,
+    threshold: number,
+    indices: number,
+    values: number,
+    capacity: number,
+  ): number;
 
   /** An empty command list. Lists are reused: `reset` it and append again; appending allocates nothing. */
   program(): Program;
@@ -99,8 +106,6 @@ export interface LinearCommand {
   /** float32 [rows, outputs]. */
   readonly output: number;
   readonly rows: number;
-  /** Add the product to what `output` holds. */
-  readonly accumulate?: boolean;
   /** Applied last. */
   readonly activation?: Activation;
 }
@@ -237,4 +242,6 @@ export interface ScratchNeed {
   readonly maxContext: number;
   /** Largest headDim of any attention command. */
   readonly maxHeadDim: number;
+  /** Widest row that is embedded or normed. */
+  readonly maxWidth: number;
 }

@@ -77,6 +77,7 @@ export function planMemory(checkpoint: Checkpoint, plan: Plan, options: LoadOpti
     maxInputs: options.quantize === undefined ? 0 : Math.max(...groups.map((group) => group.inputs)),
     maxContext: spec.contextLength,
     maxHeadDim: Math.max(...spec.blocks.map((block) => block.mixer.headDim)),
+    maxWidth: spec.hiddenSize,
   };
   const widest = sum(plan.buffers, (buffer) => align(4 * rowsOf(buffer.rows, capacity) * buffer.width));
   const stepWords = 3 * rows + 4 * sequences + stepPages + 2;

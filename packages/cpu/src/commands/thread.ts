@@ -1,0 +1,46 @@
+import type { TileFamily } from '../api.ts';
+import type { Kernels } from '../kernels/module.ts';
+
+/** What one thread needs to execute commands over one arena. */
+export interface ThreadArena {
+  readonly kernels: Kernels;
+  readonly family: TileFamily;
+  readonly i32: Int32Array;
+  readonly u8: Uint8Array;
+  /** This thread's own part of the arena's scratch. */
+  scratch: Scratch;
+  readonly thread: number;
+  readonly threads: number;
+}
+
+export interface Scratch {
+  /** A few floats and one output tile that reaches over a matrix's edge. */
+  readonly tile: number;
+  /** One row of float32, as wide as the widest. */
+  readonly row: number;
+  /** Scores of a tile of queries: `scoreStride` bytes a row. */
+  readonly scores: number;
+  readonly scoreStride: number;
+}
+
+const floatWord = new Float32Array(1);
+const floatBits = new Int32Array(floatWord.buffer);
+
+/** A float32 argument's bits: kernels and command lists carry integers alone. */
+export function bitsOf(value: number): number {
+  floatWord[0] = value;
+  return floatBits[0];
+}
+
+export function floatOf(bits: number): number {
+  floatBits[0] = bits;
+  return floatWord[0];
+}
+
+/** A thread's share of `count` items: [first, end), contiguous, in multiples of `unit`. */
+export function shareOf(count: number, unit: number, { thread, threads }: ThreadArena): [first: number, end: number] {
+  const units = Math.ceil(count / unit);
+  const first = Math.floor((units * thread) / threads) * unit;
+  const end = Math.min(Math.floor((units * (thread + 1)) / threads) * unit, count);
+  return [first, end];
+}

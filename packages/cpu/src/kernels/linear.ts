@@ -1,0 +1,149 @@
+import { i32, i32x4, local, v128 } from 'wasmati';
+import {
+  increase,
+  kernel,
+  load,
+  loadSplat,
+  multiplyAdd,
+  store,
+  untilEqual,
+  words,
+  zero,
+  advance,
+  type Kernel,
+} from '../wasm/emit.ts';
+import type { TileFamily } from '../api.ts';
+
+/** Columns of a panel. A panel holds its columns' weights k by k, so that a tile reads it from front to back. */
+export const PANEL = 32;
+
+export type PanelFormat = 'f32' | 'bf16';
+
+/** Bytes of one k-step of a panel. */
+export function stepBytes(format: PanelFormat): number {
+  return format === 'f32' ? 4 * PANEL : 2 * PANEL;
+}
+
+/**
+ * A bfloat16 panel packs columns c and c + 8 of each 16 into one 32-bit word, c in the lower half: a shift and a mask
+ * then give vectors whose order is that of the columns, which the revectorizer needs.
+ */
+export function bf16Index(column: number): number {
+  const inner = column & 15;
+  return (column & ~15) + 2 * (inner & 7) + (inner >> 3);
+}
+
+interface Tile {
+  readonly name: string;
+  readonly rows: number;
+  readonly kernel: Kernel;
+}
+
+/**
+ * Tiles of a family: `rows` rows by `parts` parts of a panel. Registers decide: 15 vectors of 128 (plain) or of 256
+ * bits (wide) hold the accumulators, the weights of one step and one element of the input.
+ */
+export function tiles(family: TileFamily, format: PanelFormat): { parts: number; tiles: Tile[] } {
+  const loads = family === 'wide' ? (format === 'f32' ? 8 : 4) : format === 'f32' ? 2 : 1;
+  const parts = stepBytes(format) / 16 / loads;
+  const rows = family === 'wide' ? [2, 1] : [4, 2, 1];
+  return {
+    parts,
+    tiles: rows.map((m) => ({ name: `linear_${format}_${m}`, rows: m, kernel: tile(format, m, loads) })),
+  };
+}
+
+/** Byte offsets, within a panel's row of output, of the vectors that load `i` of a part gives. */
+function columnsOf(format: PanelFormat, i: number): number[] {
+  if (format === 'f32') return [16 * i];
+  const group = (i >> 1) * 64 + (i & 1) * 16;
+  return [group, group + 32];
+}
+
+/** (a, lda, b, c, ldc, k): c[rows, part] = a[rows, k] b[k, part]; strides in bytes, k at least 1. */
+function tile(format: PanelFormat, rows: number, loads: number): Kernel {
+  const perLoad = format === 'f32' ? 1 : 2;
+  const columns = loads * perLoad;
+  return kernel(6, { ints: 1 + rows, vectors: rows * columns + columns + 3 }, (args, ints, vectors) => {
+    const [a, lda, b, c, ldc, k] = args;
+    const [end, ...rowAt] = ints;
+    const sums = vectors.slice(0, rows * columns);
+    const weights = vectors.slice(rows * columns, rows * columns + columns);
+    const [x, w0, w1] = vectors.slice(rows * columns + columns);
+    for (const sum of sums) zero(sum);
+    rowAt.forEach((at, m) => {
+      local.get(m === 0 ? a : rowAt[m - 1]);
+      if (m > 0) {
+        local.get(lda);
+        i32.add();
+      }
+      local.set(at);
+    });
+    local.get(rowAt[0]);
+    local.get(k);
+    i32.const(2);
+    i32.shl();
+    i32.add();
+    local.set(end);
+    untilEqual(rowAt[0], end, 4, () => {
+      if (format === 'f32') {
+        for (let i = 0; i < loads; i++) {
+          load(b, 16 * i);
+          local.set(weights[i]);
+        }
+      } else {
+        // Pairs, in the order that makes both halves of each 256-bit operation neighbours.
+        for (let i = 0; i < loads; i += 2) {
+          const pair = loads === 1 ? [w0] : [w0, w1];
+          pair.forEach((w, j) => {
+            load(b, 16 * (i + j));
+            local.set(w);
+          });
+          pair.forEach((w, j) => {
+            local.get(w);
+            i32.const(16);
+            i32x4.shl();
+            local.set(weights[2 * i + j]);
+          });
+          pair.forEach((w, j) => {
+            local.get(w);
+            words(0xffff0000);
+            v128.and();
+            local.set(weights[2 * i + pair.length + j]);
+          });
+        }
+      }
+      for (let m = 0; m < rows; m++) {
+        loadSplat(rowAt[m], 0);
+        local.set(x);
+        for (let j = 0; j < columns; j++) multiplyAdd(x, weights[j], sums[m * columns + j]);
+        if (m > 0) increase(rowAt[m], 4);
+      }
+      increase(b, stepBytes(format));
+    });
+    const offsets = storeOffsets(format, loads);
+    for (let m = 0; m < rows; m++) {
+      for (let j = 0; j < columns; j++) store(c, offsets[j], sums[m * columns + j]);
+      advance(c, ldc);
+    }
+  });
+}
+
+/** Where the tile's accumulators belong, in their own order. */
+function storeOffsets(format: PanelFormat, loads: number): number[] {
+  if (format === 'f32') return Array.from({ length: loads }, (_, i) => 16 * i);
+  if (loads === 1) return columnsOf(format, 0);
+  const offsets: number[] = [];
+  for (let i = 0; i < loads; i += 2) {
+    const [low0, high0] = columnsOf(format, i);
+    const [low1, high1] = columnsOf(format, i + 1);
+    offsets.push(low0, low1, high0, high1);
+  }
+  return offsets;
+}
+
+/** Byte offset of part `p`'s first output within a panel's row. */
+export function partOffset(format: PanelFormat, parts: number, p: number): number {
+  if (parts === 1) return 0;
+  return format === 'f32' ? ((4 * PANEL) / parts) * p : (p >> 1) * 64 + (p & 1) * 16;
+}

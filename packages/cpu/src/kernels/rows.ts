@@ -1,0 +1,526 @@
+import { $, f32, f32x4, i32, local, v128 } from 'wasmati';
+import type { Activation } from '../api.ts';
+import {
+  exp,
+  increase,
+  kernel,
+  loadElements,
+  multiplyAdd,
+  overRow,
+  splat,
+  storeElements,
+  sumLanes,
+  words,
+  zero,
+  type Int,
+  type Kernel,
+  type Vec,
+} from '../wasm/emit.ts';
+
+/*
+ * Kernels over one row of float32. A sum keeps eight lanes, element i in lane i mod 8; lanes are added in pairs at the
+ * end. So a row's result depends on its elements and its width alone.
+ */
+
+/** Add a pair of accumulators lane by lane, then the lanes. The f32 is left on the stack. */
+function sumPair(a: Vec, b: Vec): void {
+  local.get(a);
+  local.get(b);
+  f32x4.add();
+  local.set(a);
+  sumLanes(a);
+}
+
+/** (x, y, out, n): out = x + y */
+const add: Kernel = kernel(4, { ints: 1, vectors: 2 }, ([x, y, out, n], [end], v) => {
+  overRow(x, n, end, (vectors, single) => {
+    for (let j = 0; j < vectors; j++) {
+      loadElements(x, 16 * j, single);
+      loadElements(y, 16 * j, single);
+      f32x4.add();
+      local.set(v[j]);
+    }
+    for (let j = 0; j < vectors; j++) storeElements(out, 16 * j, v[j], single);
+    increase(y, single ? 4 : 32);
+    increase(out, single ? 4 : 32);
+  });
+});
+
+/** (x, w, out, n, epsilon bits, 1 / n bits): out = x * w / sqrt(mean(x^2) + epsilon) */
+const rmsNorm: Kernel = kernel(6, { ints: 2, vectors: 5 }, ([x, w, out, n, epsilon, inverse], [end, start], v) => {
+  const [a, b, t0, t1, scale] = v;
+  zero(a);
+  zero(b);
+  local.get(x);
+  local.set(start);
+  overRow(x, n, end, (vectors, single) => {
+    for (let j = 0; j < vectors; j++) {
+      loadElements(x, 16 * j, single);
+      local.set([t0, t1][j]);
+    }
+    for (let j = 0; j < vectors; j++) multiplyAdd([t0, t1][j], [t0, t1][j], [a, b][j]);
+  });
+  reciprocalRoot(a, b, epsilon, inverse, scale);
+  overRow(start, n, end, (vectors, single) => {
+    for (let j = 0; j < vectors; j++) {
+      loadElements(start, 16 * j, single);
+      local.get(scale);
+      f32x4.mul();
+      loadElements(w, 16 * j, single);
+      f32x4.mul();
+      local.set([t0, t1][j]);
+    }
+    for (let j = 0; j < vectors; j++) storeElements(out, 16 * j, [t0, t1][j], single);
+    increase(w, single ? 4 : 32);
+    increase(out, single ? 4 : 32);
+  });
+});
+
+/** scale = 1 / sqrt(sum(a, b) * inverse + epsilon) in all lanes */
+function reciprocalRoot(a: Vec, b: Vec, epsilon: Int, inverse: Int, scale: Vec): void {
+  f32.const(1);
+  sumPair(a, b);
+  local.get(inverse);
+  f32.reinterpret_i32();
+  f32.mul();
+  local.get(epsilon);
+  f32.reinterpret_i32();
+  f32.add();
+  f32.sqrt();
+  f32.div();
+  f32x4.splat();
+  local.set(scale);
+}
+
+/** (x, w, bias, out, n, epsilon bits, 1 / n bits): out = (x - mean) / sqrt(mean((x - mean)^2) + epsilon) * w + bias */
+const layerNorm: Kernel = kernel(
+  7,
+  { ints: 3, vectors: 7 },
+  ([x, w, bias, out, n, epsilon, inverse], [end, at, start], v) => {
+    const [a, b, t0, t1, scale, mean, one] = v;
+    const t = [t0, t1];
+    zero(a);
+    zero(b);
+    local.get(x);
+    local.set(start);
+    overRow(x, n, end, (vectors, single) => {
+      for (let j = 0; j < vectors; j++) {
+        loadElements(x, 16 * j, single);
+        local.get([a, b][j]);
+        f32x4.add();
+        local.set([a, b][j]);
+      }
+    });
+    sumPair(a, b);
+    local.get(inverse);
+    f32.reinterpret_i32();
+    f32.mul();
+    f32x4.splat();
+    local.set(mean);
+    zero(a);
+    zero(b);
+    // A single element has company of zeros in its vector, whose distance from the mean must not count.
+    words(0);
+    i32.const(-1);
+    replaceLane0();
+    local.set(one);
+    local.get(start);
+    local.set(at);
+    overRow(at, n, end, (vectors, single) => {
+      for (let j = 0; j < vectors; j++) {
+        centred(at, j, single);
+        local.set(t[j]);
+      }
+      for (let j = 0; j < vectors; j++) multiplyAdd(t[j], t[j], [a, b][j]);
+    });
+    reciprocalRoot(a, b, epsilon, inverse, scale);
+    overRow(start, n, end, (vectors, single) => {
+      for (let j = 0; j < vectors; j++) {
+        centred(start, j, single);
+        local.get(scale);
+        f32x4.mul();
+        loadElements(w, 16 * j, single);
+        loadElements(bias, 16 * j, single);
+        f32x4.relaxed_madd();
+        local.set(t[j]);
+      }
+      for (let j = 0; j < vectors; j++) storeElements(out, 16 * j, t[j], single);
+      for (const pointer of [w, bias, out]) increase(pointer, single ? 4 : 32);
+    });
+
+    function centred(pointer: Int, j: number, single: boolean): void {
+      loadElements(pointer, 16 * j, single);
+      local.get(mean);
+      f32x4.sub();
+      if (!single) return;
+      local.get(one);
+      v128.and();
+    }
+  },
+);
+
+/** Put the i32 on the stack into lane 0 of the vector below it. */
+function replaceLane0(): void {
+  f32.reinterpret_i32();
+  f32x4.replace_lane(0);
+}
+
+/** value = activation(value), using four scratch vectors. */
+function activate(kind: Activation, value: Vec, s: readonly Vec[]): void {
+  const [t, n, r, u] = s;
+  switch (kind) {
+    case 'relu':
+      local.get(value);
+      words(0);
+      f32x4.max();
+      local.set(value);
+      return;
+    case 'silu':
+      // x / (1 + exp(-x))
+      local.get(value);
+      f32x4.neg();
+      local.set(t);
+      exp(t, t, n, r);
+      local.get(value);
+      splat(1);
+      local.get(t);
+      f32x4.add();
+      f32x4.div();
+      local.set(value);
+      return;
+    case 'tanh':
+      tanh(value, t, n, r);
+      return;
+    case 'gelu_tanh':
+      // 0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3)))
+      local.get(value);
+      local.get(value);
+      f32x4.mul();
+      splat(0.044715);
+      splat(1);
+      f32x4.relaxed_madd();
+      local.get(value);
+      f32x4.mul();
+      splat(0.7978845608028654);
+      f32x4.mul();
+      local.set(u);
+      tanh(u, t, n, r);
+      halfGate(value, u);
+      return;
+    case 'gelu':
+      // 0.5 x (1 + erf(x / sqrt(2)))
+      local.get(value);
+      splat(Math.SQRT1_2);
+      f32x4.mul();
+      local.set(u);
+      erf(u, t, n, r);
+      halfGate(value, u);
+      return;
+  }
+}
+
+/** value = 0.5 value (1 + u) */
+function halfGate(value: Vec, u: Vec): void {
+  splat(0.5);
+  local.get(value);
+  f32x4.mul();
+  splat(1);
+  local.get(u);
+  f32x4.add();
+  f32x4.mul();
+  local.set(value);
+}
+
+/** x = tanh(x) = 1 - 2 / (exp(2 x) + 1) */
+function tanh(x: Vec, t: Vec, n: Vec, r: Vec): void {
+  local.get(x);
+  local.get(x);
+  f32x4.add();
+  local.set(x);
+  exp(x, t, n, r);
+  splat(1);
+  splat(2);
+  local.get(t);
+  splat(1);
+  f32x4.add();
+  f32x4.div();
+  f32x4.sub();
+  local.set(x);
+}
+
+/** x = erf(x): Abramowitz and Stegun 7.1.26, error below 1.5e-7 before rounding. */
+function erf(x: Vec, t: Vec, n: Vec, r: Vec): void {
+  // t = exp(-x^2)
+  local.get(x);
+  local.get(x);
+  f32x4.mul();
+  f32x4.neg();
+  local.set(t);
+  exp(t, t, n, r);
+  // r = 1 / (1 + 0.3275911 |x|)
+  splat(1);
+  local.get(x);
+  f32x4.abs();
+  splat(0.3275911);
+  splat(1);
+  f32x4.relaxed_madd();
+  f32x4.div();
+  local.set(r);
+  splat(1.061405429);
+  for (const c of [-1.453152027, 1.421413741, -0.284496736, 0.254829592]) {
+    local.get(r);
+    splat(c);
+    f32x4.relaxed_madd();
+  }
+  local.get(r);
+  f32x4.mul();
+  local.get(t);
+  f32x4.mul();
+  local.set(n);
+  // 1 - n, with the sign of x
+  splat(1);
+  local.get(n);
+  f32x4.sub();
+  local.get(x);
+  words(0x80000000);
+  v128.and();
+  v128.or();
+  local.set(x);
+}
+
+/** (x, n): in place */
+function activation(kind: Activation): Kernel {
+  return kernel(2, { ints: 1, vectors: 6 }, ([x, n], [end], [v0, v1, ...scratch]) => {
+    overRow(x, n, end, (vectors, single) => {
+      const values = [v0, v1].slice(0, vectors);
+      values.forEach((value, j) => {
+        loadElements(x, 16 * j, single);
+        local.set(value);
+        activate(kind, value, scratch);
+      });
+      values.forEach((value, j) => storeElements(x, 16 * j, value, single));
+    });
+  });
+}
+
+/** (gate, up, out, n): out = activation(gate) * up */
+function gated(kind: Activation): Kernel {
+  return kernel(4, { ints: 1, vectors: 6 }, ([gate, up, out, n], [end], [v0, v1, ...scratch]) => {
+    overRow(gate, n, end, (vectors, single) => {
+      const values = [v0, v1].slice(0, vectors);
+      values.forEach((value, j) => {
+        loadElements(gate, 16 * j, single);
+        local.set(value);
+        activate(kind, value, scratch);
+        local.get(value);
+        loadElements(up, 16 * j, single);
+        f32x4.mul();
+        local.set(value);
+      });
+      values.forEach((value, j) => storeElements(out, 16 * j, value, single));
+      increase(up, single ? 4 : 32);
+      increase(out, single ? 4 : 32);
+    });
+  });
+}
+
+/** (x, n, out): out[0] = maximum, out[1] = sum of exp(x - maximum). NaN anywhere makes both NaN. */
+const summary: Kernel = kernel(3, { ints: 2, vectors: 8 }, ([x, n, out], [end, start], v) => {
+  const [a, b, maximum, lane0, ...rest] = v;
+  local.get(x);
+  local.set(start);
+  rowMaximum(x, n, end, a, b, maximum);
+  expSum(start, n, end, { a, b, maximum, lane0, scratch: rest }, undefined);
+  storeScalar(out, 0, () => {
+    local.get(maximum);
+    f32x4.extract_lane(0);
+  });
+  storeScalar(out, 4, () => sumPair(a, b));
+});
+
+/**
+ * (x, n, scale bits, total): x = exp(scale * x - the row's maximum), and total[0] = their sum. Dividing by it is left to
+ * what is summed with these weights.
+ */
+const softmax: Kernel = kernel(4, { ints: 3, vectors: 8 }, ([x, n, scale, total], [end, start, at], v) => {
+  const [a, b, maximum, lane0, ...rest] = v;
+  const [t0, t1] = rest;
+  local.get(x);
+  local.tee(start);
+  local.set(at);
+  overRow(x, n, end, (vectors, single) => {
+    for (let j = 0; j < vectors; j++) {
+      loadElements(x, 16 * j, single);
+      local.get(scale);
+      f32.reinterpret_i32();
+      f32x4.splat();
+      f32x4.mul();
+      local.set([t0, t1][j]);
+    }
+    for (let j = 0; j < vectors; j++) storeElements(x, 16 * j, [t0, t1][j], single);
+  });
+  local.get(start);
+  local.set(x);
+  rowMaximum(x, n, end, a, b, maximum);
+  expSum(at, n, end, { a, b, maximum, lane0, scratch: rest }, at);
+  storeScalar(total, 0, () => sumPair(a, b));
+});
+
+/** maximum = the row's largest element in all lanes */
+function rowMaximum(x: Int, n: Int, end: Int, a: Vec, b: Vec, maximum: Vec): void {
+  local.get(x);
+  v128.load32_splat({ offset: 0 }, $ as never);
+  local.tee(a);
+  local.set(b);
+  overRow(x, n, end, (vectors, single) => {
+    for (let j = 0; j < vectors; j++) {
+      const accumulator = [a, b][j];
+      local.get(accumulator);
+      local.get(x);
+      if (single) v128.load32_splat({ offset: 0 }, $ as never);
+      else v128.load({ offset: 16 * j }, $ as never);
+      f32x4.max();
+      local.set(accumulator);
+    }
+  });
+  local.get(a);
+  local.get(b);
+  f32x4.max();
+  local.set(a);
+  for (const lane of [0, 1, 2, 3]) {
+    local.get(a);
+    f32x4.extract_lane(lane);
+    if (lane > 0) f32.max();
+  }
+  f32x4.splat();
+  local.set(maximum);
+}
+
+interface ExpSum {
+  readonly a: Vec;
+  readonly b: Vec;
+  readonly maximum: Vec;
+  readonly lane0: Vec;
+  readonly scratch: readonly Vec[];
+}
+
+/** a, b = lane sums of exp(x - maximum); the exponentials are written to `target` where it is given. */
+function expSum(x: Int, n: Int, end: Int, { a, b, maximum, lane0, scratch }: ExpSum, target: Int | undefined): void {
+  const [t0, t1, m, r] = scratch;
+  zero(a);
+  zero(b);
+  words(0);
+  i32.const(-1);
+  replaceLane0();
+  local.set(lane0);
+  overRow(x, n, end, (vectors, single) => {
+    const values = [t0, t1].slice(0, vectors);
+    values.forEach((value, j) => {
+      loadElements(x, 16 * j, single);
+      local.get(maximum);
+      f32x4.sub();
+      local.set(value);
+      exp(value, value, m, r);
+      if (single) {
+        local.get(value);
+        local.get(lane0);
+        v128.and();
+        local.set(value);
+      }
+      local.get(value);
+      local.get([a, b][j]);
+      f32x4.add();
+      local.set([a, b][j]);
+    });
+    if (target !== undefined) values.forEach((value, j) => storeElements(target, 16 * j, value, single));
+  });
+}
+
+function storeScalar(address: Int, offset: number, value: () => void): void {
+  local.get(address);
+  value();
+  f32.store({ offset }, $ as never, $ as never);
+}
+
+/** (x, n): x /= max(Euclidean length, 1e-12) */
+const normalize: Kernel = kernel(2, { ints: 2, vectors: 5 }, ([x, n], [end, start], [a, b, t0, t1, scale]) => {
+  const t = [t0, t1];
+  zero(a);
+  zero(b);
+  local.get(x);
+  local.set(start);
+  overRow(x, n, end, (vectors, single) => {
+    for (let j = 0; j < vectors; j++) {
+      loadElements(x, 16 * j, single);
+      local.set(t[j]);
+    }
+    for (let j = 0; j < vectors; j++) multiplyAdd(t[j], t[j], [a, b][j]);
+  });
+  f32.const(1);
+  sumPair(a, b);
+  f32.sqrt();
+  f32.const(1e-12);
+  f32.max();
+  f32.div();
+  f32x4.splat();
+  local.set(scale);
+  overRow(start, n, end, (vectors, single) => {
+    for (let j = 0; j < vectors; j++) {
+      loadElements(start, 16 * j, single);
+      local.get(scale);
+      f32x4.mul();
+      local.set(t[j]);
+    }
+    for (let j = 0; j < vectors; j++) storeElements(start, 16 * j, t[j], single);
+  });
+});
+
+/** (x, n, factor bits): x *= factor */
+const scale: Kernel = kernel(3, { ints: 1, vectors: 3 }, ([x, n, factor], [end], [t0, t1, s]) => {
+  local.get(factor);
+  f32.reinterpret_i32();
+  f32x4.splat();
+  local.set(s);
+  overRow(x, n, end, (vectors, single) => {
+    const t = [t0, t1].slice(0, vectors);
+    t.forEach((value, j) => {
+      loadElements(x, 16 * j, single);
+      local.get(s);
+      f32x4.mul();
+      local.set(value);
+    });
+    t.forEach((value, j) => storeElements(x, 16 * j, value, single));
+  });
+});
+
+/** (x, y, n): y = max(x, y) */
+const maximum: Kernel = kernel(3, { ints: 1, vectors: 2 }, ([x, y, n], [end], [t0, t1]) => {
+  overRow(x, n, end, (vectors, single) => {
+    const t = [t0, t1].slice(0, vectors);
+    t.forEach((value, j) => {
+      loadElements(x, 16 * j, single);
+      loadElements(y, 16 * j, single);
+      f32x4.max();
+      local.set(value);
+    });
+    t.forEach((value, j) => storeElements(y, 16 * j, value, single));
+    increase(y, single ? 4 : 32);
+  });
+});
+
+export const rowKernels: Record<string, Kernel> = {
+  add,
+  rmsNorm,
+  layerNorm,
+  summary,
+  softmax,
+  normalize,
+  scale,
+  maximum,
+  ...Object.fromEntries(
+    (['silu', 'gelu', 'gelu_tanh', 'relu', 'tanh'] as const).flatMap((kind) => [
+      [`activate_${kind}`, activation(kind)],
+      [`gate_${kind}`, gated(kind)],
+    ]),
+  ),
+};

@@ -1,0 +1,160 @@
+import type {
+  AttentionCommand,
+  CacheCommand,
+  EmbedCommand,
+  LinearCommand,
+  NormCommand,
+  PackedMatrix,
+  Program,
+  SourceDtype,
+  Activation,
+} from './api.ts';
+import { encode, type CommandName, type FieldsOf } from './commands/index.ts';
+import { ACTIVATIONS } from './commands/fields.ts';
+import { CONTROL_WORDS, LIST } from './team/barrier.ts';
+import type { PanelFormat } from './kernels/linear.ts';
+import type { Team } from './team/team.ts';
+
+const MOST_WORDS = CONTROL_WORDS - LIST;
+
+/** Commands encoded one behind the other, ready to be walked by the team. See the interface. */
+export class CommandList implements Program {
+  readonly #team: Team;
+  readonly #arena: number;
+  #words = new Int32Array(4096);
+  #used = 0;
+
+  constructor(team: Team, arena: number) {
+    this.#team = team;
+    this.#arena = arena;
+  }
+
+  reset(): void {
+    this.#used = 0;
+  }
+
+  run(): void {
+    this.#team.run(this.#arena, this.#words, this.#used);
+  }
+
+  embed(c: EmbedCommand): void {
+    const packed = 'outputs' in c.table;
+    const format = ('outputs' in c.table ? c.table.format : c.table.dtype) as PanelFormat;
+    this.#append('embed', {
+      layout: packed ? 'packed' : 'table',
+      format,
+      table: c.table.pointer,
+      index: c.index,
+      output: c.output,
+      rows: c.rows,
+      width: c.width,
+      accumulate: c.accumulate ?? false,
+    });
+  }
+
+  norm(c: NormCommand): void {
+    this.#append('norm', { ...c, add: c.add ?? 0, sum: c.sum ?? 0, bias: c.bias ?? 0 });
+  }
+
+  linear(c: LinearCommand): void {
+    const { weight } = c;
+    this.#append('linear', {
+      input: c.input,
+      inputStride: 4 * (c.inputStride ?? weight.inputs),
+      weight: weight.pointer,
+      format: weight.format as PanelFormat,
+      outputs: weight.outputs,
+      inputs: weight.inputs,
+      bias: c.bias ?? 0,
+      output: c.output,
+      rows: c.rows,
+      activation: numberOf(c.activation),
+    });
+  }
+
+  cache(c: CacheCommand): void {
+    this.#append('cache', {
+      ...c.layout,
+      pages: c.cache.pointer,
+      dtype: c.cache.dtype,
+      kvHeads: c.cache.kvHeads,
+      headDim: c.cache.headDim,
+      qkv: c.qkv,
+      heads: c.heads,
+      rows: c.rows,
+      qWeight: c.qkNorm?.qWeight ?? 0,
+      kWeight: c.qkNorm?.kWeight ?? 0,
+      epsilon: c.qkNorm?.epsilon ?? 0,
+      ropeDim: c.rope?.dim ?? 0,
+      cos: c.rope?.cos ?? 0,
+      sin: c.rope?.sin ?? 0,
+    });
+  }
+
+  attention(c: AttentionCommand): void {
+    this.#append('attention', {
+      ...c.layout,
+      pages: c.cache.pointer,
+      dtype: c.cache.dtype,
+      kvHeads: c.cache.kvHeads,
+      headDim: c.cache.headDim,
+      q: c.q,
+      qStride: 4 * c.qStride,
+      output: c.output,
+      heads: c.heads,
+      causal: c.mask === 'causal',
+      window: c.window,
+      scale: c.scale,
+    });
+  }
+
+  gate(c: { input: number; output: number; rows: number; size: number; activation: Activation }): void {
+    this.#append('gate', { ...c, activation: numberOf(c.activation) });
+  }
+
+  activate(c: { input: number; rows: number; width: number; activation: Activation }): void {
+    this.#append('activate', { ...c, activation: numberOf(c.activation) });
+  }
+
+  gather(c: FieldsOf<'gather'>): void {
+    this.#append('gather', c);
+  }
+
+  pool(c: FieldsOf<'pool'>): void {
+    this.#append('pool', c);
+  }
+
+  normalize(c: FieldsOf<'normalize'>): void {
+    this.#append('normalize', c);
+  }
+
+  summarize(c: FieldsOf<'summarize'>): void {
+    this.#append('summarize', c);
+  }
+
+  pack(matrix: PackedMatrix, firstRow: number, rows: number, source: number, dtype: SourceDtype): void {
+    this.#append('pack', {
+      weight: matrix.pointer,
+      format: matrix.format as PanelFormat,
+      inputs: matrix.inputs,
+      firstRow,
+      rows,
+      source,
+      dtype,
+    });
+  }
+
+  #append<N extends CommandName>(name: N, fields: FieldsOf<N>): void {
+    if (this.#used + 64 > this.#words.length) {
+      if (this.#words.length * 2 > MOST_WORDS) throw new RangeError('the command list is full');
+      const longer = new Int32Array(this.#words.length * 2);
+      longer.set(this.#words);
+      this.#words = longer;
+    }
+    this.#used = encode(this.#words, this.#used, name, fields);
+  }
+}
+
+function numberOf(activation: Activation | undefined): number {
+  return activation === undefined ? -1 : ACTIVATIONS.indexOf(activation);
+}

@@ -1,0 +1,20 @@
+import type { ThreadArena } from '../commands/thread.ts';
+import { instantiate } from '../kernels/module.ts';
+import type { TeamMessage } from './messages.ts';
+
+/** An arena as one thread sees it. */
+export function threadArena(
+  { memory, module, family }: Extract<TeamMessage, { kind: 'arena' }>,
+  thread: number,
+  threads: number,
+): ThreadArena {
+  return {
+    kernels: instantiate(module, memory),
+    family,
+    i32: new Int32Array(memory.buffer),
+    u8: new Uint8Array(memory.buffer),
+    scratch: { tile: 0, row: 0, scores: 0, scoreStride: 0 },
+    thread,
+    threads,
+  };
+}

@@ -1,0 +1,199 @@
+import { $, br, br_if, block, f32, f32x4, func, i32, i32x4, importMemory, local, loop, v128 } from 'wasmati';
+
+/** The arena's memory as every kernel imports it: shared, of any size up to 4 GiB. */
+export const memory: ReturnType<typeof importMemory> = importMemory({ min: 1, max: 65536, shared: true });
+
+export type Int = Parameters<typeof local.get>[0];
+export type Vec = Int;
+export type Kernel = ReturnType<typeof func>;
+
+/** Vectors that are handled side by side: V8's revectorizer fuses two adjacent 128-bit operations into one of 256. */
+export const PAIR = 2;
+
+/** A kernel: `params` i32 arguments (addresses and counts), some scratch locals, no result. */
+export function kernel(
+  params: number,
+  scratch: { ints?: number; vectors?: number },
+  body: (params: Int[], ints: Int[], vectors: Vec[]) => void,
+): Kernel {
+  const ints = scratch.ints ?? 0;
+  const locals = [...new Array(ints).fill(i32), ...new Array(scratch.vectors ?? 0).fill(v128)];
+  return func({ in: new Array(params).fill(i32) as never, locals: locals as never, out: [] }, (args, all) => {
+    const list = all as unknown as Int[];
+    body(args as unknown as Int[], list.slice(0, ints), list.slice(ints));
+  }) as Kernel;
+}
+
+/** Run the body while `i` is below `end` (unsigned), adding `step` to it each time; it may run no time at all. */
+export function whileBelow(i: Int, end: Int, step: number, body: () => void): void {
+  block({}, () => {
+    loop({}, () => {
+      local.get(i);
+      local.get(end);
+      i32.ge_u();
+      br_if(1);
+      body();
+      increase(i, step);
+      br(0);
+    });
+  });
+}
+
+/** Run the body at least once, until `i` has reached `end` exactly. One branch a turn: for the innermost loops. */
+export function untilEqual(i: Int, end: Int, step: number, body: () => void): void {
+  loop({}, () => {
+    body();
+    increase(i, step);
+    local.get(i);
+    local.get(end);
+    i32.ne();
+    br_if(0);
+  });
+}
+
+export function increase(i: Int, step: number): void {
+  local.get(i);
+  i32.const(step);
+  i32.add();
+  local.set(i);
+}
+
+/** i += by */
+export function advance(i: Int, by: Int): void {
+  local.get(i);
+  local.get(by);
+  i32.add();
+  local.set(i);
+}
+
+export function load(address: Int, offset: number): void {
+  local.get(address);
+  v128.load({ offset }, $ as never);
+}
+
+export function loadSplat(address: Int, offset: number): void {
+  local.get(address);
+  v128.load32_splat({ offset }, $ as never);
+}
+
+export function store(address: Int, offset: number, value: Vec): void {
+  local.get(address);
+  local.get(value);
+  v128.store({ offset }, $ as never, $ as never);
+}
+
+export function splat(value: number): void {
+  v128.const('f32x4', [value, value, value, value]);
+}
+
+export function words(value: number): void {
+  const unsigned = value >>> 0;
+  const bytes = [unsigned & 255, (unsigned >>> 8) & 255, (unsigned >>> 16) & 255, unsigned >>> 24];
+  v128.const('i8x16', [...bytes, ...bytes, ...bytes, ...bytes] as never);
+}
+
+export function zero(vector: Vec): void {
+  words(0);
+  local.set(vector);
+}
+
+/** c += a * b, fused. */
+export function multiplyAdd(a: Vec, b: Vec, c: Vec): void {
+  local.get(a);
+  local.get(b);
+  local.get(c);
+  f32x4.relaxed_madd();
+  local.set(c);
+}
+
+/** The four lanes' sum, (0 + 1) + (2 + 3), as an f32 on the stack. */
+export function sumLanes(vector: Vec): void {
+  const lane = (i: number): void => {
+    local.get(vector);
+    f32x4.extract_lane(i);
+  };
+  lane(0);
+  lane(1);
+  f32.add();
+  lane(2);
+  lane(3);
+  f32.add();
+  f32.add();
+}
+
+/**
+ * Go over a row of `count` float32 elements: eight at a time as a pair of vectors, the rest one by one, each alone in
+ * lane 0 of the first vector of the pair. `at` ends behind the row. The body is told how many vectors it has to handle
+ * and whether they hold a single element; what it does must be the same operations for every element.
+ */
+export function overRow(at: Int, count: Int, end: Int, body: (vectors: number, single: boolean) => void): void {
+  local.get(at);
+  local.get(count);
+  i32.const(~7);
+  i32.and();
+  i32.const(2);
+  i32.shl();
+  i32.add();
+  local.set(end);
+  whileBelow(at, end, 32, () => body(PAIR, false));
+  local.get(end);
+  local.get(count);
+  i32.const(7);
+  i32.and();
+  i32.const(2);
+  i32.shl();
+  i32.add();
+  local.set(end);
+  whileBelow(at, end, 4, () => body(1, true));
+}
+
+/** The vector at `address + offset`, or the single element there in lane 0 and zeros. */
+export function loadElements(address: Int, offset: number, single: boolean): void {
+  local.get(address);
+  if (single) v128.load32_zero({ offset }, $ as never);
+  else v128.load({ offset }, $ as never);
+}
+
+export function storeElements(address: Int, offset: number, value: Vec, single: boolean): void {
+  if (!single) return store(address, offset, value);
+  local.get(address);
+  local.get(value);
+  f32x4.extract_lane(0);
+  f32.store({ offset }, $ as never, $ as never);
+}
+
+/** target = exp(x): Cephes' expf, range reduction by ln 2 in two parts and a polynomial of degree 6; below 2 ulp. */
+export function exp(x: Vec, target: Vec, n: Vec, r: Vec): void {
+  local.get(x);
+  splat(-87.33654);
+  f32x4.max();
+  splat(88.8);
+  f32x4.min();
+  local.set(r);
+  local.get(r);
+  splat(1.44269504088896341);
+  f32x4.mul();
+  f32x4.nearest();
+  local.set(n);
+  for (const part of [0.693359375, -2.1219444e-4]) {
+    local.get(n);
+    splat(part);
+    local.get(r);
+    f32x4.relaxed_nmadd();
+    local.set(r);
+  }
+  splat(1.98756915e-4);
+  for (const c of [1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1, 1, 1]) {
+    local.get(r);
+    splat(c);
+    f32x4.relaxed_madd();
+  }
+  local.get(n);
+  i32x4.trunc_sat_f32x4_s();
+  words(127);
+  i32x4.add();
+  i32.const(23);
+  i32x4.shl();
+  f32x4.mul();
+  local.set(target);
+}
