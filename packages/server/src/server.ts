@@ -1,5 +1,5 @@
 import { isIPv6, type AddressInfo } from 'node:net';
-import fastify, { type FastifyBaseLogger, type FastifyInstance } from 'fastify';
+import fastify, { LogController, type FastifyBaseLogger, type FastifyInstance } from 'fastify';
 import { RoseError, type ModelHub } from '@rose/engine';
 import { pino } from 'pino';
 import type { ServerContext } from './context.ts';
@@ -51,7 +51,7 @@ export async function startServer(hub: ModelHub, options: ServerOptions): Promis
   const context: ServerContext = { hub: observe(hub, metrics), version: options.version, maxBodyBytes, log };
   const app = fastify({
     loggerInstance: log,
-    disableRequestLogging: true,
+    logController: new LogController({ disableRequestLogging: true }),
     bodyLimit: maxBodyBytes,
     exposeHeadRoutes: false,
     return503OnClosing: false,

@@ -55,7 +55,7 @@ export class LegacyLogprobsWriter {
         Object.fromEntries(top.map((candidate) => [this.#name(candidate.token), finite(candidate.logprob)])),
       );
       piece.text_offset.push(this.#offset);
-      this.#offset += [...this.#detokenizer.push(token)].length;
+      this.#offset += codePoints(this.#detokenizer.push(token));
     }
     return piece;
   }
@@ -66,6 +66,10 @@ export class LegacyLogprobsWriter {
     if (isUtf8(bytes)) return this.#vocabulary.tokenText(token);
     return `bytes:${[...bytes].map((byte) => `\\x${byte.toString(16).padStart(2, '0')}`).join('')}`;
   }
+}
+
+function codePoints(text: string): number {
+  return Array.from(text).length;
 }
 
 function finite(logprob: number | undefined): number {

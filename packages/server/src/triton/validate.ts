@@ -102,6 +102,7 @@ function checkBatch(model: TritonModel, inputs: readonly Tensor[], prefix: strin
   if (model.maxBatchSize === 0) return;
   const batch = inputs[0]?.shape[0];
   for (const { name, shape } of inputs) {
+    if (shape[0] === 0) throw invalid(`${prefix}input '${name}' has batch-size 0 for '${model.name}': it must be >= 1`);
     if (shape[0] > model.maxBatchSize) {
       throw invalid(`${prefix}inference request batch-size must be <= ${model.maxBatchSize} for '${model.name}'`);
     }

@@ -1,0 +1,59 @@
+import type { TestContext } from 'node:test';
+import { pino } from 'pino';
+import { startServer, type RunningServer, type ServerOptions } from '@rose/server';
+import { fakeHub, type FakeHub } from './fake-hub.ts';
+
+export interface Serving {
+  readonly hub: FakeHub;
+  readonly server: RunningServer;
+  readonly url: string;
+  /** Lines of the server's log. */
+  readonly log: string[];
+  /** POST a JSON value, or text as it is. */
+  post(path: string, body: unknown, init?: RequestInit): Promise<Response>;
+}
+
+/** A server over the fake hub, on a free port, for the time of one test. */
+export async function serve(t: TestContext, options: Partial<ServerOptions> = {}): Promise<Serving> {
+  const hub = fakeHub();
+  const log: string[] = [];
+  const logger = pino({ level: 'warn' }, { write: (line: string) => void log.push(line) });
+  const server = await startServer(hub, { host: '127.0.0.1', port: 0, version: '0.0.1', logger, ...options });
+  t.after(() => server.close(0));
+  return {
+    hub,
+    server,
+    url: server.url,
+    log,
+    post: (path, body, init = {}) =>
+      fetch(server.url + path, {
+        method: 'POST',
+        headers: { 'content-type': 'application/json' },
+        body: typeof body === 'string' || body instanceof Uint8Array ? (body as BodyInit) : JSON.stringify(body),
+        ...init,
+      }),
+  };
+}
+
+/** Waits for something that happens soon, on another turn of the event loop. */
+export async function until(condition: () => boolean, what: string): Promise<void> {
+  for (let i = 0; i < 2000; i++) {
+    if (condition()) return;
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  }
+  throw new Error(`never happened: ${what}`);
+}
+
+/** The `data` of all server-sent events of a response; throws when the framing is not exactly `data: ...\n\n`. */
+export async function eventsOf(response: Response): Promise<string[]> {
+  const text = await response.text();
+  if (text === '') return [];
+  if (!text.endsWith('\n\n')) throw new Error(`the stream does not end with an empty line: ${text.slice(-20)}`);
+  return text
+    .slice(0, -2)
+    .split('\n\n')
+    .map((event) => {
+      if (!event.startsWith('data: ') || event.includes('\n')) throw new Error(`not one data line: ${event}`);
+      return event.slice(6);
+    });
+}
