@@ -119,6 +119,13 @@ describe('encoding', () => {
     assert.ok(!encoder.encode('a<|stop|>').includes(tokens.controls[0].id));
   });
 
+  it('reads each ideograph as a word for BERT, rare ones too', async () => {
+    const files = await readTokenizerFiles(bundled('tiny-embed'));
+    const encoder = new Encoder(files, readTokens(files));
+    assert.deepEqual(encoder.encode('a\u{20000}a'), encoder.encode('a \u{20000} a'));
+    assert.deepEqual(encoder.encode('a\u4E00a'), encoder.encode('a \u4E00 a'));
+  });
+
   it('leaves tokens that are not control tokens to everyone', () => {
     const files = byteLevelBpe({ added: chat });
     const tokens = readTokens(files);

@@ -14,6 +14,7 @@ export type Section = string | AddedToken;
  */
 export class Encoder {
   readonly #tokenizer: Tokenizer;
+  readonly #normalize: ((text: string) => string) | null;
   readonly #plain: ReadonlyMap<string, AddedToken>;
   readonly #plainRaw: Dictionary;
   readonly #plainNormalized: Dictionary;
@@ -22,7 +23,8 @@ export class Encoder {
 
   constructor(files: TokenizerFiles, tokens: TokenSet) {
     this.#tokenizer = openLibrary(files, tokens);
-    const normalize = this.#tokenizer.normalizer;
+    const normalize = normalizerOf(this.#tokenizer, files.tokenizer);
+    this.#normalize = normalize;
     const late = (token: AddedToken): boolean => token.normalized && normalize !== null;
     const plain = new Map<string, AddedToken>();
     const raw: string[] = [];
@@ -84,9 +86,9 @@ export class Encoder {
 
   /** @param index number of the piece in the text: Metaspace may mark the start of the first one only */
   #encodePiece(piece: string, index: number, ids: number[]): void {
-    const { normalizer, pre_tokenizer: preTokenizer, model } = this.#tokenizer;
+    const { pre_tokenizer: preTokenizer, model } = this.#tokenizer;
     if (piece === '' || model === null) return;
-    const sections = this.#splitPlain(this.#plainNormalized, normalizer === null ? piece : normalizer(piece));
+    const sections = this.#splitPlain(this.#plainNormalized, this.#normalize?.(piece) ?? piece);
     strip(sections);
     for (const section of sections) {
       if (typeof section !== 'string') {
@@ -123,6 +125,16 @@ function strip(sections: Section[]): void {
     if (token.lstrip) trim(i - 1, 'trimEnd');
     if (token.rstrip) trim(i + 1, 'trimStart');
   });
+}
+
+/** Ideographs beyond the 65,536th character: BERT reads each as a word, the library's normaliser knows the others only. */
+const RARE_IDEOGRAPHS = /[\u{20000}-\u{2A6DF}\u{2A700}-\u{2B81F}\u{2B920}-\u{2CEAF}\u{2F800}-\u{2FA1F}]/gu;
+
+function normalizerOf({ normalizer }: Tokenizer, json: TokenizerJson): ((text: string) => string) | null {
+  if (normalizer === null) return null;
+  const { type, handle_chinese_chars: spaces } = json.normalizer ?? {};
+  if (type !== 'BertNormalizer' || spaces === false) return (text) => normalizer(text);
+  return (text) => normalizer(text.replaceAll(RARE_IDEOGRAPHS, ' $& '));
 }
 
 function openLibrary(files: TokenizerFiles, tokens: TokenSet): Tokenizer {

@@ -12,7 +12,7 @@ export interface PostProcessor {
 }
 
 const A: Slot = { kind: 'text', which: 'A', type: 0 };
-const B: Slot = { kind: 'text', which: 'B', type: 0 };
+const B: Slot = { kind: 'text', which: 'B', type: 1 };
 
 /**
  * The post-processor of tokenizer.json. TemplateProcessing, BertProcessing, RobertaProcessing (whose token types are all
@@ -42,11 +42,11 @@ function compile(config: Json | null): PostProcessor | undefined {
     case 'BertProcessing': {
       const [cls, sep] = [named(config, 'cls'), named(config, 'sep')];
       const second = { ...sep, type: 1 };
-      return { single: [cls, A, sep], pair: [cls, A, sep, { ...B, type: 1 }, second] };
+      return { single: [cls, A, sep], pair: [cls, A, sep, B, second] };
     }
     case 'RobertaProcessing': {
       const [cls, sep] = [named(config, 'cls'), named(config, 'sep')];
-      return { single: [cls, A, sep], pair: [cls, A, sep, sep, B, sep] };
+      return { single: [cls, A, sep], pair: [cls, A, sep, sep, { ...B, type: 0 }, sep] };
     }
     default:
       throw new Error(`the type ${JSON.stringify(config['type'])} is not known`);
