@@ -20,7 +20,7 @@ Examples:
   rose serve ./my-model Qwen/Qwen3-0.6B --port 9000
   rose chat
   rose generate "Once upon a time" --max-tokens 60
-  rose embed "a cat on a mat" "a kitten on a rug" --similarity
+  rose embed "A bear sleeps in a cave." "The bear is in its den." --similarity
   rose rerank "where do bears sleep" "Bears sleep in dens." "The boat is red."
 
 Exit codes:

@@ -25,10 +25,19 @@ export interface StatusLine {
   clear(): void;
 }
 
+/** Milliseconds between two states of a line that people can still read. */
+const STATUS_MS = 50;
+
 export function statusLine(): StatusLine {
   if (!process.stderr.isTTY) return { show: () => {}, clear: () => {} };
+  let shownAt = -Infinity;
   return {
-    show: (text) => void process.stderr.write(`\r\u001b[K${text.slice(0, (process.stderr.columns || 80) - 1)}`),
+    show(text) {
+      const now = performance.now();
+      if (now - shownAt < STATUS_MS) return;
+      shownAt = now;
+      process.stderr.write(`\r\u001b[K${text.slice(0, (process.stderr.columns || 80) - 1)}`);
+    },
     clear: () => void process.stderr.write('\r\u001b[K'),
   };
 }

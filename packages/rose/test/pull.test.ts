@@ -9,7 +9,13 @@ import { rose } from './rose.ts';
 
 const hub = new FakeHub();
 const home = mkdtempSync(join(tmpdir(), 'rose-pull-'));
-const environment = { HF_HOME: home, HF_ENDPOINT: '', HF_TOKEN: '', HF_HUB_CACHE: '', HF_HUB_OFFLINE: '' };
+const environment: NodeJS.ProcessEnv = {
+  HF_HOME: home,
+  HF_HUB_CACHE: undefined,
+  HUGGINGFACE_HUB_CACHE: undefined,
+  HF_HUB_OFFLINE: undefined,
+  HF_TOKEN: undefined,
+};
 
 before(async () => {
   await hub.start();

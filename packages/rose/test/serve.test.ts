@@ -21,7 +21,7 @@ test('rose serve says what it loads and where it listens, and ends cleanly when 
   );
   assert.match(running.stderr(), /device: cpu/);
   assert.match(running.stderr(), /tiny-chat: generates text.*7\.9 M parameters/);
-  assert.match(running.stderr(), /memory: weights/);
+  assert.match(running.stderr(), /weights 1\d\.\d MiB.*, ready in/);
   running.process.kill('SIGTERM');
   const ended = await running.ended;
   assert.deepEqual([ended.code, ended.stdout], [0, '']);

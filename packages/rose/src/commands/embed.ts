@@ -18,7 +18,7 @@ export function embedCommand(): Command {
   return addDeviceOptions(command)
     .addHelpText(
       'after',
-      '\nExample:\n  rose embed "a cat on a mat" "a kitten on a rug" "the stock market" --similarity',
+      '\nExample:\n  rose embed "A bear sleeps in a cave." "The bear is in its den." "The boat is red." --similarity',
     )
     .action(embed);
 }
@@ -37,9 +37,14 @@ async function embed(argument: string[], options: Options): Promise<void> {
       return;
     }
     for (const [i, embedding] of embeddings.entries()) {
-      await print(`${JSON.stringify({ text: texts[i], embedding: Array.from(embedding) })}\n`);
+      await print(`${JSON.stringify({ text: texts[i], embedding: Array.from(embedding, shorten) })}\n`);
     }
   });
+}
+
+/** The same float32 in fewer digits than the double that it becomes would print. */
+function shorten(value: number): number {
+  return Number(value.toPrecision(9));
 }
 
 /** Cosine of each pair, a row and a column a text, in the order of the texts. */

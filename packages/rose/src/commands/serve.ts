@@ -111,6 +111,7 @@ async function sourcesOf(
 
 async function load(sources: readonly ModelSource[], options: Options): Promise<ModelHub> {
   const status = statusLine();
+  const milliseconds = new Map<string, number>();
   const hub = await open(sources, options, (event) => {
     if (event.kind === 'weights') {
       status.show(`loading ${event.model}: ${bytes(event.bytes)} of ${bytes(event.totalBytes)}`);
@@ -118,12 +119,13 @@ async function load(sources: readonly ModelSource[], options: Options): Promise<
     }
     status.clear();
     if (event.kind === 'device') say(`device: ${event.description}`);
-    else say(`${event.model}: ready in ${(event.milliseconds / 1000).toFixed(2)} s`);
+    else milliseconds.set(event.model, event.milliseconds);
   }).finally(() => status.clear());
   const { parametersOf, sizeOf } = await import('@rose/engine');
   for (const model of hub.models) {
     const parameters = parametersOf(model.spec).reduce((sum, parameter) => sum + sizeOf(parameter), 0);
-    say(`${bold(model.name)}: ${summary(model, parameters)}`);
+    const seconds = ((milliseconds.get(model.name) ?? 0) / 1000).toFixed(2);
+    say(`${bold(model.name)}: ${summary(model, parameters)}, ready in ${seconds} s`);
   }
   return hub;
 }
@@ -133,7 +135,7 @@ const TASKS: Readonly<Record<Task, string>> = { generate: 'generates text', embe
 function summary({ task, spec, memory }: ServedModel, parameters: number): string {
   return [
     `${TASKS[task]}, ${spec.architecture}, ${amount(parameters)} parameters, ${spec.contextLength} tokens of context`,
-    `memory: weights ${bytes(memory.weights)}, sequences ${bytes(memory.sequences)}, workspace ${bytes(memory.workspace)}`,
+    `weights ${bytes(memory.weights)}, sequences ${bytes(memory.sequences)}, workspace ${bytes(memory.workspace)}`,
   ].join('\n  ');
 }
 
@@ -151,7 +153,7 @@ function example({ name, task }: ServedModel, url: string): string {
       'chat/completions',
       { messages: [{ role: 'user', content: 'Tell me a story about a bear and a lost key' }] },
     ],
-    embed: ['embeddings', { input: ['a cat on a mat', 'a kitten on a rug'] }],
+    embed: ['embeddings', { input: ['A bear sleeps in a cave.', 'The bear is in its den.'] }],
     score: ['rerank', { query: 'where do bears sleep', documents: ['Bears sleep in dens.', 'The boat is red.'] }],
   }[task] as [string, object];
   const body = JSON.stringify({ model: name, ...fields }).replaceAll("'", String.raw`'\''`);
