@@ -41,17 +41,22 @@ export function compileDecoder(files: TokenizerFiles, tokens: TokenSet): Decoder
     files.tokenizer.decoder?.type === 'ByteLevel' ? [...controls, ...plain].map(({ id }) => id) : [],
   );
   const table = (decode: Rule['later']): TokenBytes => {
-    const parts = Array.from({ length: texts.length }, (_, id) => {
+    let block = new Uint8Array(16 * texts.length);
+    const ends = new Uint32Array(texts.length);
+    let end = 0;
+    for (let id = 0; id < texts.length; id++) {
       const text = texts[id] ?? '';
       const decoded = text === '' || added.has(id) ? text : decode(text);
-      return typeof decoded === 'string' ? utf8.encode(decoded) : decoded;
-    });
-    const ends = new Uint32Array(parts.length);
-    let end = 0;
-    parts.forEach((part, id) => (ends[id] = end += part.length));
-    const bytes = new Uint8Array(end);
-    parts.forEach((part, id) => bytes.set(part, ends[id] - part.length));
-    return { bytes, ends };
+      // A UTF-16 unit is three bytes at most.
+      if (end + 3 * decoded.length > block.length) block = grown(block, end + 3 * decoded.length);
+      if (typeof decoded === 'string') end += utf8.encodeInto(decoded, block.subarray(end)).written;
+      else {
+        block.set(decoded, end);
+        end += decoded.length;
+      }
+      ends[id] = end;
+    }
+    return { bytes: block.slice(0, end), ends };
   };
   const special = new Uint8Array(texts.length);
   for (const { id } of controls) special[id] = 1;
@@ -61,6 +66,12 @@ export function compileDecoder(files: TokenizerFiles, tokens: TokenSet): Decoder
     special,
     strip: rule.strip ?? { count: 0, byte: 0 },
   };
+}
+
+function grown(block: Uint8Array, least: number): Uint8Array<ArrayBuffer> {
+  const larger = new Uint8Array(2 * least);
+  larger.set(block);
+  return larger;
 }
 
 type Json = Readonly<Record<string, unknown>>;
@@ -89,16 +100,21 @@ function ruleOf({ directory, tokenizer }: TokenizerFiles): Rule {
  * (`bytes_to_unicode` of its encoder.py).
  */
 function byteLevel(): Rule['later'] {
-  const byteOf = new Map<string, number>();
+  const byteOf = new Int16Array(0x200).fill(-1);
   let next = 0x100;
   for (let byte = 0; byte < 256; byte++) {
     const printable = (byte >= 0x21 && byte <= 0x7e) || (byte >= 0xa1 && byte <= 0xac) || byte >= 0xae;
-    byteOf.set(String.fromCharCode(printable ? byte : next++), byte);
+    byteOf[printable ? byte : next++] = byte;
   }
   return (token) => {
-    const bytes = token.split('').map((character) => byteOf.get(character));
-    // A token outside the alphabet stands for its own text, as in the reference implementation.
-    return bytes.includes(undefined) ? token : Uint8Array.from(bytes as number[]);
+    const bytes = new Uint8Array(token.length);
+    for (let i = 0; i < token.length; i++) {
+      const byte = byteOf[token.charCodeAt(i)] ?? -1;
+      // A token outside the alphabet stands for its own text, as in the reference implementation.
+      if (byte < 0) return token;
+      bytes[i] = byte;
+    }
+    return bytes;
   };
 }
 

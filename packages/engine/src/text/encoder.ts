@@ -2,7 +2,7 @@ import { Tokenizer } from '@huggingface/tokenizers';
 import { RoseError } from '../errors.ts';
 import { Dictionary } from './dictionary.ts';
 import type { TokenizerFiles, TokenizerJson } from './files.ts';
-import { vocabularyOf, type AddedToken, type TokenSet } from './tokens.ts';
+import type { AddedToken, TokenSet } from './tokens.ts';
 
 /** A stretch of text, or a control token between two of them. */
 export type Section = string | AddedToken;
@@ -147,7 +147,7 @@ function openLibrary(files: TokenizerFiles, tokens: TokenSet): Tokenizer {
     // Not used: special tokens are placed over ids, and text is made by the detokenizer.
     post_processor: null,
     decoder: null,
-    model: withoutControls(directory, tokenizer, tokens),
+    model: withoutControls(tokenizer, tokens),
   };
   try {
     return new Tokenizer(json, { unk_token: tokenizer.model['unk_token'] });
@@ -158,26 +158,24 @@ function openLibrary(files: TokenizerFiles, tokens: TokenSet): Tokenizer {
 }
 
 /** The model's part of tokenizer.json without the control tokens, so that no text can spell one. */
-function withoutControls(directory: string, tokenizer: TokenizerJson, tokens: TokenSet): object {
+function withoutControls({ model }: TokenizerJson, tokens: TokenSet): object {
   const ids = new Set(tokens.controls.map((token) => token.id));
   // What the model does not know becomes this id.
   if (tokens.unknown !== undefined) ids.delete(tokens.unknown);
-  const { model } = tokenizer;
-  if (Array.isArray(model.vocab)) {
+  if (Array.isArray(model['vocab'])) {
     // A place in the list is an id, so entries stay; the empty text is never found.
     return {
       ...model,
-      vocab: model.vocab.map((entry: [string, number], id) => (ids.has(id) ? ['', entry[1]] : entry)),
+      vocab: model['vocab'].map((entry: [string, number], id) => (ids.has(id) ? ['', entry[1]] : entry)),
     };
   }
-  const vocab: Record<string, number> = Object.create(null) as Record<string, number>;
-  const removed = new Set<string>();
-  for (const [text, id] of vocabularyOf(directory, tokenizer)) {
-    if (ids.has(id)) removed.add(text);
-    else vocab[text] = id;
-  }
+  const removed = new Set([...ids].map((id) => tokens.modelTexts[id]).filter((text) => text !== undefined));
+  // Most vocabularies hold none: then nothing of their size is copied.
+  if (removed.size === 0) return model;
+  const vocab = { ...(model['vocab'] as Record<string, number>) };
+  for (const text of removed) delete vocab[text];
   const merges = model['merges'];
-  if (!Array.isArray(merges) || removed.size === 0) return { ...model, vocab };
+  if (!Array.isArray(merges)) return { ...model, vocab };
   const joined = (merge: string | [string, string]): string =>
     typeof merge === 'string' ? merge.replace(' ', '') : merge.join('');
   return { ...model, vocab, merges: merges.filter((merge) => !removed.has(joined(merge))) };

@@ -16,6 +16,8 @@ export interface AddedToken {
 export interface TokenSet {
   /** Token texts by id, in the model's own alphabet; holes where an id has no token. */
   readonly texts: readonly (string | undefined)[];
+  /** The same without added tokens: the vocabulary of the model itself. */
+  readonly modelTexts: readonly (string | undefined)[];
   /**
    * Control tokens: those tokenizer.json marks `special`, and those tokenizer_config.json names. Only a template or a
    * request that asks for it (`parseSpecial`) can write them.
@@ -27,8 +29,8 @@ export interface TokenSet {
 }
 
 export function readTokens({ directory, tokenizer, config }: TokenizerFiles): TokenSet {
-  const texts: (string | undefined)[] = [];
-  for (const [text, id] of vocabularyOf(directory, tokenizer)) texts[id] = text;
+  const modelTexts = vocabularyOf(directory, tokenizer);
+  const texts = [...modelTexts];
   const unknown = unknownOf(tokenizer, texts);
   const specials = configuredSpecials(config);
   const controls: AddedToken[] = [];
@@ -46,31 +48,33 @@ export function readTokens({ directory, tokenizer, config }: TokenizerFiles): To
     const id = added.has(content) ? -1 : texts.indexOf(content);
     if (id >= 0) controls.push({ id, content, lstrip: false, rstrip: false, normalized: false });
   }
-  return { texts, controls, plain, unknown };
+  return { texts, modelTexts, controls, plain, unknown };
 }
 
 function addedToken({ id, content, lstrip, rstrip, special, normalized }: AddedTokenJson): AddedToken {
   return { id, content, lstrip, rstrip, normalized: normalized ?? !special };
 }
 
-/** Tokens of the model itself: an object of ids, or a list of `[text, score]` (Unigram). */
-export function* vocabularyOf(directory: string, { model }: TokenizerJson): Iterable<[string, number]> {
+/** Tokens of the model itself by id, from an object of ids or a list of `[text, score]` (Unigram). */
+function vocabularyOf(directory: string, { model }: TokenizerJson): (string | undefined)[] {
   const { vocab } = model;
   const bad = (text: unknown, why: string): RoseError =>
     new RoseError('invalid', `${directory}/tokenizer.json: "model.vocab" entry ${JSON.stringify(text)} ${why}`);
   if (Array.isArray(vocab)) {
-    for (let id = 0; id < vocab.length; id++) {
-      const entry: unknown = vocab[id];
+    return vocab.map((entry: unknown) => {
       if (!Array.isArray(entry) || typeof entry[0] !== 'string') throw bad(entry, 'is not a pair of text and score');
-      yield [entry[0], id];
-    }
-    return;
+      return entry[0];
+    });
   }
   if (typeof vocab !== 'object' || vocab === null) throw bad(vocab, 'is neither an object nor a list');
-  for (const [text, id] of Object.entries(vocab as Record<string, unknown>)) {
-    if (!Number.isInteger(id) || (id as number) < 0 || (id as number) >= MAX_IDS) throw bad(text, 'has no proper id');
-    yield [text, id as number];
+  const texts: (string | undefined)[] = [];
+  const ids = vocab as Record<string, unknown>;
+  for (const text of Object.keys(ids)) {
+    const id = ids[text];
+    if (typeof id !== 'number' || !Number.isInteger(id) || id < 0 || id >= MAX_IDS) throw bad(text, 'has no proper id');
+    texts[id] = text;
   }
+  return texts;
 }
 
 /** Ids are table indices: a hostile one must not cost gigabytes. Today's largest vocabularies have 262,144. */
