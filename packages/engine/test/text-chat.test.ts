@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { ChatEncoder } from '../src/text/chat.ts';
+import { Codec } from '../src/text/codec.ts';
 import { Encoder } from '../src/text/encoder.ts';
 import { readTokenizerFiles, type TokenizerFiles } from '../src/text/files.ts';
 import { ChatTemplate } from '../src/text/template.ts';
@@ -243,6 +244,20 @@ describe('conversations', () => {
     assert.equal((roleOf('user') as { content: string }).content, '<|user|>');
     assert.equal(roleOf('endoftext'), '<|endoftext|>\nHi');
     assert.equal(roleOf('end'), '<|end|>\nHi');
+  });
+
+  it('comes back from its ids word for word', async () => {
+    const codec = await Codec.open(bundled('tiny-chat'));
+    const rng = random(14);
+    const parts = [...chatml, '<|im_', 'end|>', ...ordinary, ...private_];
+    for (let i = 0; i < 100; i++) {
+      const content = Array.from({ length: rng.below(8) }, () => rng.pick(parts)).join('');
+      const ids = codec.encodePrompt({ kind: 'messages', messages: [{ role: content, content }] });
+      const [role, said] = [content, content].map((text) => text.normalize('NFC').toWellFormed());
+      const expected = `<|im_start|>${role}\n${said}<|im_end|>\n<|im_start|>assistant\n`;
+      assert.equal(codec.decode(ids, { keepSpecial: true }), expected);
+      assert.equal(codec.decode(ids, {}), `${role}\n${said}\nassistant\n`);
+    }
   });
 
   it('refuses a conversation that uses up the private-use characters', () => {

@@ -117,6 +117,7 @@ describe('detokenizing', () => {
   it('refuses a decoder it does not know, and says which', () => {
     for (const decoder of [
       { type: 'CTC' },
+      { type: 'Sequence' },
       { type: 'Sequence', decoders: [{ type: 'Fuse' }, { type: 'Strip', content: ' ', start: 1, stop: 1 }] },
       { type: 'Sequence', decoders: [{ type: 'Fuse' }, { type: 'Replace', pattern: { String: '▁' }, content: ' ' }] },
     ]) {

@@ -78,8 +78,10 @@ type Json = Readonly<Record<string, unknown>>;
 
 function ruleOf({ directory, tokenizer }: TokenizerFiles): Rule {
   const decoder: Json | null = tokenizer.decoder ?? null;
-  const steps = decoder?.['type'] === 'Sequence' ? (decoder['decoders'] as Json[]) : [decoder];
-  const only = steps.length === 1 ? steps[0] : undefined;
+  const message = `${directory}/tokenizer.json: Rose does not know the decoder ${JSON.stringify(decoder).slice(0, 200)}`;
+  const steps: unknown = decoder?.['type'] === 'Sequence' ? decoder['decoders'] : [decoder];
+  if (!Array.isArray(steps)) throw new RoseError('unsupported', message);
+  const only = steps.length === 1 ? (steps[0] as Json | null) : undefined;
   if (only === null) return { later: (token) => ` ${token}`, first: (token) => token };
   switch (only?.['type']) {
     case 'ByteLevel':
@@ -91,7 +93,6 @@ function ruleOf({ directory, tokenizer }: TokenizerFiles): Rule {
   }
   const rule = sentencePiece(steps as Json[]);
   if (rule !== undefined) return rule;
-  const message = `${directory}/tokenizer.json: Rose does not know the decoder ${JSON.stringify(decoder).slice(0, 200)}`;
   throw new RoseError('unsupported', message);
 }
 
