@@ -1,3 +1,4 @@
+import type { ServerResponse } from 'node:http';
 import { isIPv6, type AddressInfo } from 'node:net';
 import fastify, { LogController, type FastifyBaseLogger, type FastifyInstance } from 'fastify';
 import { RoseError, type ModelHub } from '@rose/engine';
@@ -29,7 +30,7 @@ export interface RunningServer {
   readonly url: string;
   readonly port: number;
   /**
-   * Accept nothing new, let running responses end, and cut those that last longer.
+   * Refuse new requests, let running responses end, and cut those that last longer.
    * @param limitMs how long they may take; default 10 seconds
    */
   close(limitMs?: number): Promise<void>;
@@ -56,13 +57,14 @@ export async function startServer(hub: ModelHub, options: ServerOptions): Promis
     exposeHeadRoutes: false,
     return503OnClosing: false,
     forceCloseConnections: 'idle',
-    // Clients keep connections in pools and reuse them hours later; a large body or a long answer takes its time.
-    keepAliveTimeout: 0,
+    // A large body or a long answer takes its time.
     connectionTimeout: 0,
     requestTimeout: 0,
     http: { maxHeaderSize: HEADER_BYTES, noDelay: true },
   });
-  const closing = refuseWhenClosing(app);
+  // Clients keep connections in pools and reuse them hours later. (Fastify takes a 0 for its own default.)
+  app.server.keepAliveTimeout = 0;
+  const drain = new Drain(app);
   await app.register(async (scope) => tritonRoutes(scope, context));
   await app.register(async (scope) => openaiRoutes(scope, context));
   await app.register(async (scope) => metricsRoutes(scope, metrics));
@@ -79,32 +81,50 @@ export async function startServer(hub: ModelHub, options: ServerOptions): Promis
   return {
     url: `http://${host}:${port}`,
     port,
-    close: (limitMs = DEFAULT_CLOSE_MS) => {
-      closing.start();
-      return close(app, limitMs);
-    },
+    close: (limitMs = DEFAULT_CLOSE_MS) => drain.close(limitMs),
   };
 }
 
-/** Requests that come over open connections while the server closes are told to go elsewhere. */
-function refuseWhenClosing(app: FastifyInstance): { start(): void } {
-  let closing = false;
-  app.addHook('onRequest', async (_, reply) => {
-    if (!closing) return;
-    reply.header('connection', 'close');
-    throw new RoseError('unavailable', 'the server is shutting down');
-  });
-  return { start: () => void (closing = true) };
-}
+/** Requests under way, and the way to their end. */
+class Drain {
+  readonly #app: FastifyInstance;
+  #closing = false;
+  #underWay = 0;
+  #onEmpty = (): void => {};
 
-async function close(app: FastifyInstance, limitMs: number): Promise<void> {
-  // A kept-alive connection whose response just ended is idle, and would be waited for.
-  const idle = setInterval(() => app.server.closeIdleConnections(), 20);
-  const limit = setTimeout(() => app.server.closeAllConnections(), limitMs);
-  try {
-    await app.close();
-  } finally {
-    clearInterval(idle);
-    clearTimeout(limit);
+  constructor(app: FastifyInstance) {
+    this.#app = app;
+    app.server.on('request', (_, response: ServerResponse) => {
+      this.#underWay++;
+      // Comes when the last byte is with the system, or the connection is gone.
+      response.once('close', () => {
+        this.#underWay--;
+        if (this.#underWay === 0) this.#onEmpty();
+      });
+    });
+    app.addHook('onRequest', async (_, reply) => {
+      if (!this.#closing) return;
+      reply.header('connection', 'close');
+      throw new RoseError('unavailable', 'the server is shutting down');
+    });
+  }
+
+  /**
+   * Refuse what is new, wait for what is under way, then close. Node's own `close` would cut replies that are complete
+   * but that a slow client has not read yet, so it comes last.
+   */
+  async close(limitMs: number): Promise<void> {
+    this.#closing = true;
+    if (this.#underWay > 0) {
+      let limit: NodeJS.Timeout | undefined;
+      await new Promise<void>((resolve) => {
+        this.#onEmpty = resolve;
+        limit = setTimeout(resolve, limitMs);
+      });
+      clearTimeout(limit);
+    }
+    const closed = this.#app.close();
+    this.#app.server.closeAllConnections();
+    await closed;
   }
 }

@@ -1,5 +1,10 @@
+export interface Random {
+  readonly integer: (below: number) => number;
+  readonly pick: <T>(from: readonly T[]) => T;
+}
+
 /** Reproducible random choices: a 32-bit linear congruential generator (Numerical Recipes). */
-export function random(seed: number): { integer(below: number): number; pick<T>(from: readonly T[]): T } {
+export function random(seed: number): Random {
   let state = seed >>> 0;
   const integer = (below: number): number => {
     state = (Math.imul(state, 1664525) + 1013904223) >>> 0;

@@ -3,14 +3,23 @@ import { pino } from 'pino';
 import { startServer, type RunningServer, type ServerOptions } from '@rose/server';
 import { fakeHub, type FakeHub } from './fake-hub.ts';
 
+// What a server answers is what tests are about: they look into it without a type.
+// oxlint-disable-next-line typescript/no-explicit-any
+type Json = any;
+
+export interface Reply extends Omit<Response, 'json'> {
+  json(): Promise<Json>;
+}
+
 export interface Serving {
   readonly hub: FakeHub;
   readonly server: RunningServer;
   readonly url: string;
   /** Lines of the server's log. */
   readonly log: string[];
-  /** POST a JSON value, or text as it is. */
-  post(path: string, body: unknown, init?: RequestInit): Promise<Response>;
+  readonly get: (path: string, init?: RequestInit) => Promise<Reply>;
+  /** POST a JSON value, or text and bytes as they are. */
+  readonly post: (path: string, body: unknown, init?: RequestInit) => Promise<Reply>;
 }
 
 /** A server over the fake hub, on a free port, for the time of one test. */
@@ -25,11 +34,12 @@ export async function serve(t: TestContext, options: Partial<ServerOptions> = {}
     server,
     url: server.url,
     log,
+    get: (path, init) => fetch(server.url + path, init),
     post: (path, body, init = {}) =>
       fetch(server.url + path, {
         method: 'POST',
         headers: { 'content-type': 'application/json' },
-        body: typeof body === 'string' || body instanceof Uint8Array ? (body as BodyInit) : JSON.stringify(body),
+        body: typeof body === 'string' || body instanceof Uint8Array ? (body as string) : JSON.stringify(body),
         ...init,
       }),
   };
@@ -45,7 +55,7 @@ export async function until(condition: () => boolean, what: string): Promise<voi
 }
 
 /** The `data` of all server-sent events of a response; throws when the framing is not exactly `data: ...\n\n`. */
-export async function eventsOf(response: Response): Promise<string[]> {
+export async function eventsOf(response: Reply): Promise<string[]> {
   const text = await response.text();
   if (text === '') return [];
   if (!text.endsWith('\n\n')) throw new Error(`the stream does not end with an empty line: ${text.slice(-20)}`);

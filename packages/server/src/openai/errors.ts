@@ -57,8 +57,9 @@ export function invalidField(param: string, message: string): OpenAIError {
 
 /** The first problem of a body that does not fit its schema, with the path of the field. */
 export function schemaError(error: z.ZodError): OpenAIError {
-  const [{ path, message }] = error.issues;
-  const param = path.reduce<string>((text, key) => {
+  const [issue] = error.issues;
+  const message = issue.code === 'invalid_key' ? issue.issues[0].message : issue.message;
+  const param = issue.path.reduce<string>((text, key) => {
     if (typeof key === 'number') return `${text}[${key}]`;
     return text === '' ? String(key) : `${text}.${String(key)}`;
   }, '');

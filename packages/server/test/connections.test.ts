@@ -1,0 +1,109 @@
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { connect, type Socket } from 'node:net';
+import { test } from 'node:test';
+import { serve, until } from './serving.ts';
+
+const CHAT = '/v1/chat/completions';
+
+/** Each way a client may be waiting, with the fake model that would let it wait for ever. */
+const WAITING: readonly [string, string, object][] = [
+  ['a chat, before its first token', CHAT, { messages: [{ role: 'user', content: '!hang' }], stream: true }],
+  ['a chat, while streaming', CHAT, { messages: [{ role: 'user', content: '!endless' }], stream: true }],
+  ['a whole chat', CHAT, { messages: [{ role: 'user', content: '!endless' }] }],
+  ['completions of two prompts', '/v1/completions', { prompt: ['!endless', '!hang'], stream: true }],
+  ['embeddings', '/v1/embeddings', { input: '!hang' }],
+  ['rerank', '/v1/rerank', { model: 'rerank', query: 'a', documents: ['!hang'] }],
+  ['generate', '/v2/models/chat/generate', { text_input: '!endless' }],
+  ['generate_stream', '/v2/models/chat/generate_stream', { text_input: '!endless', stream: true }],
+  [
+    'infer',
+    '/v2/models/embed/infer',
+    { inputs: [{ name: 'TEXT', shape: [1, 1], datatype: 'BYTES', data: ['!hang'] }] },
+  ],
+];
+
+for (const [what, path, body] of WAITING) {
+  test(`a client that goes away cancels its request: ${what}`, async (t) => {
+    const { post, hub, log } = await serve(t);
+    const leave = new AbortController();
+    const response = post(path, body, { signal: leave.signal });
+    response.catch(() => {});
+    await until(() => hub.active > 0, 'the request reaches the engine');
+    leave.abort();
+    await until(() => hub.active === 0, 'the engine forgets the request');
+    assert.ok(hub.aborted > 0);
+    assert.deepEqual(log, []);
+  });
+}
+
+test('a client that reads slowly slows its answer down, and the buffer stays small', async (t) => {
+  const { server, hub } = await serve(t);
+  const socket = await request(server.port, '!endless');
+  await until(() => hub.models[0].counters.generatedTokens > 0, 'the answer starts');
+  // Nobody reads: the kernel's buffers fill up, then the server waits.
+  let before = -1;
+  await until(() => {
+    const now = hub.models[0].counters.generatedTokens;
+    const still = now === before;
+    before = now;
+    return still;
+  }, 'the answer pauses');
+  const paused = hub.models[0].counters.generatedTokens;
+  socket.resume();
+  await until(() => hub.models[0].counters.generatedTokens > paused, 'the answer goes on');
+  socket.destroy();
+  await until(() => hub.active === 0, 'the engine forgets the request');
+});
+
+test('connections are kept and reused', async (t) => {
+  const { server } = await serve(t);
+  const socket = connect(server.port, '127.0.0.1');
+  let received = '';
+  socket.on('data', (data) => (received += data.toString()));
+  for (let i = 1; i <= 3; i++) {
+    socket.write('GET /v2/health/live HTTP/1.1\r\nhost: x\r\n\r\n');
+    await until(() => received.split('HTTP/1.1 200').length === i + 1, `reply ${i}`);
+  }
+  assert.doesNotMatch(received, /connection: close|keep-alive: timeout/i);
+  socket.destroy();
+});
+
+test('closing lets running answers end and refuses new requests', async (t) => {
+  const { server, hub } = await serve(t);
+  const socket = await request(server.port, 'x'.repeat(5000), { max_tokens: 5000 });
+  let received = '';
+  socket.on('data', (data) => (received += data.toString()));
+  socket.resume();
+  await until(() => hub.active === 1, 'the answer starts');
+  const closed = server.close(20_000);
+  // The connection is in use, so it stays open: a second request comes over it.
+  socket.write('GET /v2/models/chat HTTP/1.1\r\nhost: x\r\n\r\n');
+  await Promise.all([closed, once(socket, 'close')]);
+  const [answer, refusal] = received.split('data: [DONE]');
+  assert.match(answer, /^HTTP\/1.1 200/);
+  assert.match(refusal, /HTTP\/1.1 503/);
+  assert.match(refusal, /connection: close/i);
+  assert.match(refusal, /shutting down/);
+  await assert.rejects(fetch(`${server.url}/v2`));
+});
+
+test('closing cuts what lasts longer than the limit', async (t) => {
+  const { server, hub } = await serve(t);
+  const socket = await request(server.port, '!endless');
+  socket.resume();
+  await until(() => hub.active === 1, 'the answer starts');
+  await server.close(50);
+  await until(() => hub.active === 0, 'the engine forgets the request');
+});
+
+/** A streamed chat over a socket that does not read until it is told to. */
+async function request(port: number, content: string, fields: object = {}): Promise<Socket> {
+  const body = JSON.stringify({ messages: [{ role: 'user', content }], stream: true, ...fields });
+  const socket = connect(port, '127.0.0.1');
+  socket.on('error', () => {});
+  const head = `POST ${CHAT} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: ${Buffer.byteLength(body)}\r\n\r\n`;
+  socket.write(head + body);
+  socket.pause();
+  return socket;
+}
