@@ -1,5 +1,5 @@
 import type { TileFamily } from '../api.ts';
-import type { Kernels } from '../kernels/module.ts';
+import type { Kernels } from '../kernels/instance.ts';
 
 /** What one thread needs to execute commands over one arena. */
 export interface ThreadArena {
@@ -21,6 +21,9 @@ export interface Scratch {
   /** Scores of a tile of queries: `scoreStride` bytes a row. */
   readonly scores: number;
   readonly scoreStride: number;
+  /** Quantized rows of a linear command's input: one place for all threads. */
+  readonly quantized: number;
+  readonly quantizedBytes: number;
 }
 
 const floatWord = new Float32Array(1);

@@ -9,8 +9,16 @@ const FAILED = 48;
 const STOP = 49;
 const ARENA = 50;
 const LENGTH = 51;
+/** Threads asleep at the barrier. */
+const ASLEEP = 52;
+/** Number of a thread that has ended before it was asked to; 0: none. */
+const ENDED = 53;
+const REASON_LENGTH = 54;
+/** Why the run failed, as UTF-8. */
+const REASON = 64;
+const REASON_WORDS = 256;
 /** The command list begins here. Words that threads spin on lie on cache lines of their own. */
-export const LIST = 64;
+export const LIST: number = REASON + REASON_WORDS;
 export const CONTROL_WORDS: number = 1 << 20;
 
 /** Turns of the waiting loop before a thread with nothing to do goes to sleep: about a millisecond. */
@@ -26,13 +34,18 @@ const pause: () => void = (Atomics as unknown as { pause?: () => void }).pause ?
 export class Barrier {
   readonly words: Int32Array;
   readonly #threads: number;
+  readonly #lostMs: number;
 
-  constructor(buffer: SharedArrayBuffer, threads: number) {
+  constructor(buffer: SharedArrayBuffer, threads: number, lostMs: number = LOST_MS) {
     this.words = new Int32Array(buffer);
     this.#threads = threads;
+    this.#lostMs = lostMs;
   }
 
-  /** Start a run over an arena: the list up to `length` is complete. */
+  /**
+   * Start a run over an arena: the list up to `length`, at least one command, is complete. The barrier behind the last
+   * command of the run before is what keeps a thread from still reading these words: a run without a command would lack it.
+   */
   begin(arena: number, length: number): void {
     this.words[ARENA] = arena;
     this.words[LENGTH] = length;
@@ -57,10 +70,6 @@ export class Barrier {
     return Atomics.load(this.words, STOP) === 1 ? undefined : Atomics.load(this.words, EPOCH);
   }
 
-  get epoch(): number {
-    return Atomics.load(this.words, EPOCH);
-  }
-
   get arena(): number {
     return this.words[ARENA];
   }
@@ -73,29 +82,54 @@ export class Barrier {
     return Atomics.load(this.words, FAILED) !== 0;
   }
 
-  fail(): void {
-    Atomics.store(this.words, FAILED, 1);
+  /** The run fails; the first thread to say so tells why. */
+  fail(error: unknown): void {
+    if (Atomics.compareExchange(this.words, FAILED, 0, 1) !== 0) return;
+    const reason = error instanceof Error ? error.message : String(error);
+    const bytes = Buffer.from(this.words.buffer, 4 * REASON, 4 * REASON_WORDS);
+    this.words[REASON_LENGTH] = bytes.write(reason, 'utf8');
   }
 
-  /** Wait until every thread is here. */
+  /** Why the run failed. To be read when all threads have met for the last time. */
+  get reason(): string {
+    return Buffer.from(this.words.buffer, 4 * REASON, this.words[REASON_LENGTH]).toString('utf8');
+  }
+
+  /** This thread ends though nobody asked it to. */
+  leave(thread: number): void {
+    Atomics.store(this.words, ENDED, thread);
+    Atomics.notify(this.words, PHASE);
+  }
+
+  /** Wait until every thread is here. @throws Error when one of them will not come any more */
   meet(): void {
     if (this.#threads === 1) return;
     const phase = Atomics.load(this.words, PHASE);
     if (Atomics.add(this.words, ARRIVED, 1) === this.#threads - 1) {
       Atomics.store(this.words, ARRIVED, 0);
       Atomics.add(this.words, PHASE, 1);
+      // A thread counts itself asleep before it looks at the phase for the last time: none is missed.
+      if (Atomics.load(this.words, ASLEEP) > 0) Atomics.notify(this.words, PHASE);
       return;
     }
-    let since = 0;
     for (let turn = 1; Atomics.load(this.words, PHASE) === phase; turn++) {
-      if (turn < BUSY_TURNS) {
-        pause();
-        continue;
-      }
-      // The others may need this very core: leave it to them for a moment.
-      Atomics.wait(this.words, PHASE, phase, 0.05);
-      since ||= Date.now();
-      if (Date.now() - since > LOST_MS) throw new Error('a compute thread does not answer: it has ended or is stuck');
+      if (turn < BUSY_TURNS) pause();
+      else return this.#sleep(phase);
     }
+  }
+
+  /** The others may need this very core: leave it to them. */
+  #sleep(phase: number): void {
+    const since = Date.now();
+    Atomics.add(this.words, ASLEEP, 1);
+    for (;;) {
+      // In this order: a thread may arrive and then end.
+      const ended = Atomics.load(this.words, ENDED);
+      if (Atomics.load(this.words, PHASE) !== phase) break;
+      if (ended !== 0) throw new Error(`compute thread ${ended} has ended`);
+      if (Date.now() - since > this.#lostMs) throw new Error('a compute thread does not answer: it is gone or stuck');
+      Atomics.wait(this.words, PHASE, phase, 100);
+    }
+    Atomics.sub(this.words, ASLEEP, 1);
   }
 }

@@ -4,10 +4,9 @@ import { LIST, type Barrier } from './barrier.ts';
 
 /**
  * Walk the command list: this thread's share of each command, then meet the others. After a failure anywhere the rest is
- * skipped, in step. Returns this thread's error.
+ * skipped, in step.
  */
-export function runList(barrier: Barrier, arena: ThreadArena): unknown {
-  let error: unknown;
+export function runList(barrier: Barrier, arena: ThreadArena): void {
   const end = LIST + barrier.length;
   for (let at = LIST; at < end;) {
     if (barrier.failed) at = skip(barrier.words, at);
@@ -15,12 +14,10 @@ export function runList(barrier: Barrier, arena: ThreadArena): unknown {
       try {
         at = execute(barrier.words, at, arena);
       } catch (thrown) {
-        error = thrown;
-        barrier.fail();
+        barrier.fail(thrown);
         at = skip(barrier.words, at);
       }
     }
     barrier.meet();
   }
-  return error;
 }

@@ -15,6 +15,7 @@ export class Team {
   readonly #workers: Worker[] = [];
   readonly #arenas = new Map<number, ThreadArena>();
   #nextArena = 1;
+  /** Why this team will never run again. */
   #failure: string | undefined;
   #closed = false;
 
@@ -23,31 +24,35 @@ export class Team {
     this.barrier = new Barrier(control, threads);
   }
 
+  /** A team of the caller's thread alone. */
+  static solo(): Team {
+    return new Team(1, new SharedArrayBuffer(CONTROL_WORDS * 4));
+  }
+
   static async start(threads: number): Promise<Team> {
     const control = new SharedArrayBuffer(CONTROL_WORDS * 4);
     const team = new Team(threads, control);
-    const ready: Promise<void>[] = [];
     for (let thread = 1; thread < threads; thread++) {
-      const worker = new Worker(entry, {
-        name: `rose compute ${thread}`,
-        workerData: { control, thread, threads } satisfies WorkerData,
-      });
-      worker.on('error', (error) => (team.#failure = `compute thread ${thread} failed: ${String(error)}`));
-      team.#workers.push(worker);
-      ready.push(
-        new Promise((resolve, reject) => {
-          worker.once('message', () => resolve());
-          worker.once('error', reject);
-        }),
-      );
+      const workerData: WorkerData = { control, thread, threads };
+      team.#workers.push(new Worker(entry, { name: `rose compute ${thread}`, workerData }));
+    }
+    try {
+      await Promise.all(team.#workers.map(ready));
+    } catch (error) {
+      await team.close();
+      throw error;
+    }
+    team.#workers.forEach((worker, i) => {
+      worker.on('error', (error) => (team.#failure ??= `compute thread ${i + 1} failed: ${String(error)}`));
+      worker.on('exit', () => (team.#failure ??= `compute thread ${i + 1} has ended`));
       // An idle team must not keep a process alive.
       worker.unref();
-    }
-    await Promise.all(ready);
+    });
     return team;
   }
 
   addArena(memory: WebAssembly.Memory, module: WebAssembly.Module, family: TileFamily): number {
+    this.#check();
     const arena = this.#nextArena++;
     const message: TeamMessage = { kind: 'arena', arena, memory, module, family };
     this.#arenas.set(arena, threadArena(message, 0, this.threads));
@@ -56,7 +61,7 @@ export class Team {
   }
 
   setScratch(arena: number, scratch: readonly Scratch[]): void {
-    this.#arenas.get(arena)!.scratch = scratch[0];
+    this.arena(arena).scratch = scratch[0];
     this.#tell({ kind: 'scratch', arena, scratch });
   }
 
@@ -65,29 +70,52 @@ export class Team {
     this.#tell({ kind: 'drop', arena });
   }
 
-  /** This thread's view of an arena. */
+  /** This thread's view of an arena. @throws Error if it has been closed */
   arena(arena: number): ThreadArena {
-    return this.#arenas.get(arena)!;
+    const view = this.#arenas.get(arena);
+    if (view === undefined) throw new Error('the arena is closed');
+    return view;
   }
 
-  /** Execute commands that were encoded to `list`. @throws Error if any thread failed */
+  /** Execute commands that were encoded to `list`. @throws Error if any thread failed, with its reason */
   run(arena: number, list: Int32Array, words: number): void {
-    if (this.#closed) throw new Error('the CPU device is closed');
-    if (this.#failure !== undefined) throw new Error(this.#failure);
+    this.#check();
+    const view = this.arena(arena);
+    if (words === 0) return;
     this.barrier.words.set(list.subarray(0, words), LIST);
     this.barrier.begin(arena, words);
-    const error = runList(this.barrier, this.#arenas.get(arena)!);
-    if (error !== undefined) throw error;
-    if (this.barrier.failed) throw new Error('a compute thread failed in this step');
+    try {
+      runList(this.barrier, view);
+    } catch (error) {
+      // The threads are out of step for good.
+      this.#failure = (error as Error).message;
+      throw error;
+    }
+    if (this.barrier.failed) throw new Error(this.barrier.reason);
   }
 
   async close(): Promise<void> {
     this.#closed = true;
+    this.#arenas.clear();
     this.barrier.stop();
     await Promise.all(this.#workers.map((worker) => worker.terminate()));
+  }
+
+  #check(): void {
+    if (this.#closed) throw new Error('the CPU device is closed');
+    if (this.#failure !== undefined) throw new Error(`the CPU device has failed: ${this.#failure}`);
   }
 
   #tell(message: TeamMessage): void {
     for (const worker of this.#workers) worker.postMessage(message);
   }
+}
+
+/** A worker's first message says that it waits for runs. */
+function ready(worker: Worker): Promise<void> {
+  return new Promise((resolve, reject) => {
+    worker.once('message', () => resolve());
+    worker.once('error', reject);
+    worker.once('exit', (code) => reject(new Error(`a compute thread ended at its start with code ${code}`)));
+  });
 }

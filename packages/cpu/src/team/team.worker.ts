@@ -11,14 +11,16 @@ const barrier = new Barrier(control, threads);
 const arenas = new Map<number, ThreadArena>();
 parentPort!.postMessage('ready');
 
-for (let epoch: number | undefined = 0; (epoch = barrier.next(epoch)) !== undefined;) {
-  // Arenas arrive before the run that first uses them.
-  for (let received; (received = receiveMessageOnPort(parentPort!)) !== undefined;)
-    take(received.message as TeamMessage);
-  const arena = arenas.get(barrier.arena);
-  if (arena === undefined) continue;
-  const error = runList(barrier, arena);
-  if (error !== undefined) parentPort!.postMessage(error instanceof Error ? error.message : String(error));
+try {
+  for (let epoch: number | undefined = 0; (epoch = barrier.next(epoch)) !== undefined;) {
+    // Arenas arrive before the run that first uses them.
+    for (let received; (received = receiveMessageOnPort(parentPort!)) !== undefined;)
+      take(received.message as TeamMessage);
+    runList(barrier, arenas.get(barrier.arena)!);
+  }
+} finally {
+  // Asked to end or not: a run that begins after this must not wait for this thread.
+  barrier.leave(thread);
 }
 parentPort!.close();
 

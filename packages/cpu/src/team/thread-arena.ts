@@ -1,5 +1,5 @@
 import type { ThreadArena } from '../commands/thread.ts';
-import { instantiate } from '../kernels/module.ts';
+import { instantiate } from '../kernels/instance.ts';
 import type { TeamMessage } from './messages.ts';
 
 /** An arena as one thread sees it. */
@@ -13,7 +13,7 @@ export function threadArena(
     family,
     i32: new Int32Array(memory.buffer),
     u8: new Uint8Array(memory.buffer),
-    scratch: { tile: 0, row: 0, scores: 0, scoreStride: 0 },
+    scratch: { tile: 0, row: 0, scores: 0, scoreStride: 0, quantized: 0, quantizedBytes: 0 },
     thread,
     threads,
   };
