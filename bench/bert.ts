@@ -10,7 +10,7 @@ import { bert, makeBert } from './make-bert.ts';
 import { exists } from './models/cache.ts';
 import { RandomBits } from './models/random.ts';
 import { Contender } from './measure/contender.ts';
-import { limitsOf } from './measure/limits.ts';
+import { LimitsMeter } from './measure/limits.ts';
 import { circumstances, writeResult } from './measure/report.ts';
 import { alternate } from './measure/rounds.ts';
 import { printSummaries, round, summarize } from './measure/summary.ts';
@@ -40,7 +40,7 @@ if (!(await exists(onnx.fused))) throw new Error('run bench/bert_to_onnx.py firs
 const ours = { 'Rose, float32': files.f32, 'Rose, bfloat16': files.bf16 };
 const peers = { onnxruntime: onnx.plain, 'onnxruntime, fused': onnx.fused };
 
-const limits = await limitsOf(threads);
+const limits = new LimitsMeter(threads);
 const contenders = new Map<string, Contender>();
 try {
   const description: Record<string, string> = {};
@@ -56,12 +56,13 @@ try {
 
   const agreement = { smallestCosine: await smallestCosine() };
   process.stderr.write('rounds: ');
-  const { samples, load } = await alternate(rounds, [CASE], [...contenders.keys()], async (name, _, number) => {
+  const before = (): Promise<void> => limits.measure();
+  const { samples, load } = await alternate(rounds, [CASE], [...contenders.keys()], before, async (name, _, number) => {
     const run: EncoderRun = { inputs: randomInputs(number + 1) };
     const { milliseconds } = await contenders.get(name)!.call<EncoderResult>('run', run);
     return (1000 * BATCH * LENGTH) / milliseconds;
   });
-  const share = (_: string, rate: number): number => (rate * operations()) / limits.wasmFlopsPerSecond;
+  const share = (_: string, rate: number): number => (rate * operations()) / limits.best.wasmFlopsPerSecond;
   const summary = { [CASE]: summarize(samples[CASE], (name) => name in peers, share) };
   printSummaries(`BERT-base, ${BATCH} texts of ${LENGTH} tokens, ${threads} threads`, 'tokens/s', summary);
   if (!options['peer-only']) {
@@ -69,7 +70,7 @@ try {
       ...(await circumstances()),
       model: bert,
       threads,
-      limits,
+      limits: limits.best,
       description,
       agreement,
       summary,
@@ -78,6 +79,7 @@ try {
     });
   }
 } finally {
+  limits.close();
   for (const contender of contenders.values()) contender.close();
 }
 

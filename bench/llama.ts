@@ -7,7 +7,7 @@ import { parseArgs } from 'node:util';
 import { TOP, type DecoderRun, type DecoderTimes, type TopLogprobs } from './contenders/decoder.ts';
 import { llama, makeLlama, type LlamaFiles } from './make-llama.ts';
 import { Contender } from './measure/contender.ts';
-import { limitsOf } from './measure/limits.ts';
+import { LimitsMeter } from './measure/limits.ts';
 import { circumstances, writeResult } from './measure/report.ts';
 import { alternate } from './measure/rounds.ts';
 import { printSummaries, round, summarize } from './measure/summary.ts';
@@ -72,15 +72,19 @@ for (const format of formats) {
 }
 
 const files = await makeLlama();
-const limits = await limitsOf(threads);
+const limits = new LimitsMeter(threads);
 const results: Record<string, object> = {};
-for (const format of formats) results[format] = await compare(format);
+try {
+  for (const format of formats) results[format] = await compare(format);
+} finally {
+  limits.close();
+}
 if (!options['peer-only']) {
   await writeResult('llama', {
     ...(await circumstances()),
     model: { ...llama, parameters: matrixWeights() + llama.vocabulary * llama.hidden },
     threads,
-    limits,
+    limits: limits.best,
     results,
   });
 }
@@ -99,17 +103,24 @@ async function compare(format: Format): Promise<object> {
     const agreement = rose && (await compareLogprobs(format, rose, peer));
     const names = [...(rose ? [ROSE] : []), ...Object.keys(peers)];
     process.stderr.write(`${format}: rounds: `);
-    const { samples, load } = await alternate(rounds, Object.keys(cases), names, async (name, caseName, number) => {
-      const { prompt, generate, tokensPerSecond } = cases[caseName];
-      // The same ids for all of a round, new ones in the next: no engine can reuse what it has computed.
-      const run: DecoderRun = { tokens: randomTokens(prompt, 1000 * prompt + generate + number), generate };
-      const times =
-        name === ROSE
-          ? await rose!.call<DecoderTimes>('run', run)
-          : await peer.call<DecoderTimes>('run', { ...run, ...peers[name as keyof typeof peers] });
-      if (times.tokens.length !== generate) throw new Error(`${name} generated ${times.tokens.length} tokens`);
-      return tokensPerSecond(times);
-    });
+    const before = (): Promise<void> => limits.measure();
+    const { samples, load } = await alternate(
+      rounds,
+      Object.keys(cases),
+      names,
+      before,
+      async (name, caseName, number) => {
+        const { prompt, generate, tokensPerSecond } = cases[caseName];
+        // The same ids for all of a round, new ones in the next: no engine can reuse what it has computed.
+        const run: DecoderRun = { tokens: randomTokens(prompt, 1000 * prompt + generate + number), generate };
+        const times =
+          name === ROSE
+            ? await rose!.call<DecoderTimes>('run', run)
+            : await peer.call<DecoderTimes>('run', { ...run, ...peers[name as keyof typeof peers] });
+        if (times.tokens.length !== generate) throw new Error(`${name} generated ${times.tokens.length} tokens`);
+        return tokensPerSecond(times);
+      },
+    );
     const summary = Object.fromEntries(
       Object.entries(samples).map(([name, rates]) => [
         name,
@@ -133,9 +144,9 @@ async function compare(format: Format): Promise<object> {
 
 /** Of what the machine allows: memory reads when decoding, multiply-adds in prefill. */
 function shareOf(format: Format, { prompt, generate }: Case, name: string, rate: number): number {
-  if (generate === 1) return (rate * prefillOperations(prompt)) / limits.wasmFlopsPerSecond;
+  if (generate === 1) return (rate * prefillOperations(prompt)) / limits.best.wasmFlopsPerSecond;
   const side = name === ROSE ? 'rose' : 'peer';
-  return (rate * decodeBytes(side, format, prompt + DECODED / 2)) / limits.readBytesPerSecond;
+  return (rate * decodeBytes(side, format, prompt + DECODED / 2)) / limits.best.readBytesPerSecond;
 }
 
 /** Weights that every token is multiplied with: all but the embedding table. */

@@ -17,6 +17,8 @@ export class Contender {
     child.on('exit', (code, signal) => {
       this.#failure = new Error(`${name} ended (${signal ?? `exit code ${code}`})`);
     });
+    // A stopped process would not notice that this one has gone.
+    process.on('exit', () => child.kill('SIGKILL'));
   }
 
   static start(url: URL): Contender {

@@ -24,19 +24,44 @@ export interface LimitsReply {
 }
 
 const MILLISECONDS = 100;
-const REPEATS = 8;
+const REPEATS = 3;
 
-/** Measured in a process of its own; takes some three seconds. */
-export async function limitsOf(threads: number): Promise<MachineLimits> {
-  const child = Contender.start(new URL('./limits.child.ts', import.meta.url));
-  try {
-    return await child.call<MachineLimits>('measure', threads);
-  } finally {
-    child.close();
+/**
+ * The limits, measured in a process of their own: once at the start and again before each round, a second each, since
+ * other load makes any one measurement too small. The best of all counts.
+ */
+export class LimitsMeter {
+  readonly #threads: number;
+  readonly #child = Contender.start(new URL('./limits.child.ts', import.meta.url));
+  #best: MachineLimits | undefined;
+
+  constructor(threads: number) {
+    this.#threads = threads;
+  }
+
+  /** Throws before the first measurement. */
+  get best(): MachineLimits {
+    if (!this.#best) throw new Error('the limits have not been measured yet');
+    return this.#best;
+  }
+
+  async measure(): Promise<void> {
+    const now = await this.#child.call<MachineLimits>('measure', this.#threads);
+    const best = this.#best ?? now;
+    this.#best = {
+      threads: this.#threads,
+      readBytesPerSecond: Math.max(best.readBytesPerSecond, now.readBytesPerSecond),
+      wasmFlopsPerSecond: Math.max(best.wasmFlopsPerSecond, now.wasmFlopsPerSecond),
+      hertz: Math.max(best.hertz, now.hertz),
+    };
+  }
+
+  close(): void {
+    this.#child.close();
   }
 }
 
-/** For that process. Others may disturb, so the best of several tries counts. */
+/** For that process. */
 export async function measureLimits(threads: number): Promise<MachineLimits> {
   const shared = new Int32Array(new SharedArrayBuffer(4));
   const url = new URL('./limits.worker.ts', import.meta.url);

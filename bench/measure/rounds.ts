@@ -12,11 +12,13 @@ export interface RoundsResult {
 /**
  * Alternate the contenders: in every round each case is run by one after the other, so that what is compared was
  * measured seconds apart. One round before the first is thrown away (compilation, page cache, clock frequency).
+ * @param before is awaited before each round
  */
 export async function alternate(
   rounds: number,
   cases: readonly string[],
   contenders: readonly string[],
+  before: () => Promise<void>,
   run: (contender: string, name: string, round: number) => Promise<number>,
 ): Promise<RoundsResult> {
   const samples: Samples = {};
@@ -24,6 +26,7 @@ export async function alternate(
   const load: number[] = [];
   for (let round = -1; round < rounds; round++) {
     if (round >= 0) load.push(loadavg()[0]);
+    await before();
     for (const name of cases) {
       for (const contender of contenders) {
         const value = await run(contender, name, round);
