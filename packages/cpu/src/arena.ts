@@ -1,6 +1,8 @@
 import type { Arena, MatrixFormat, PackedMatrix, Program, ScratchNeed, SourceDtype, TileFamily } from './api.ts';
+import { quantizedRowBytes } from './commands/quantized.ts';
 import { bitsOf, type Scratch, type ThreadArena } from './commands/thread.ts';
-import { PANEL, stepBytes, type PanelFormat } from './kernels/linear.ts';
+import { PANEL, stepBytes } from './kernels/linear.ts';
+import { blockBytes, GROUP } from './kernels/quantized.ts';
 import { CommandList } from './program.ts';
 import type { Team } from './team/team.ts';
 
@@ -9,19 +11,36 @@ const LIMIT = 4 * 1024 ** 3;
 const ALIGN = 64;
 
 export function matrixBytes(outputs: number, inputs: number, format: MatrixFormat): number {
-  return Math.ceil(outputs / PANEL) * inputs * stepBytes(format as PanelFormat);
+  const panels = Math.ceil(outputs / PANEL);
+  if (format === 'int8' || format === 'int4') return panels * Math.ceil(inputs / GROUP) * blockBytes(format);
+  return panels * inputs * stepBytes(format);
 }
 
 export function scratchBytes(need: ScratchNeed, threads: number): number {
-  const { tile, row, scores } = scratchParts(need);
-  return threads * (tile + row + scores);
+  const { tile, row, scores, quantized } = scratchParts(need);
+  return threads * (tile + row + scores) + quantized;
 }
 
-function scratchParts(need: ScratchNeed): { tile: number; row: number; scores: number; stride: number } {
+interface ScratchParts {
+  readonly tile: number;
+  readonly row: number;
+  readonly scores: number;
+  readonly stride: number;
+  readonly quantized: number;
+}
+
+function scratchParts(need: ScratchNeed): ScratchParts {
   const aligned = (bytes: number): number => Math.ceil(bytes / ALIGN) * ALIGN;
   // Scores of a tile reach from a page's beginning to a page's end.
   const stride = aligned(4 * (need.maxContext + 32));
-  return { tile: aligned(16 * PANEL * 4), row: aligned(4 * need.maxWidth), scores: 4 * stride, stride };
+  return {
+    tile: aligned(16 * PANEL * 4),
+    row: aligned(4 * need.maxWidth),
+    scores: 4 * stride,
+    stride,
+    // For either kind of weights: int8's take more.
+    quantized: aligned(need.maxRows * quantizedRowBytes(need.maxInputs, 'int8')),
+  };
 }
 
 /** See the interface. */
@@ -112,10 +131,18 @@ export class CpuArena implements Arena {
   }
 
   reserve(need: ScratchNeed): void {
-    const { tile, row, scores, stride } = scratchParts(need);
+    const { tile, row, scores, stride, quantized: quantizedBytes } = scratchParts(need);
+    const quantized = this.alloc(quantizedBytes);
     const scratch: Scratch[] = [];
     for (let thread = 0; thread < this.#team.threads; thread++) {
-      scratch.push({ tile: this.alloc(tile), row: this.alloc(row), scores: this.alloc(scores), scoreStride: stride });
+      scratch.push({
+        tile: this.alloc(tile),
+        row: this.alloc(row),
+        scores: this.alloc(scores),
+        scoreStride: stride,
+        quantized,
+        quantizedBytes,
+      });
     }
     this.#team.setScratch(this.#number, scratch);
   }

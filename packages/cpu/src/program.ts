@@ -11,8 +11,8 @@ import type {
 } from './api.ts';
 import { encode, type CommandName, type FieldsOf } from './commands/index.ts';
 import { ACTIVATIONS } from './commands/fields.ts';
+import { quantizedRowBytes } from './commands/quantized.ts';
 import { CONTROL_WORDS, LIST } from './team/barrier.ts';
-import type { PanelFormat } from './kernels/linear.ts';
 import type { Team } from './team/team.ts';
 
 const MOST_WORDS = CONTROL_WORDS - LIST;
@@ -39,7 +39,10 @@ export class CommandList implements Program {
 
   embed(c: EmbedCommand): void {
     const packed = 'outputs' in c.table;
-    const format = ('outputs' in c.table ? c.table.format : c.table.dtype) as PanelFormat;
+    const format = 'outputs' in c.table ? c.table.format : c.table.dtype;
+    if (format === 'int8' || format === 'int4') {
+      throw new RangeError(`rows of a matrix packed as ${format} cannot be looked up: embed from a table`);
+    }
     this.#append('embed', {
       layout: packed ? 'packed' : 'table',
       format,
@@ -58,18 +61,31 @@ export class CommandList implements Program {
 
   linear(c: LinearCommand): void {
     const { weight } = c;
-    this.#append('linear', {
+    const { format, inputs, outputs } = weight;
+    const shape = {
       input: c.input,
-      inputStride: 4 * (c.inputStride ?? weight.inputs),
+      inputStride: 4 * (c.inputStride ?? inputs),
       weight: weight.pointer,
-      format: weight.format as PanelFormat,
-      outputs: weight.outputs,
-      inputs: weight.inputs,
+      outputs,
+      inputs,
       bias: c.bias ?? 0,
       output: c.output,
       rows: c.rows,
       activation: numberOf(c.activation),
-    });
+    };
+    if (format === 'f32' || format === 'bf16') {
+      this.#append('linear', { ...shape, format });
+      return;
+    }
+    const need = c.rows * quantizedRowBytes(inputs, format);
+    const { quantizedBytes } = this.#team.arena(this.#arena).scratch;
+    if (need > quantizedBytes) {
+      throw new RangeError(
+        `${c.rows} rows of ${inputs} inputs need ${need} bytes of scratch: ${quantizedBytes} reserved`,
+      );
+    }
+    this.#append('quantize', { ...shape, format });
+    this.#append('linearQuantized', { ...shape, format });
   }
 
   cache(c: CacheCommand): void {
@@ -133,15 +149,10 @@ export class CommandList implements Program {
   }
 
   pack(matrix: PackedMatrix, firstRow: number, rows: number, source: number, dtype: SourceDtype): void {
-    this.#append('pack', {
-      weight: matrix.pointer,
-      format: matrix.format as PanelFormat,
-      inputs: matrix.inputs,
-      firstRow,
-      rows,
-      source,
-      dtype,
-    });
+    const { format, inputs } = matrix;
+    const shape = { weight: matrix.pointer, inputs, firstRow, rows, source, dtype };
+    if (format === 'f32' || format === 'bf16') this.#append('pack', { ...shape, format });
+    else this.#append('packQuantized', { ...shape, format });
   }
 
   #append<N extends CommandName>(name: N, fields: FieldsOf<N>): void {

@@ -18,8 +18,8 @@ function idsOf(name: string): number[][] {
 const modes: readonly { name: string; load: Partial<LoadOptions> }[] = [
   { name: 'bfloat16 weights', load: {} },
   { name: 'float32 weights', load: { upcast: true } },
-  //INT8
-  //INT4
+  { name: 'int8 weights', load: { quantize: 'int8' } },
+  { name: 'int4 weights', load: { quantize: 'int4' } },
   { name: 'bfloat16 keys and values', load: { cacheDtype: 'bf16' } },
 ];
 

@@ -20,10 +20,38 @@ import {
   type SummarizeFields,
 } from './rows.ts';
 import { pack, type PackFields } from './pack.ts';
+import {
+  linearQuantized,
+  packQuantized,
+  quantize,
+  type LinearQuantizedFields,
+  type PackQuantizedFields,
+  type QuantizeFields,
+} from './quantized.ts';
 import type { ThreadArena } from './thread.ts';
 
 const formats = choice(['f32', 'bf16']);
+const quantizedFormats = choice(['int8', 'int4']);
 const layout = { sequences: int, rowStart: int, start: int, pageStart: int, pageTable: int };
+const linearShape = {
+  input: int,
+  inputStride: int,
+  weight: int,
+  outputs: int,
+  inputs: int,
+  bias: int,
+  output: int,
+  rows: int,
+  activation: signed,
+};
+const packShape = {
+  weight: int,
+  inputs: int,
+  firstRow: int,
+  rows: int,
+  source: int,
+  dtype: choice(['F32', 'F16', 'BF16']),
+};
 const layer = { pages: int, dtype: formats, kvHeads: int, headDim: int };
 
 interface Command<T extends object> {
@@ -39,6 +67,8 @@ interface CommandFields {
   embed: EmbedFields;
   norm: NormFields;
   linear: LinearFields;
+  quantize: QuantizeFields;
+  linearQuantized: LinearQuantizedFields;
   cache: CacheFields;
   attention: AttentionFields;
   gate: GateFields;
@@ -48,6 +78,7 @@ interface CommandFields {
   normalize: NormalizeFields;
   summarize: SummarizeFields;
   pack: PackFields;
+  packQuantized: PackQuantizedFields;
 }
 
 /** Every kind of command: its record and what a thread does for it. A command's number is its place here. */
@@ -80,20 +111,14 @@ const commands: { readonly [N in keyof CommandFields]: Command<CommandFields[N]>
       width: int,
     }),
   ),
-  linear: command(
-    linear,
-    new RecordType<LinearFields>({
-      input: int,
-      inputStride: int,
-      weight: int,
-      format: formats,
-      outputs: int,
-      inputs: int,
-      bias: int,
-      output: int,
-      rows: int,
-      activation: signed,
-    }),
+  linear: command(linear, new RecordType<LinearFields>({ ...linearShape, format: formats })),
+  quantize: command(
+    quantize,
+    new RecordType<QuantizeFields>({ format: quantizedFormats, input: int, inputStride: int, inputs: int, rows: int }),
+  ),
+  linearQuantized: command(
+    linearQuantized,
+    new RecordType<LinearQuantizedFields>({ ...linearShape, format: quantizedFormats }),
   ),
   cache: command(
     cache,
@@ -147,17 +172,10 @@ const commands: { readonly [N in keyof CommandFields]: Command<CommandFields[N]>
   ),
   normalize: command(normalize, new RecordType<NormalizeFields>({ input: int, rows: int, width: int })),
   summarize: command(summarize, new RecordType<SummarizeFields>({ input: int, rows: int, width: int, output: int })),
-  pack: command(
-    pack,
-    new RecordType<PackFields>({
-      weight: int,
-      format: formats,
-      inputs: int,
-      firstRow: int,
-      rows: int,
-      source: int,
-      dtype: choice(['F32', 'F16', 'BF16']),
-    }),
+  pack: command(pack, new RecordType<PackFields>({ ...packShape, format: formats })),
+  packQuantized: command(
+    packQuantized,
+    new RecordType<PackQuantizedFields>({ ...packShape, format: quantizedFormats }),
   ),
 };
 

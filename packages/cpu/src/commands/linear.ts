@@ -2,11 +2,11 @@ import { PANEL, partOffset, stepBytes, tiles, type PanelFormat } from '../kernel
 import { ACTIVATIONS } from './fields.ts';
 import { shareOf, type ThreadArena } from './thread.ts';
 
-export interface LinearFields {
+/** What every linear command has, whatever its weights are. */
+export interface LinearShape {
   readonly input: number;
   readonly inputStride: number;
   readonly weight: number;
-  readonly format: PanelFormat;
   readonly outputs: number;
   readonly inputs: number;
   readonly bias: number;
@@ -14,6 +14,10 @@ export interface LinearFields {
   readonly rows: number;
   /** Index in ACTIVATIONS, -1: none. */
   readonly activation: number;
+}
+
+export interface LinearFields extends LinearShape {
+  readonly format: PanelFormat;
 }
 
 const shapes = {
@@ -99,7 +103,14 @@ function partOfColumn(format: PanelFormat, parts: number, column: number): numbe
 }
 
 /** Bias and activation over the columns and rows that this thread computed. */
-function finish(c: LinearFields, t: ThreadArena, first: number, end: number, firstRow: number, endRow: number): void {
+export function finish(
+  c: LinearShape,
+  t: ThreadArena,
+  first: number,
+  end: number,
+  firstRow: number,
+  endRow: number,
+): void {
   if (c.bias === 0 && c.activation < 0) return;
   const { add } = t.kernels;
   const activate = c.activation < 0 ? undefined : t.kernels[`activate_${ACTIVATIONS[c.activation]}`];

@@ -2,14 +2,18 @@ import type { SourceDtype } from '../api.ts';
 import { bf16Index, PANEL, stepBytes, type PanelFormat } from '../kernels/linear.ts';
 import { shareOf, type ThreadArena } from './thread.ts';
 
-export interface PackFields {
+/** What every pack command has, whatever its weights become. */
+export interface PackShape {
   readonly weight: number;
-  readonly format: PanelFormat;
   readonly inputs: number;
   readonly firstRow: number;
   readonly rows: number;
   readonly source: number;
   readonly dtype: SourceDtype;
+}
+
+export interface PackFields extends PackShape {
+  readonly format: PanelFormat;
 }
 
 /** Rows of a matrix into its panels, where they become columns. Threads share the rows. */
