@@ -1,3 +1,4 @@
+import { setImmediate, setTimeout } from 'node:timers/promises';
 import {
   RoseError,
   type EmbedRequest,
@@ -18,9 +19,6 @@ import {
 export const END_TOKEN = 256;
 const WIDTH = 4;
 
-/** What a test may ask a fake model to do, by a word in the prompt. */
-export type Trigger = '!early' | '!full' | '!late' | '!endless' | '!hang' | '!fault';
-
 export interface FakeHub extends ModelHub {
   /** Requests whose signal was aborted while they ran. */
   aborted: number;
@@ -33,7 +31,9 @@ export interface FakeHub extends ModelHub {
 
 /**
  * Models without arithmetic: `chat` repeats what it was told, a byte a token; `embed` counts letters; `rerank` counts
- * common words; `org/topics` sorts into two labels.
+ * common words; `org/topics` sorts into two labels. A word in a prompt or text makes them misbehave: `!early` and `!full`
+ * refuse it, `!fault` throws what is no RoseError, `!hang` never answers, `!late` fails after three tokens, `!endless`
+ * never stops, `!steady` neither, but slowly.
  */
 export function fakeHub(): FakeHub {
   const hub: FakeHub = {
@@ -195,10 +195,11 @@ async function* answers(request: GenerateRequest, aborted: Promise<never>): Asyn
     const limit = request.maxTokens ?? 512;
     const detokenizer = vocabulary.detokenizer();
     let generated = 0;
-    while (prompt.includes('!endless') || generated < Math.min(bytes.length, limit)) {
+    const most = /!endless|!steady/.test(prompt) ? Infinity : Math.min(bytes.length, limit);
+    while (generated < most) {
       const byte = bytes[generated % bytes.length];
       generated++;
-      await Promise.race([aborted, new Promise((resolve) => setImmediate(resolve))]);
+      await Promise.race([aborted, prompt.includes('!steady') ? setTimeout(5) : setImmediate()]);
       if (prompt.includes('!late') && generated > 3) throw new RoseError('internal', 'the device failed');
       yield { kind: 'delta', index, text: detokenizer.push(byte), tokens: [token(byte, request.logprobs)] };
     }
