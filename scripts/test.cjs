@@ -7,6 +7,9 @@ var path = require('path');
 var launch = require('../packages/rose/bin/launch.cjs');
 var setup = require('./setup.cjs');
 
+/** A test that hangs is stopped after this many milliseconds, and fails. */
+var LIMIT_MS = 240000;
+
 var ALL = ['packages/*/test/**/*.test.ts', 'test/**/*.test.ts'];
 
 /** The page's tests drive a real Chromium; a machine without one gets it where Debian's packages can be installed. */
@@ -31,6 +34,6 @@ setup.withNode(function (node) {
   var options = args.filter(function (argument) {
     return !isPattern(argument);
   });
-  var flags = launch.nodeFlags(true).concat('--test', '--test-concurrency=2', options);
+  var flags = launch.nodeFlags(true).concat('--test', '--test-concurrency=2', '--test-timeout=' + LIMIT_MS, options);
   launch.run(node, flags.concat(files.length > 0 ? files : ALL), { cwd: setup.root });
 });
