@@ -169,6 +169,9 @@ export interface SummarizeFields {
   readonly output: number;
 }
 
+/** A float32 zero's bits but for the sign are all zero. */
+const MINUS_ZERO = 0x80000000 | 0;
+
 export function summarize(c: SummarizeFields, t: ThreadArena): void {
   const [first, end] = shareOf(c.rows, 1, t);
   const { i32: words } = t;
@@ -177,9 +180,13 @@ export function summarize(c: SummarizeFields, t: ThreadArena): void {
     const tile = t.scratch.tile;
     t.kernels['summary'](input, c.width, tile);
     const maximum = words[tile >> 2];
-    // The first element with the maximum's bits; a maximum of -0 may stand as +0, hence the second look.
-    let index = words.subarray(input >> 2, (input >> 2) + c.width).indexOf(maximum);
-    if (index < 0 && maximum << 1 === 0) index = words.subarray(input >> 2, (input >> 2) + c.width).indexOf(0);
+    const elements = words.subarray(input >> 2, (input >> 2) + c.width);
+    let index = elements.indexOf(maximum);
+    // Zeros are equal and have two encodings.
+    if (maximum << 1 === 0) {
+      const other = elements.indexOf(maximum ^ MINUS_ZERO);
+      if (other >= 0 && (other < index || index < 0)) index = other;
+    }
     const output = (c.output >> 2) + 4 * row;
     words[output] = maximum;
     words[output + 1] = Math.max(index, 0);
