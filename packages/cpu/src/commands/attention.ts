@@ -1,6 +1,5 @@
 import { PAGE_TOKENS, type CacheDtype } from '../api.ts';
-import { QUERY_ROWS } from '../kernels/attention.ts';
-import { bitsOf, floatOf, shareOf, type ThreadArena } from './thread.ts';
+import { bitsOf, shareOf, type ThreadArena } from './thread.ts';
 
 export interface LayoutFields {
   readonly sequences: number;
@@ -59,9 +58,9 @@ export function cache(c: CacheFields, t: ThreadArena): void {
   const { rmsNorm, rotate, scatterF32, scatterBf16, groupBf16 } = t.kernels;
   let sequence = 0;
   for (let row = first; row < end; row++) {
-    while (words[(c.rowStart >> 2) + sequence + 1] <= row) sequence++;
-    const position = words[(c.start >> 2) + sequence] + row - words[(c.rowStart >> 2) + sequence];
-    const table = (c.pageTable >> 2) + words[(c.pageStart >> 2) + sequence];
+    while (words[(c.rowStart >>> 2) + sequence + 1] <= row) sequence++;
+    const position = words[(c.start >>> 2) + sequence] + row - words[(c.rowStart >>> 2) + sequence];
+    const table = (c.pageTable >>> 2) + words[(c.pageStart >>> 2) + sequence];
     const page = words[table + Math.floor(position / PAGE_TOKENS)];
     const slot = position % PAGE_TOKENS;
     const qkv = c.qkv + row * rowBytes;
@@ -87,6 +86,27 @@ export function cache(c: CacheFields, t: ThreadArena): void {
   }
 }
 
+/** Kernels of a tile, by name: composing names would allocate in the innermost loop. */
+interface TileNames {
+  readonly rows: number;
+  readonly scores: string;
+  readonly mixes: readonly { readonly width: number; readonly name: string }[];
+}
+
+function tileNames(dtype: CacheDtype): readonly TileNames[] {
+  return [4, 2, 1].map((rows) => ({
+    rows,
+    scores: `scores_${rows}_${dtype}`,
+    mixes: [
+      { width: 16, name: `mix_${rows}_${dtype}` },
+      { width: 4, name: `mix4_${rows}_${dtype}` },
+      { width: 1, name: `mix1_${rows}_${dtype}` },
+    ],
+  }));
+}
+
+const TILES: Readonly<Record<CacheDtype, readonly TileNames[]>> = { f32: tileNames('f32'), bf16: tileNames('bf16') };
+
 /**
  * Softmax attention in two passes: a tile's scores over its whole range go to scratch, then their exponentials weigh V.
  * A tile is several rows of one head, or, where a sequence has few rows, the heads that share a K/V head.
@@ -94,99 +114,95 @@ export function cache(c: CacheFields, t: ThreadArena): void {
 export function attention(c: AttentionFields, t: ThreadArena): void {
   const words = t.i32;
   const group = c.heads / c.kvHeads;
+  const tiles = TILES[c.dtype];
   let item = 0;
   for (let s = 0; s < c.sequences; s++) {
-    const firstRow = words[(c.rowStart >> 2) + s];
-    const rows = words[(c.rowStart >> 2) + s + 1] - firstRow;
-    const start = words[(c.start >> 2) + s];
-    const table = c.pageTable + 4 * words[(c.pageStart >> 2) + s];
-    const byRows = rows >= QUERY_ROWS[0] || group === 1;
+    const firstRow = words[(c.rowStart >>> 2) + s];
+    const rows = words[(c.rowStart >>> 2) + s + 1] - firstRow;
+    const byRows = rows >= tiles[0].rows || group === 1;
     // Along the tile: the rows of one head, or the heads of one row.
-    const [lines, length] = byRows ? [c.heads, rows] : [rows * c.kvHeads, group];
+    const lines = byRows ? c.heads : rows * c.kvHeads;
+    const length = byRows ? rows : group;
     for (let line = 0; line < lines; line++) {
-      for (let at = 0; at < length;) {
-        const size = length - at >= QUERY_ROWS[0] ? QUERY_ROWS[0] : 1;
-        if (item++ % t.threads === t.thread) {
-          const row = byRows ? at : Math.floor(line / c.kvHeads);
-          const head = byRows ? line : (line % c.kvHeads) * group + at;
-          tile(c, t, { table, start, rows, row, head, size, byRows, firstRow });
-        }
-        at += size;
+      for (let at = 0, size = 0; at < length; at += size) {
+        let names = 0;
+        while (tiles[names].rows > length - at) names++;
+        size = tiles[names].rows;
+        if (item++ % t.threads !== t.thread) continue;
+        const row = byRows ? at : Math.floor(line / c.kvHeads);
+        const head = byRows ? line : (line % c.kvHeads) * group + at;
+        tile(c, t, tiles[names], s, row, head, byRows);
       }
     }
   }
 }
 
-interface Tile {
-  /** Address of the sequence's first page number. */
-  readonly table: number;
-  /** Absolute position of the sequence's first row of the step, and its rows. */
-  readonly start: number;
-  readonly rows: number;
-  readonly firstRow: number;
-  readonly row: number;
-  readonly head: number;
-  readonly size: number;
-  readonly byRows: boolean;
-}
-
+/** One tile: `names.rows` rows from `row` of sequence `s` on (byRows), or heads from `head` on. */
 function tile(
   c: AttentionFields,
   t: ThreadArena,
-  { table, start, rows, firstRow, row, head, size, byRows }: Tile,
+  names: TileNames,
+  s: number,
+  row: number,
+  head: number,
+  byRows: boolean,
 ): void {
-  const { kernels, scratch, i32: words } = t;
-  const { headDim, kvHeads } = c;
-  const pageBytes = PAGE_TOKENS * headDim * elementBytes(c.dtype);
-  const pageStride = kvHeads * 2 * pageBytes;
-  const keys = c.pages + Math.floor(head / (c.heads / kvHeads)) * 2 * pageBytes;
+  const { kernels, i32: words } = t;
+  const { scores, scoreStride, tile: factors } = t.scratch;
+  const { headDim } = c;
+  const size = names.rows;
+  const firstRow = words[(c.rowStart >>> 2) + s];
+  const start = words[(c.start >>> 2) + s];
+  const element = elementBytes(c.dtype);
+  const pageBytes = PAGE_TOKENS * headDim * element;
+  const pageStride = c.kvHeads * 2 * pageBytes;
+  const keys = c.pages + Math.floor((head * c.kvHeads) / c.heads) * 2 * pageBytes;
 
-  // Each line of the tile sees [low, high); the tile as a whole [tileLow, tileHigh).
-  const lineRow = (m: number): number => (byRows ? row + m : row);
-  const high = (m: number): number => (c.causal ? start + lineRow(m) + 1 : start + rows);
-  const low = (m: number): number => (c.window > 0 ? Math.max(0, start + lineRow(m) + 1 - c.window) : 0);
-  const tileLow = low(0);
-  const tileHigh = high(size - 1);
+  // Line m of the tile sees positions [low + m * step, high + m * step) where nothing clips them.
+  const lineStep = byRows ? 1 : 0;
+  const position = start + row;
+  const end = start + words[(c.rowStart >>> 2) + s + 1] - firstRow;
+  const tileLow = c.window > 0 ? Math.max(0, position + 1 - c.window) : 0;
+  const tileHigh = c.causal ? position + (size - 1) * lineStep + 1 : end;
   const firstPage = Math.floor(tileLow / PAGE_TOKENS);
   const pages = Math.ceil(tileHigh / PAGE_TOKENS) - firstPage;
   const base = firstPage * PAGE_TOKENS;
 
   const q = c.q + (firstRow + row) * c.qStride + head * headDim * 4;
   const qStep = byRows ? c.qStride : headDim * 4;
-  const pageTable = table + 4 * firstPage;
-  const { scores, scoreStride } = scratch;
-  kernels[`scores_${size}_${c.dtype}`](q, qStep, pageTable, pages, keys, pageStride, headDim, scores, scoreStride);
+  const pageTable = c.pageTable + 4 * (words[(c.pageStart >>> 2) + s] + firstPage);
+  kernels[names.scores](q, qStep, pageTable, pages, keys, pageStride, headDim, scores, scoreStride, bitsOf(c.scale));
 
-  const scale = bitsOf(c.scale);
   for (let m = 0; m < size; m++) {
+    const low = c.window > 0 ? Math.max(0, position + m * lineStep + 1 - c.window) : 0;
+    const high = c.causal ? position + m * lineStep + 1 : end;
     const line = scores + m * scoreStride;
-    kernels.softmax(line + 4 * (low(m) - base), high(m) - low(m), scale, scratch.tile + 4 * m);
+    kernels['softmax'](line + 4 * (low - base), high - low, factors + 4 * m);
     // What other lines of the tile see and this one does not weighs exactly nothing.
-    words.fill(0, (line >> 2) + tileLow - base, (line >> 2) + low(m) - base);
-    words.fill(0, (line >> 2) + high(m) - base, (line >> 2) + tileHigh - base);
+    const first = (line >>> 2) - base;
+    for (let i = tileLow; i < low; i++) words[first + i] = 0;
+    for (let i = high; i < tileHigh; i++) words[first + i] = 0;
   }
 
   const outStep = byRows ? c.heads * headDim * 4 : headDim * 4;
   const output = c.output + ((firstRow + row) * c.heads + head) * headDim * 4;
-  const element = elementBytes(c.dtype);
-  for (let column = 0; column < headDim;) {
-    const width = headDim - column >= 16 ? 16 : headDim - column >= 4 ? 4 : 1;
-    kernels[`${width === 16 ? 'mix' : `mix${width}`}_${size}_${c.dtype}`](
-      scores + 4 * (tileLow - base),
-      scoreStride,
-      pageTable,
-      tileLow - base,
-      tileHigh - tileLow,
-      keys + pageBytes + column * element,
-      pageStride,
-      headDim * element,
-      output + 4 * column,
-      outStep,
-    );
-    column += width;
-  }
-  for (let m = 0; m < size; m++) {
-    const total = floatOf(words[(scratch.tile >> 2) + m]);
-    kernels.scale(output + m * outStep, headDim, bitsOf(1 / total));
+  let column = 0;
+  for (let w = 0; w < names.mixes.length; w++) {
+    const { width, name } = names.mixes[w];
+    for (; column + width <= headDim; column += width) {
+      kernels[name](
+        scores + 4 * (tileLow - base),
+        scoreStride,
+        pageTable,
+        tileLow - base,
+        tileHigh - tileLow,
+        keys + pageBytes + column * element,
+        pageStride,
+        headDim * element,
+        factors,
+        output + 4 * column,
+        outStep,
+      );
+    }
   }
 }

@@ -1,4 +1,4 @@
-import { $, br_if, i32, i32x4, local, loop, select, v128 } from 'wasmati';
+import { $, f32, f32x4, i32, i32x4, local, loop, br_if, select, v128 } from 'wasmati';
 import type { CacheDtype, TileFamily } from '../api.ts';
 import {
   advance,
@@ -9,7 +9,7 @@ import {
   multiplyAdd,
   store,
   storeElements,
-  untilEqual,
+  whileBelow,
   words,
   zero,
   type Int,
@@ -19,9 +19,11 @@ import {
 
 /** Tokens in a page, and columns of a tile: the width of a K panel and of a group of V's columns. */
 const GROUP = 16;
+/** Turns of an innermost loop that are written out: the branch and the pointers' increments are paid once for all. */
+const UNROLL = 4;
 
 /** Rows that a tile of queries can have. */
-export const QUERY_ROWS: readonly number[] = [4, 1];
+export const QUERY_ROWS: readonly number[] = [4, 2, 1];
 
 /**
  * Kernels of attention over pages. `scores` and `mix` walk a sequence's page table themselves, so that a row of any
@@ -44,22 +46,23 @@ export function attentionKernels(family: TileFamily, dtype: CacheDtype): Record<
 
 /** Parts into which a family cuts the 16 columns of a group, so that a tile stays in registers. */
 function partsOf(family: TileFamily, rows: number): number {
-  return family === 'wide' || rows === 1 ? 1 : 2;
+  return family === 'wide' || rows <= 2 ? 1 : 2;
 }
 
-/** Load 16 (or the part's 8) columns at `b` into `weights`, as float32 in the columns' order; see `bf16Index`. */
-function loadColumns(b: Int, dtype: CacheDtype, part: number, parts: number, weights: Vec[], w: Vec[]): void {
+/** Load 16 (or the part's 8) columns at `b + offset` into `weights`, as float32 in the columns' order; see `bf16Index`. */
+function loadColumns(b: Int, offset: number, dtype: CacheDtype, part: number, parts: number, v: ColumnVectors): void {
+  const { weights, words: w } = v;
   if (dtype === 'f32') {
     const count = 4 / parts;
     for (let i = 0; i < count; i++) {
-      load(b, 16 * (part * count + i));
+      load(b, offset + 16 * (part * count + i));
       local.set(weights[i]);
     }
     return;
   }
   const loads = parts === 1 ? [0, 1] : [part];
   loads.forEach((i, j) => {
-    load(b, 16 * i);
+    load(b, offset + 16 * i);
     local.set(w[j]);
   });
   loads.forEach((_, j) => {
@@ -76,6 +79,12 @@ function loadColumns(b: Int, dtype: CacheDtype, part: number, parts: number, wei
   });
 }
 
+interface ColumnVectors {
+  readonly weights: Vec[];
+  /** Two, for bfloat16 words as loaded. */
+  readonly words: Vec[];
+}
+
 /** Byte offsets of the columns that `loadColumns` gives, vector by vector. */
 function columnOffsets(dtype: CacheDtype, part: number, parts: number): number[] {
   if (parts === 1) return [0, 16, 32, 48];
@@ -83,41 +92,45 @@ function columnOffsets(dtype: CacheDtype, part: number, parts: number): number[]
 }
 
 /**
- * (q, ldq, table, pages, base, pageStride, headDim, out, ldo): out[row, 16 p ..] = q[row] K_p for each page p of the
- * table, `base` being the address of page 0's K of this head. Strides in bytes.
+ * (q, ldq, table, pages, base, pageStride, headDim, out, ldo, scale bits): out[row, 16 p ..] = scale * (q[row] K_p) for
+ * each page p of the table, `base` being the address of page 0's K of this head. Strides in bytes.
  */
 function scores(family: TileFamily, dtype: CacheDtype, rows: number): Kernel {
   const parts = partsOf(family, rows);
   const columns = 4 / parts;
   const step = dtype === 'f32' ? 4 * GROUP : 2 * GROUP;
-  return kernel(9, { ints: 4 + rows, vectors: rows * columns + columns + 3 }, (args, ints, vectors) => {
-    const [q, ldq, table, pages, base, pageStride, headDim, out, ldo] = args;
-    const [lastPage, end, b, at, ...rowAt] = ints;
+  return kernel(10, { ints: 5 + rows, vectors: rows * columns + columns + 4 }, (args, ints, vectors) => {
+    const [q, ldq, table, pages, base, pageStride, headDim, out, ldo, scaleBits] = args;
+    const [lastPage, unrolledEnd, end, b, at, ...rowAt] = ints;
     const sums = vectors.slice(0, rows * columns);
     const weights = vectors.slice(rows * columns, rows * columns + columns);
-    const [x, ...w] = vectors.slice(rows * columns + columns);
-    local.get(table);
-    local.get(pages);
-    i32.const(2);
-    i32.shl();
-    i32.add();
-    local.set(lastPage);
-    untilEqual(table, lastPage, 4, () => {
+    const [x, scale, ...w] = vectors.slice(rows * columns + columns);
+    local.get(scaleBits);
+    f32.reinterpret_i32();
+    f32x4.splat();
+    local.set(scale);
+    elementAddress(table, pages, lastPage);
+    elementAddress(q, headDim, end);
+    unrolledElements(q, headDim, unrolledEnd);
+    whileBelow(table, lastPage, 4, () => {
       for (let part = 0; part < parts; part++) {
         for (const sum of sums) zero(sum);
         pageAddress(table, pageStride, base, b);
         rowPointers(q, ldq, rowAt);
-        local.get(q);
-        local.get(headDim);
-        i32.const(2);
-        i32.shl();
-        i32.add();
-        local.set(end);
-        untilEqual(rowAt[0], end, 4, () => {
-          loadColumns(b, dtype, part, parts, weights, w);
-          accumulate(rowAt, x, weights, sums);
-          increase(b, step);
+        unrolled(rowAt[0], unrolledEnd, end, 4, (turns) => {
+          for (let u = 0; u < turns; u++) {
+            loadColumns(b, u * step, dtype, part, parts, { weights, words: w });
+            accumulate(rowAt, 4 * u, x, weights, sums);
+          }
+          for (let m = 1; m < rows; m++) increase(rowAt[m], 4 * turns);
+          increase(b, turns * step);
         });
+        for (const sum of sums) {
+          local.get(sum);
+          local.get(scale);
+          f32x4.mul();
+          local.set(sum);
+        }
         local.get(out);
         local.set(at);
         const offsets = columnOffsets(dtype, part, parts);
@@ -132,16 +145,17 @@ function scores(family: TileFamily, dtype: CacheDtype, rows: number): Kernel {
 }
 
 /**
- * (p, ldp, table, first, count, base, pageStride, step, out, ldo): out[row, columns] = sum over `count` positions of
- * p[row, i] V[i, columns]. Position 0 is number `first` of the table's first page; `base` is the address of these
- * columns in page 0's V of this head; `step` the bytes from one position to the next. count is at least 1.
+ * (p, ldp, table, first, count, base, pageStride, step, factors, out, ldo): out[row, columns] = factors[row] * the sum
+ * over `count` positions of p[row, i] V[i, columns]. Position 0 is number `first` of the table's first page; `base` is
+ * the address of these columns in page 0's V of this head; `step` the bytes from one position to the next; `factors`
+ * one float32 a row. count is at least 1.
  */
 function mix(family: TileFamily, dtype: CacheDtype, rows: number, width: 16 | 4 | 1): Kernel {
   const parts = width === GROUP ? partsOf(family, rows) : 1;
   const columns = width === GROUP ? 4 / parts : 1;
-  return kernel(10, { ints: 7 + rows, vectors: rows * columns + columns + 3 }, (args, ints, vectors) => {
-    const [p, ldp, table, first, count, base, pageStride, step, out, ldo] = args;
-    const [b, end, left, inPage, page, at, take, ...rowAt] = ints;
+  return kernel(11, { ints: 8 + rows, vectors: rows * columns + columns + 3 }, (args, ints, vectors) => {
+    const [p, ldp, table, first, count, base, pageStride, step, factors, out, ldo] = args;
+    const [b, unrolledEnd, end, left, inPage, page, at, take, ...rowAt] = ints;
     const sums = vectors.slice(0, rows * columns);
     const weights = vectors.slice(rows * columns, rows * columns + columns);
     const [x, ...w] = vectors.slice(rows * columns + columns);
@@ -173,21 +187,20 @@ function mix(family: TileFamily, dtype: CacheDtype, rows: number, width: 16 | 4 
         i32.mul();
         i32.add();
         local.set(b);
-        local.get(rowAt[0]);
-        local.get(take);
-        i32.const(2);
-        i32.shl();
-        i32.add();
-        local.set(end);
-        untilEqual(rowAt[0], end, 4, () => {
-          if (width === GROUP) loadColumns(b, dtype, part, parts, weights, w);
-          else {
-            if (width === 4) load(b, 0);
-            else loadSplat(b, 0);
-            local.set(weights[0]);
+        elementAddress(rowAt[0], take, end);
+        unrolledElements(rowAt[0], take, unrolledEnd);
+        unrolled(rowAt[0], unrolledEnd, end, 4, (turns) => {
+          for (let u = 0; u < turns; u++) {
+            if (width === GROUP) loadColumns(b, 0, dtype, part, parts, { weights, words: w });
+            else {
+              if (width === 4) load(b, 0);
+              else loadSplat(b, 0);
+              local.set(weights[0]);
+            }
+            accumulate(rowAt, 4 * u, x, weights, sums);
+            advance(b, step);
           }
-          accumulate(rowAt, x, weights, sums);
-          advance(b, step);
+          for (let m = 1; m < rows; m++) increase(rowAt[m], 4 * turns);
         });
         increase(page, 4);
         i32.const(0);
@@ -198,6 +211,16 @@ function mix(family: TileFamily, dtype: CacheDtype, rows: number, width: 16 | 4 
         local.tee(left);
         br_if(0);
       });
+      for (let m = 0; m < rows; m++) {
+        loadSplat(factors, 4 * m);
+        local.set(x);
+        for (let j = 0; j < columns; j++) {
+          local.get(sums[m * columns + j]);
+          local.get(x);
+          f32x4.mul();
+          local.set(sums[m * columns + j]);
+        }
+      }
       local.get(out);
       local.set(at);
       const offsets = width === GROUP ? columnOffsets(dtype, part, parts) : [0];
@@ -209,14 +232,41 @@ function mix(family: TileFamily, dtype: CacheDtype, rows: number, width: 16 | 4 
   });
 }
 
-/** Each row's element, times the step's columns, onto its sums; the rows' pointers move on but for the first one. */
-function accumulate(rowAt: Int[], x: Vec, weights: Vec[], sums: Vec[]): void {
+/** Each row's element at `offset`, times the step's columns, onto its sums. */
+function accumulate(rowAt: Int[], offset: number, x: Vec, weights: Vec[], sums: Vec[]): void {
   rowAt.forEach((at, m) => {
-    loadSplat(at, 0);
+    loadSplat(at, offset);
     local.set(x);
     weights.forEach((weight, j) => multiplyAdd(x, weight, sums[m * weights.length + j]));
-    if (m > 0) increase(at, 4);
   });
+}
+
+/** Go on from `i` to `end`: UNROLL turns at a time up to `unrolledEnd`, then one by one. `step` bytes a turn. */
+function unrolled(i: Int, unrolledEnd: Int, end: Int, step: number, body: (turns: number) => void): void {
+  whileBelow(i, unrolledEnd, UNROLL * step, () => body(UNROLL));
+  whileBelow(i, end, step, () => body(1));
+}
+
+/** target = base + 4 count */
+function elementAddress(base: Int, count: Int, target: Int): void {
+  local.get(base);
+  local.get(count);
+  i32.const(2);
+  i32.shl();
+  i32.add();
+  local.set(target);
+}
+
+/** target = base + 4 (count rounded down to a multiple of UNROLL) */
+function unrolledElements(base: Int, count: Int, target: Int): void {
+  local.get(base);
+  local.get(count);
+  i32.const(-UNROLL);
+  i32.and();
+  i32.const(2);
+  i32.shl();
+  i32.add();
+  local.set(target);
 }
 
 /** rowAt[m] = a + m * stride */

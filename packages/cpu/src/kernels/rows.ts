@@ -339,31 +339,20 @@ const summary: Kernel = kernel(3, { ints: 2, vectors: 8 }, ([x, n, out], [end, s
 });
 
 /**
- * (x, n, scale bits, total): x = exp(scale * x - the row's maximum), and total[0] = their sum. Dividing by it is left to
- * what is summed with these weights.
+ * (x, n, factor): x = exp(x - the row's maximum), and factor[0] = 1 / their sum: multiplying by it is left to what is
+ * summed with these weights.
  */
-const softmax: Kernel = kernel(4, { ints: 3, vectors: 8 }, ([x, n, scale, total], [end, start, at], v) => {
+const softmax: Kernel = kernel(3, { ints: 2, vectors: 8 }, ([x, n, factor], [end, at], v) => {
   const [a, b, maximum, lane0, ...rest] = v;
-  const [t0, t1] = rest;
   local.get(x);
-  local.tee(start);
   local.set(at);
-  overRow(x, n, end, (vectors, single) => {
-    for (let j = 0; j < vectors; j++) {
-      loadElements(x, 16 * j, single);
-      local.get(scale);
-      f32.reinterpret_i32();
-      f32x4.splat();
-      f32x4.mul();
-      local.set([t0, t1][j]);
-    }
-    for (let j = 0; j < vectors; j++) storeElements(x, 16 * j, [t0, t1][j], single);
-  });
-  local.get(start);
-  local.set(x);
   rowMaximum(x, n, end, a, b, maximum);
   expSum(at, n, end, { a, b, maximum, lane0, scratch: rest }, at);
-  storeScalar(total, 0, () => sumPair(a, b));
+  storeScalar(factor, 0, () => {
+    f32.const(1);
+    sumPair(a, b);
+    f32.div();
+  });
 });
 
 /** maximum = the row's largest element in all lanes */

@@ -162,7 +162,13 @@ export function storeElements(address: Int, offset: number, value: Vec, single: 
   f32.store({ offset }, $ as never, $ as never);
 }
 
-/** target = exp(x): Cephes' expf, range reduction by ln 2 in two parts and a polynomial of degree 6; below 2 ulp. */
+/** 1.5 * 2^23: a float32 sum with it is rounded to a whole number, which its lowest bits then hold. */
+const ROUND = 12582912;
+
+/**
+ * target = exp(x): Cephes' expf, range reduction by ln 2 in two parts and a polynomial of degree 6; below 2 ulp. All its
+ * operations have a 256-bit form, which `trunc_sat` has not: one operation without it keeps a whole kernel at 128 bits.
+ */
 export function exp(x: Vec, target: Vec, n: Vec, r: Vec): void {
   local.get(x);
   splat(-87.33654);
@@ -171,12 +177,15 @@ export function exp(x: Vec, target: Vec, n: Vec, r: Vec): void {
   f32x4.min();
   local.set(r);
   local.get(r);
-  splat(1.44269504088896341);
+  splat(Math.LOG2E);
   f32x4.mul();
-  f32x4.nearest();
+  splat(ROUND);
+  f32x4.add();
   local.set(n);
   for (const part of [0.693359375, -2.1219444e-4]) {
     local.get(n);
+    splat(ROUND);
+    f32x4.sub();
     splat(part);
     local.get(r);
     f32x4.relaxed_nmadd();
@@ -188,8 +197,8 @@ export function exp(x: Vec, target: Vec, n: Vec, r: Vec): void {
     splat(c);
     f32x4.relaxed_madd();
   }
+  // 2^n: only the lowest nine bits of n's sum with ROUND survive the shift.
   local.get(n);
-  i32x4.trunc_sat_f32x4_s();
   words(127);
   i32x4.add();
   i32.const(23);
