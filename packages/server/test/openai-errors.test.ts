@@ -71,6 +71,7 @@ const BAD: readonly [string, unknown, number, string | null, string][] = [
   [COMPLETIONS, {}, 400, 'prompt', 'must be a string, an array of strings, an array of token ids'],
   [COMPLETIONS, { prompt: [] }, 400, 'prompt', 'empty array'],
   [COMPLETIONS, { prompt: ['a', 5] }, 400, 'prompt', 'must be a string'],
+  [COMPLETIONS, { prompt: [2 ** 40] }, 400, 'prompt[0]', 'Too big'],
   [COMPLETIONS, { prompt: 'a', echo: true }, 400, 'echo', 'echo is not supported'],
   [COMPLETIONS, { prompt: 'a', suffix: 'b' }, 400, 'suffix', 'suffix is not supported'],
   [COMPLETIONS, { prompt: 'a', best_of: 2 }, 400, 'best_of', 'not supported'],

@@ -36,6 +36,13 @@ test('the outputs of the vLLM backend, on request', async (t) => {
   assert.ok(reply.logprobs.startsWith(`[${drawn},`), reply.logprobs);
 });
 
+test('without a number of candidates only the drawn token is described, with its rank', async (t) => {
+  const { post } = await serve(t);
+  const body = { text_input: 'a', return_logprobs: true, max_tokens: 1 };
+  const { logprobs } = await (await post(GENERATE, body)).json();
+  assert.equal(logprobs, '[{"101":{"logprob":-0.5,"rank":1,"decoded_token":"e"}}]');
+});
+
 test('sampling: JSON text, then parameters, then tensors of their own', async (t) => {
   const { post, hub } = await serve(t);
   await post(GENERATE, {

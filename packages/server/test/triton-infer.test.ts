@@ -374,6 +374,7 @@ const BAD: readonly [string, unknown, number, string][] = [
     400,
     'JSON nesting depth exceeds maximum allowed limit (100)',
   ],
+  ['no token id', { inputs: [{ ...IDS, data: [2 ** 40, 2] }] }, 400, 'INPUT_IDS holds 1099511627776'],
   ['no data', { inputs: [{ ...TEXT, data: undefined }] }, 400, 'Input must set only one of the following fields'],
   ['two sources', { inputs: [{ ...TEXT, parameters: { binary_data_size: 3 } }] }, 400, "set 'data' 'binary_data_size'"],
   [

@@ -14,7 +14,7 @@ import { newId, unixSeconds, usageOf } from './usage.ts';
 /** OpenAI's default for this endpoint. */
 const DEFAULT_MAX_TOKENS = 16;
 
-const tokens = z.array(z.int());
+const tokens = z.array(z.int32());
 const schema = z.looseObject({
   ...generationFields,
   model: z.string().nullish(),

@@ -5,7 +5,7 @@ import { abortOnClose } from '../http/abort.ts';
 import { invalidField } from './errors.ts';
 import { modelFor, readBody } from './request.ts';
 
-const tokens = z.array(z.int());
+const tokens = z.array(z.int32());
 const schema = z.looseObject({
   model: z.string().nullish(),
   input: z.union(

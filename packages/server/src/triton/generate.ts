@@ -64,7 +64,8 @@ async function* run(model: ServedModel, request: ModelRequest): AsyncIterable<re
   const events = model.generate({
     ...generation,
     prompt: { kind: 'text', text: prompt, parseSpecial },
-    ...(needsLogprobs && { logprobs: logprobs ?? 0 }),
+    // One more than asked for shows whether a greedy token is the most likely one.
+    ...(needsLogprobs && { logprobs: Math.max(1, logprobs ?? 0) }),
     ...(request.timeoutMs !== undefined && { timeoutMs: request.timeoutMs }),
     signal: request.signal,
   });
@@ -72,7 +73,7 @@ async function* run(model: ServedModel, request: ModelRequest): AsyncIterable<re
   // Made with the first event: only then has the engine accepted `n`.
   let answers: AnswerSet | undefined;
   for await (const event of events) {
-    answers ??= new AnswerSet(generation.n ?? 1, model.vocabulary, returns);
+    answers ??= new AnswerSet(generation.n ?? 1, model.vocabulary, returns, logprobs ?? 0);
     answers.take(event);
     if (stream && answers.hasNews(event)) yield answers.respond('');
   }
@@ -84,6 +85,7 @@ class AnswerSet {
   readonly #vocabulary: Vocabulary;
   readonly #returns: Returns;
   readonly #count: number;
+  readonly #candidates: number;
   readonly #finishReasons: string[];
   /** Sums over the whole answer. */
   readonly #cumulative: number[];
@@ -94,8 +96,10 @@ class AnswerSet {
   #newTokens: number[] = [];
   #promptTokens = 0;
 
-  constructor(count: number, vocabulary: Vocabulary, returns: Returns) {
+  /** @param candidates how many most likely tokens are reported with each drawn one */
+  constructor(count: number, vocabulary: Vocabulary, returns: Returns, candidates: number) {
     this.#count = count;
+    this.#candidates = candidates;
     this.#vocabulary = vocabulary;
     this.#returns = returns;
     // How Python prints "not yet": what clients of the vLLM backend compare with.
@@ -113,7 +117,8 @@ class AnswerSet {
       this.#advance(event.index, event.tokens.length);
       for (const token of event.tokens) {
         this.#cumulative[event.index] += token.logprob ?? 0;
-        if (this.#returns.logprobs) this.#logprobs[event.index].push(describe(token, this.#vocabulary));
+        if (this.#returns.logprobs)
+          this.#logprobs[event.index].push(describe(token, this.#vocabulary, this.#candidates));
       }
     } else {
       this.#finishReasons[event.index] = event.reason;
@@ -173,11 +178,11 @@ class AnswerSet {
  * The vLLM backend's entry for a drawn token, as JSON: the drawn token first, then the most likely ones, by id. A drawn
  * token that is not among those has no rank.
  */
-function describe({ token, logprob, top = [] }: GeneratedToken, vocabulary: Vocabulary): string {
+function describe({ token, logprob, top = [] }: GeneratedToken, vocabulary: Vocabulary, candidates: number): string {
   const entry = (id: number, value: number | undefined, rank: number | null): string =>
     `"${id}":${JSON.stringify({ logprob: value, rank, decoded_token: vocabulary.tokenText(id) })}`;
   const place = top.findIndex((candidate) => candidate.token === token);
-  const others = top.map((candidate, i) => entry(candidate.token, candidate.logprob, i + 1));
+  const others = top.slice(0, candidates).map((candidate, i) => entry(candidate.token, candidate.logprob, i + 1));
   if (place >= 0) others.splice(place, 1);
   return `{${[entry(token, logprob, place < 0 ? null : place + 1), ...others].join(',')}}`;
 }

@@ -23,6 +23,9 @@ export function tokenRows({ inputs }: ModelRequest): { tokens: number[]; types: 
     }
   }
   const tokens = numbersOf(ids);
+  // The engine's ids have 32 bits: a larger one would turn into another.
+  const large = tokens.find((id) => id !== (id | 0));
+  if (large !== undefined) throw invalid(`INPUT_IDS holds ${large}, which is no token id`);
   const maskValues = mask && numbersOf(mask);
   const typeValues = types && numbersOf(types);
   return Array.from({ length: batch }, (_, row) => {
