@@ -1,14 +1,17 @@
 import type { Arena, MatrixFormat, PackedMatrix, Program, ScratchNeed, SourceDtype, TileFamily } from './api.ts';
 import { quantizedRowBytes } from './commands/quantized.ts';
-import { bitsOf, type Scratch, type ThreadArena } from './commands/thread.ts';
+import { bitsOf, scoreStride, type Scratch, type ThreadArena } from './commands/thread.ts';
 import { PANEL, stepBytes } from './kernels/linear.ts';
 import { blockBytes, GROUP } from './kernels/quantized.ts';
+import { positive } from './invariants.ts';
 import { CommandList } from './program.ts';
 import type { Team } from './team/team.ts';
 
 const PAGE = 65536;
 const LIMIT = 4 * 1024 ** 3;
 const ALIGN = 64;
+/** Rows of the largest tile of queries. */
+const SCORE_ROWS = 4;
 
 export function matrixBytes(outputs: number, inputs: number, format: MatrixFormat): number {
   const panels = Math.ceil(outputs / PANEL);
@@ -18,26 +21,16 @@ export function matrixBytes(outputs: number, inputs: number, format: MatrixForma
 
 export function scratchBytes(need: ScratchNeed, threads: number): number {
   const { tile, row, scores, quantized } = scratchParts(need);
-  return threads * (tile + row + scores) + quantized;
+  return threads * (tile + row + SCORE_ROWS * scores) + quantized;
 }
 
-interface ScratchParts {
-  readonly tile: number;
-  readonly row: number;
-  readonly scores: number;
-  readonly stride: number;
-  readonly quantized: number;
-}
-
-function scratchParts(need: ScratchNeed): ScratchParts {
+/** Bytes of each part, for one row of scores. */
+function scratchParts(need: ScratchNeed): Scratch['reserved'] {
   const aligned = (bytes: number): number => Math.ceil(bytes / ALIGN) * ALIGN;
-  // Scores of a tile reach from a page's beginning to a page's end.
-  const stride = aligned(4 * (need.maxContext + 32));
   return {
     tile: aligned(16 * PANEL * 4),
     row: aligned(4 * need.maxWidth),
-    scores: 4 * stride,
-    stride,
+    scores: scoreStride(need.maxContext),
     // For either kind of weights: int8's take more.
     quantized: aligned(need.maxRows * quantizedRowBytes(need.maxInputs, 'int8')),
   };
@@ -78,6 +71,7 @@ export class CpuArena implements Arena {
   }
 
   alloc(bytes: number, align: number = ALIGN): number {
+    if (!(Number.isInteger(bytes) && bytes >= 0)) throw new RangeError(`${bytes} bytes cannot be allocated`);
     const pointer = Math.ceil(this.#used / align) * align;
     if (pointer + bytes > this.capacity) {
       throw new RangeError(
@@ -91,6 +85,7 @@ export class CpuArena implements Arena {
   }
 
   release(mark: number): void {
+    if (!(mark >= ALIGN && mark <= this.#used)) throw new RangeError(`${mark} is not an earlier value of used`);
     this.#dirty = Math.max(this.#dirty, this.#used);
     this.#used = mark;
   }
@@ -108,6 +103,8 @@ export class CpuArena implements Arena {
   }
 
   matrix(outputs: number, inputs: number, format: MatrixFormat): PackedMatrix {
+    positive('outputs', outputs);
+    positive('inputs', inputs);
     const bytes = matrixBytes(outputs, inputs, format);
     return { format, outputs, inputs, pointer: this.alloc(bytes), bytes };
   }
@@ -131,17 +128,17 @@ export class CpuArena implements Arena {
   }
 
   reserve(need: ScratchNeed): void {
-    const { tile, row, scores, stride, quantized: quantizedBytes } = scratchParts(need);
-    const quantized = this.alloc(quantizedBytes);
+    const reserved = scratchParts(need);
+    const quantized = this.alloc(reserved.quantized);
     const scratch: Scratch[] = [];
     for (let thread = 0; thread < this.#team.threads; thread++) {
       scratch.push({
-        tile: this.alloc(tile),
-        row: this.alloc(row),
-        scores: this.alloc(scores),
-        scoreStride: stride,
+        tile: this.alloc(reserved.tile),
+        row: this.alloc(reserved.row),
+        scores: this.alloc(SCORE_ROWS * reserved.scores),
+        scoreStride: reserved.scores,
         quantized,
-        quantizedBytes,
+        reserved,
       });
     }
     this.#team.setScratch(this.#number, scratch);
@@ -157,7 +154,7 @@ export class CpuArena implements Arena {
   ): number {
     const { kernels, scratch, i32 } = this.#thread;
     kernels['candidates'](input, width, bitsOf(threshold), indices, values, capacity, scratch.tile);
-    return i32[scratch.tile >> 2];
+    return i32[scratch.tile >>> 2];
   }
 
   program(): Program {

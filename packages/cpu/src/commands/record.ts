@@ -12,7 +12,12 @@ export const signed: Codec = { encode: (value: number) => value, decode: (word) 
 export const float: Codec = { encode: (value: number) => bitsOf(value), decode: (word) => floatOf(word) };
 export const flag: Codec = { encode: (value: boolean) => (value ? 1 : 0), decode: (word) => word === 1 };
 export function choice(values: readonly string[]): Codec {
-  return { encode: (value: string) => values.indexOf(value), decode: (word) => values[word] };
+  const encode = (value: string): number => {
+    const number = values.indexOf(value);
+    if (number < 0) throw new RangeError(`'${value}' is none of ${values.join(', ')}`);
+    return number;
+  };
+  return { encode, decode: (word) => values[word] };
 }
 
 /** A kind of command: its fields, and a codec for each in the order in which they stand in the list. */

@@ -23,7 +23,23 @@ export interface Scratch {
   readonly scoreStride: number;
   /** Quantized rows of a linear command's input: one place for all threads. */
   readonly quantized: number;
-  readonly quantizedBytes: number;
+  /** Bytes of each part, for one row of scores. */
+  readonly reserved: Readonly<Record<'tile' | 'row' | 'scores' | 'quantized', number>>;
+}
+
+/** Before `Arena.reserve`: commands that need scratch are refused. */
+export const NO_SCRATCH: Scratch = {
+  tile: 0,
+  row: 0,
+  scores: 0,
+  scoreStride: 0,
+  quantized: 0,
+  reserved: { tile: 0, row: 0, scores: 0, quantized: 0 },
+};
+
+/** Scores of a tile reach from a page's beginning to a page's end. */
+export function scoreStride(context: number): number {
+  return 64 * Math.ceil((4 * (context + 32)) / 64);
 }
 
 const floatWord = new Float32Array(1);

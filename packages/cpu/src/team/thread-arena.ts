@@ -1,4 +1,4 @@
-import type { ThreadArena } from '../commands/thread.ts';
+import { NO_SCRATCH, type ThreadArena } from '../commands/thread.ts';
 import { instantiate } from '../kernels/instance.ts';
 import type { TeamMessage } from './messages.ts';
 
@@ -13,7 +13,7 @@ export function threadArena(
     family,
     i32: new Int32Array(memory.buffer),
     u8: new Uint8Array(memory.buffer),
-    scratch: { tile: 0, row: 0, scores: 0, scoreStride: 0, quantized: 0, quantizedBytes: 0 },
+    scratch: NO_SCRATCH,
     thread,
     threads,
   };
