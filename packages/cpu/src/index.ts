@@ -4,6 +4,7 @@ import { CpuArena, matrixBytes, scratchBytes } from './arena.ts';
 import { chooseFamily, revectorizes, type Choice } from './calibrate.ts';
 import { openHugePages, type HugePages } from './huge-pages.ts';
 import { emitModule } from './kernels/module.ts';
+import { nibbleSumsOfMachine } from './nibble-sums.ts';
 import { Team } from './team/team.ts';
 export type * from './api.ts';
 export { PAGE_TOKENS } from './api.ts';
@@ -41,7 +42,7 @@ export async function createCpu(options: CpuOptions): Promise<Cpu> {
   try {
     if (options.hugePages !== false) hugePages = await openHugePages();
     choice = chooseFamily(options.family);
-    module = new WebAssembly.Module(emitModule(choice.family));
+    module = new WebAssembly.Module(emitModule(choice.family, nibbleSumsOfMachine()));
   } catch (error) {
     await starting.then((team) => team.close());
     throw error;

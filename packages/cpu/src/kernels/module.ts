@@ -5,16 +5,16 @@ import { attentionKernels } from './attention.ts';
 import { tiles } from './linear.ts';
 import { moveKernels } from './moves.ts';
 import { quantizeKernels } from './quantize.ts';
-import { quantizedKernels } from './quantized.ts';
+import { quantizedKernels, type NibbleSums } from './quantized.ts';
 import { rowKernels } from './rows.ts';
 
 /** All kernels of a family, as one module's bytes. */
-export function emitModule(family: TileFamily): Uint8Array<ArrayBuffer> {
+export function emitModule(family: TileFamily, nibbleSums: NibbleSums): Uint8Array<ArrayBuffer> {
   return bytesOf({
     ...rowKernels,
     ...moveKernels,
     ...quantizeKernels,
-    ...quantizedKernels(family),
+    ...quantizedKernels(family, nibbleSums),
     ...tileKernels(family),
     ...Object.fromEntries(
       (['f32', 'bf16'] as const).flatMap((dtype) =>

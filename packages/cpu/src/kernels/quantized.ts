@@ -1,6 +1,17 @@
 import { $, f32x4, i16x8, i32, i32x4, local, v128 } from 'wasmati';
 import type { TileFamily } from '../api.ts';
-import { advance, increase, kernel, load, loadSplat, multiplyAdd, store, untilEqual, words } from '../wasm/emit.ts';
+import {
+  advance,
+  increase,
+  kernel,
+  load,
+  loadSplat,
+  multiplyAdd,
+  store,
+  untilEqual,
+  words,
+  zero,
+} from '../wasm/emit.ts';
 import type { Int, Kernel, Vec } from '../wasm/emit.ts';
 import { PANEL } from './linear.ts';
 
@@ -11,6 +22,13 @@ import { PANEL } from './linear.ts';
  */
 
 export type QuantizedFormat = 'int8' | 'int4';
+
+/**
+ * How int4's integers are summed; the sums are the same. `pairs`: products in twos into int16, a group's sum widened
+ * once: two instructions of AVX2 a step. `fours`: products in fours into int32: one instruction (vpdpbusd, sdot) where
+ * the processor has it, three elsewhere.
+ */
+export type NibbleSums = 'pairs' | 'fours';
 
 /** Inputs that share one scale. */
 export const GROUP = 32;
@@ -62,20 +80,44 @@ function tileOf(rows: number, columns: number): QuantizedTile {
 }
 
 /** The kernels of a family by name: `int4_4x16`. */
-export function quantizedKernels(family: TileFamily): Record<string, Kernel> {
-  const formats: readonly QuantizedFormat[] = ['int8', 'int4'];
+export function quantizedKernels(family: TileFamily, nibbleSums: NibbleSums): Record<string, Kernel> {
+  const kinds = { int8: int8, int4: nibbleSums === 'pairs' ? int4Pairs : int4Fours };
   return Object.fromEntries(
-    formats.flatMap((format) =>
-      QUANTIZED_TILES[family].map(({ name, rows, columns }) => [`${format}_${name}`, tile(format, rows, columns / 4)]),
+    Object.entries(kinds).flatMap(([format, kind]) =>
+      QUANTIZED_TILES[family].map(({ name, rows, columns }) => [`${format}_${name}`, tile(kind, rows, columns / 4)]),
     ),
   );
+}
+
+/** What differs between the formats within a group. Vectors stand for four columns each. */
+interface GroupSums {
+  readonly format: QuantizedFormat;
+  /** Every lane of it stays in a register through the loop. */
+  readonly constant: number;
+  /** Leaves a row's sum before the first product. */
+  begin(input: Int, constant: Vec): void;
+  /** Add what the `i`-th words of weights give to the sums of all rows. */
+  step(i: number, tile: TileLocals): void;
+  /** Leaves the group's sum as int32. */
+  end(sum: Vec, constant: Vec): void;
+}
+
+interface TileLocals {
+  readonly w: Int;
+  readonly inputs: readonly Int[];
+  readonly sums: readonly Vec[][];
+  readonly weights: readonly Vec[];
+  readonly others: readonly Vec[];
+  readonly x: Vec;
+  readonly constant: Vec;
 }
 
 /**
  * (a, lda, w, s, c, ldc, groups): c[rows, 4 quads] = a w^T from the quantized rows at `a`; w and s are where the tile's
  * columns of weights and of scales begin in the panel's first block.
  */
-function tile(format: QuantizedFormat, rows: number, quads: number): Kernel {
+function tile(kind: GroupSums, rows: number, quads: number): Kernel {
+  const { format } = kind;
   return kernel(7, { ints: 1 + 2 * rows, vectors: rows * quads + 2 * quads + 2 }, (args, ints, vectors) => {
     const [a, lda, w, s, c, ldc, groups] = args;
     const [end] = ints;
@@ -84,16 +126,13 @@ function tile(format: QuantizedFormat, rows: number, quads: number): Kernel {
     const sums = Array.from({ length: rows }, (_, m) => vectors.slice(m * quads, (m + 1) * quads));
     const weights = vectors.slice(rows * quads, rows * quads + quads);
     const others = vectors.slice(rows * quads + quads, rows * quads + 2 * quads);
-    const [x, zero] = vectors.slice(rows * quads + 2 * quads);
-
-    const step = format === 'int8' ? stepInt8 : stepInt4;
-    const steps = weightBytes(format) / weightStride(format);
+    const [x, constant] = vectors.slice(rows * quads + 2 * quads);
 
     rowPointers(inputs, a, lda);
     rowPointers(outputs, c, ldc);
-    words(0);
-    local.set(zero);
-    for (const at of outputs) for (let q = 0; q < quads; q++) store(at, 16 * q, zero);
+    zero(x);
+    for (const at of outputs) for (let q = 0; q < quads; q++) store(at, 16 * q, x);
+    keepInRegister(kind.constant, constant, lda);
     local.get(w);
     local.get(groups);
     i32.const(blockBytes(format));
@@ -102,19 +141,31 @@ function tile(format: QuantizedFormat, rows: number, quads: number): Kernel {
     local.set(end);
     untilEqual(w, end, blockBytes(format), () => {
       for (let m = 0; m < rows; m++) {
-        if (format === 'int4') loadSplat(inputs[m], GROUP);
-        else words(0);
+        kind.begin(inputs[m], constant);
         local.set(x);
         for (const sum of sums[m]) {
           local.get(x);
           local.set(sum);
         }
       }
-      for (let i = 0; i < steps; i++) step(i, w, inputs, sums, weights, others, x);
+      const steps = weightBytes(format) / weightStride(format);
+      for (let i = 0; i < steps; i++) kind.step(i, { w, inputs, sums, weights, others, x, constant });
       for (let m = 0; m < rows; m++) {
         loadSplat(inputs[m], inputBytes(format) - 4);
         local.set(x);
-        for (let q = 0; q < quads; q++) addGroup(format, sums[m][q], x, s, outputs[m], q, weights[q], others[q]);
+        for (let q = 0; q < quads; q++) {
+          const [factor, result] = [weights[q], others[q]];
+          kind.end(sums[m][q], constant);
+          f32x4.convert_i32x4_s();
+          local.set(sums[m][q]);
+          local.get(x);
+          load(s, 16 * q);
+          f32x4.mul();
+          local.set(factor);
+          load(outputs[m], 16 * q);
+          local.set(result);
+          multiplyAdd(sums[m][q], factor, result);
+        }
         for (let q = 0; q < quads; q++) store(outputs[m], 16 * q, others[q]);
         increase(inputs[m], inputBytes(format));
       }
@@ -132,39 +183,93 @@ function rowPointers(pointers: readonly Int[], first: Int, stride: Int): void {
   });
 }
 
-type Step = (
-  i: number,
-  w: Int,
-  inputs: readonly Int[],
-  sums: readonly Vec[][],
-  weights: readonly Vec[],
-  others: readonly Vec[],
-  x: Vec,
-) => void;
+/**
+ * V8 makes a constant anew, with three instructions, wherever it is used. That `stride` is even it does not know, so
+ * this is no constant to it.
+ */
+function keepInRegister(value: number, vector: Vec, stride: Int): void {
+  local.get(stride);
+  i32.const(1);
+  i32.and();
+  i32.const(value);
+  i32.or();
+  i32x4.splat();
+  local.set(vector);
+}
 
-/** Two inputs: four columns' pairs of a vector meet the same pair of int16. */
-const stepInt8: Step = (i, w, inputs, sums, weights, _others, x) => {
-  weights.forEach((weight, q) => {
-    local.get(w);
-    v128.load8x8_s({ offset: i * weightStride('int8') + 8 * q }, $ as never);
-    local.set(weight);
-  });
-  inputs.forEach((at, m) => {
-    loadSplat(at, 4 * i);
-    local.set(x);
+/** Two inputs a step: four columns' pairs of a vector meet the same pair of int16. */
+const int8: GroupSums = {
+  format: 'int8',
+  constant: 0,
+  begin: (_input, constant) => local.get(constant),
+  step: (i, { w, inputs, sums, weights, x }) => {
     weights.forEach((weight, q) => {
-      local.get(sums[m][q]);
-      local.get(x);
-      local.get(weight);
-      i32x4.dot_i16x8_s();
-      i32x4.add();
-      local.set(sums[m][q]);
+      local.get(w);
+      v128.load8x8_s({ offset: i * weightStride('int8') + 8 * q }, $ as never);
+      local.set(weight);
     });
-  });
+    inputs.forEach((at, m) => {
+      loadSplat(at, 4 * i);
+      local.set(x);
+      weights.forEach((weight, q) => {
+        local.get(sums[m][q]);
+        local.get(x);
+        local.get(weight);
+        i32x4.dot_i16x8_s();
+        i32x4.add();
+        local.set(sums[m][q]);
+      });
+    });
+  },
+  end: (sum) => local.get(sum),
 };
 
-/** Eight inputs: four columns' fours of a vector, first the lower nibbles, then the upper. */
-const stepInt4: Step = (i, w, inputs, sums, weights, others, x) => {
+const LOW_NIBBLES = 0x0f0f0f0f;
+
+const int4Pairs: GroupSums = {
+  format: 'int4',
+  constant: LOW_NIBBLES,
+  begin: (input) => loadSplat(input, GROUP),
+  step: (i, tile) => {
+    stepInt4(i, tile, (x, weight, sum) => {
+      local.get(sum);
+      local.get(x);
+      local.get(weight);
+      i16x8.relaxed_dot_i8x16_i7x16_s();
+      i16x8.add();
+      local.set(sum);
+    });
+  },
+  end: (sum) => {
+    local.get(sum);
+    words(0x00010001);
+    i32x4.dot_i16x8_s();
+  },
+};
+
+const int4Fours: GroupSums = {
+  format: 'int4',
+  constant: LOW_NIBBLES,
+  begin: (input) => {
+    loadSplat(input, GROUP);
+    words(0x00010001);
+    i32x4.dot_i16x8_s();
+  },
+  step: (i, tile) => {
+    stepInt4(i, tile, (x, weight, sum) => {
+      local.get(x);
+      local.get(weight);
+      local.get(sum);
+      i32x4.relaxed_dot_i8x16_i7x16_add_s();
+      local.set(sum);
+    });
+  },
+  end: (sum) => local.get(sum),
+};
+
+/** Eight inputs a step: four columns' fours of a vector, first the lower nibbles, then the upper. */
+function stepInt4(i: number, tile: TileLocals, dot: (x: Vec, weight: Vec, sum: Vec) => void): void {
+  const { w, inputs, sums, weights, others, x, constant } = tile;
   weights.forEach((weight, q) => {
     load(w, i * weightStride('int4') + 16 * q);
     local.set(weight);
@@ -173,13 +278,13 @@ const stepInt4: Step = (i, w, inputs, sums, weights, others, x) => {
     local.get(weight);
     i32.const(4);
     i16x8.shr_u();
-    words(0x0f0f0f0f);
+    local.get(constant);
     v128.and();
     local.set(others[q]);
   });
   for (const weight of weights) {
     local.get(weight);
-    words(0x0f0f0f0f);
+    local.get(constant);
     v128.and();
     local.set(weight);
   }
@@ -187,41 +292,7 @@ const stepInt4: Step = (i, w, inputs, sums, weights, others, x) => {
     [weights, others].forEach((nibbles, half) => {
       loadSplat(at, 8 * i + 4 * half);
       local.set(x);
-      nibbles.forEach((weight, q) => {
-        local.get(sums[m][q]);
-        local.get(x);
-        local.get(weight);
-        i16x8.relaxed_dot_i8x16_i7x16_s();
-        i16x8.add();
-        local.set(sums[m][q]);
-      });
+      nibbles.forEach((weight, q) => dot(x, weight, sums[m][q]));
     });
   });
-};
-
-/** result = output + sum * (input's scale * weights' scales) */
-function addGroup(
-  format: QuantizedFormat,
-  sum: Vec,
-  scale: Vec,
-  s: Int,
-  output: Int,
-  q: number,
-  factor: Vec,
-  result: Vec,
-): void {
-  local.get(sum);
-  if (format === 'int4') {
-    words(0x00010001);
-    i32x4.dot_i16x8_s();
-  }
-  f32x4.convert_i32x4_s();
-  local.set(sum);
-  local.get(scale);
-  load(s, 16 * q);
-  f32x4.mul();
-  local.set(factor);
-  load(output, 16 * q);
-  local.set(result);
-  multiplyAdd(sum, factor, result);
 }
