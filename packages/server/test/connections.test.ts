@@ -43,11 +43,12 @@ test('a client that reads slowly slows its answer down, and the buffer stays sma
   await until(() => hub.models[0].counters.generatedTokens > 0, 'the answer starts');
   // Nobody reads: the kernel's buffers fill up, then the server waits.
   let before = -1;
+  let still = 0;
   await until(() => {
     const now = hub.models[0].counters.generatedTokens;
-    const still = now === before;
+    still = now === before ? still + 1 : 0;
     before = now;
-    return still;
+    return still === 20;
   }, 'the answer pauses');
   const paused = hub.models[0].counters.generatedTokens;
   socket.resume();
