@@ -33,7 +33,7 @@ export function pack(c: PackFields, t: ThreadArena): void {
       for (let k = 0; k < inputs; k++) store(t, c.format, target + k * step, values[k]);
     } else if (c.dtype === 'BF16' && c.format === 'f32') {
       const words = new Uint16Array(buffer, source, inputs);
-      for (let k = 0; k < inputs; k++) t.i32[(target + k * step) >> 2] = words[k] << 16;
+      for (let k = 0; k < inputs; k++) t.i32[(target + k * step) >>> 2] = words[k] << 16;
     } else {
       const scatter = c.dtype === 'BF16' ? 'scatter16' : c.format === 'f32' ? 'scatterF32' : 'scatterBf16';
       t.kernels[scatter](source, target, inputs, step);
@@ -44,7 +44,7 @@ export function pack(c: PackFields, t: ThreadArena): void {
 /** A float16 value in the panel's format: float32 holds it exactly, bfloat16 the nearest, ties to even. */
 function store(t: ThreadArena, format: PanelFormat, target: number, value: number): void {
   const bits = bitsOf(value);
-  if (format === 'f32') t.i32[target >> 2] = bits;
+  if (format === 'f32') t.i32[target >>> 2] = bits;
   else {
     const nearest = (bits + 0x7fff + ((bits >>> 16) & 1)) >>> 16;
     t.u8[target] = nearest;
