@@ -90,8 +90,8 @@ function copyEdge(
 ): void {
   const columns = c.outputs - panel * PANEL;
   for (let r = 0; r < rows; r++) {
-    const from = (t.scratch.tile + r * 4 * PANEL) >> 2;
-    const to = (c.output + (row + r) * 4 * c.outputs + panel * 4 * PANEL) >> 2;
+    const from = (t.scratch.tile + r * 4 * PANEL) >>> 2;
+    const to = (c.output + (row + r) * 4 * c.outputs + panel * 4 * PANEL) >>> 2;
     for (let j = 0; j < columns; j++) if (partOfColumn(c.format, parts, j) === part) t.i32[to + j] = t.i32[from + j];
   }
 }

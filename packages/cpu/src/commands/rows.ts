@@ -19,7 +19,7 @@ export function embed(c: EmbedFields, t: ThreadArena): void {
   const gather = c.format === 'f32' ? t.kernels['gatherF32'] : t.kernels['gatherBf16'];
   const element = c.format === 'f32' ? 4 : 2;
   for (let row = first; row < end; row++) {
-    const id = t.i32[(c.index >> 2) + row];
+    const id = t.i32[(c.index >>> 2) + row];
     const output = c.output + row * c.width * 4;
     const target = c.accumulate ? t.scratch.row : output;
     if (c.layout === 'table') gather(c.table + id * c.width * element, target, c.width, element);
@@ -117,7 +117,7 @@ export function gather(c: GatherFields, t: ThreadArena): void {
   const [first, end] = shareOf(c.rows, 1, t);
   const bytes = 4 * c.width;
   for (let row = first; row < end; row++) {
-    const from = c.input + t.i32[(c.index >> 2) + row] * bytes;
+    const from = c.input + t.i32[(c.index >>> 2) + row] * bytes;
     t.u8.copyWithin(c.output + row * bytes, from, from + bytes);
   }
 }
@@ -135,8 +135,8 @@ export function pool(c: PoolFields, t: ThreadArena): void {
   const [first, end] = shareOf(c.sequences, 1, t);
   const bytes = 4 * c.width;
   for (let s = first; s < end; s++) {
-    const from = t.i32[(c.rowStart >> 2) + s];
-    const to = t.i32[(c.rowStart >> 2) + s + 1];
+    const from = t.i32[(c.rowStart >>> 2) + s];
+    const to = t.i32[(c.rowStart >>> 2) + s + 1];
     const output = c.output + s * bytes;
     const row = c.kind === 'last' ? to - 1 : from;
     t.u8.copyWithin(output, c.input + row * bytes, c.input + (row + 1) * bytes);
@@ -179,18 +179,18 @@ export function summarize(c: SummarizeFields, t: ThreadArena): void {
     const input = c.input + row * c.width * 4;
     const tile = t.scratch.tile;
     t.kernels['summary'](input, c.width, tile);
-    const maximum = words[tile >> 2];
-    const elements = words.subarray(input >> 2, (input >> 2) + c.width);
+    const maximum = words[tile >>> 2];
+    const elements = words.subarray(input >>> 2, (input >>> 2) + c.width);
     let index = elements.indexOf(maximum);
     // Zeros are equal and have two encodings.
     if (maximum << 1 === 0) {
       const other = elements.indexOf(maximum ^ MINUS_ZERO);
       if (other >= 0 && (other < index || index < 0)) index = other;
     }
-    const output = (c.output >> 2) + 4 * row;
+    const output = (c.output >>> 2) + 4 * row;
     words[output] = maximum;
     words[output + 1] = Math.max(index, 0);
-    words[output + 2] = words[(tile >> 2) + 1];
+    words[output + 2] = words[(tile >>> 2) + 1];
     words[output + 3] = 0;
   }
 }
