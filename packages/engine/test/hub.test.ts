@@ -280,6 +280,10 @@ for (const [where, start] of links) {
       const short = await embed.embed({ inputs: [cases[0].text], dimensions: 32 });
       assert.equal(short.embeddings[0].length, 32);
       assert.ok(Math.abs(Math.hypot(...short.embeddings[0]) - 1) < 1e-6);
+      // More inputs than the engine's queue holds.
+      const many = await embed.embed({ inputs: Array.from({ length: 1500 }, (_, i) => [2, 5 + (i % 50), 3]) });
+      assert.equal(many.embeddings.length, 1500);
+      assert.deepEqual(many.embeddings[1450], many.embeddings[0]);
       await assert.rejects(() => embed.embed({ inputs: ['x'], dimensions: 257 }), failsWith('invalid', /dimensions/));
       const long = 'word '.repeat(600);
       await assert.rejects(() => embed.embed({ inputs: ['x', long] }), failsWith('invalid', /512/));
@@ -320,24 +324,37 @@ test('when the engine is lost, every request ends and readiness says so', async 
   await hub.close();
 });
 
-test('draining lets running requests end, refuses new ones, and cuts off at its limit', async () => {
+describe('draining', () => {
   const models = [{ name: 'tiny-chat', directory: bundled('tiny-chat') }];
-  const hub = await openModels({ models, threads: 1 });
-  const chat = hub.get('tiny-chat');
-  const short = collect(chat, { prompt: { kind: 'text', text: 'Once' }, maxTokens: 20, ignoreEos: true });
-  const long = collect(chat, { prompt: { kind: 'text', text: 'Once' }, ignoreEos: true, stop: ['never found'] });
-  const longEnd = assert.rejects(() => long, failsWith('unavailable', /shutting down/));
-  await sleep(20);
-  const drained = hub.drain(60);
-  await assert.rejects(
-    () => collect(chat, { prompt: { kind: 'text', text: 'x' } }),
-    failsWith('unavailable', /shutting/),
-  );
-  assert.equal(await hub.ready(), false);
-  await drained;
-  assert.equal((await short).tokens[0].length, 20);
-  await longEnd;
-  await hub.close();
+
+  test('lets running requests end and refuses new ones', async () => {
+    const hub = await openModels({ models, threads: 1 });
+    try {
+      const chat = hub.get('tiny-chat');
+      const running = collect(chat, { prompt: { kind: 'text', text: 'Once' }, maxTokens: 20, ignoreEos: true });
+      const drained = hub.drain(60_000);
+      const late = collect(chat, { prompt: { kind: 'text', text: 'x' } });
+      await assert.rejects(() => late, failsWith('unavailable', /shutting down/));
+      assert.equal(await hub.ready(), false);
+      await drained;
+      assert.equal((await running).tokens[0].length, 20);
+    } finally {
+      await hub.close();
+    }
+  });
+
+  test('cuts off what is not done at its limit', async () => {
+    const hub = await openModels({ models, threads: 1 });
+    try {
+      const chat = hub.get('tiny-chat');
+      const long = collect(chat, { prompt: { kind: 'text', text: 'Once' }, ignoreEos: true, n: 8 });
+      const cut = assert.rejects(() => long, failsWith('unavailable', /shutting down/));
+      await hub.drain(0);
+      await cut;
+    } finally {
+      await hub.close();
+    }
+  });
 });
 
 test('a model that cannot be opened leaves nothing running', async () => {

@@ -34,6 +34,9 @@ export interface HubModelParts {
   readonly ready: () => Promise<boolean>;
 }
 
+/** Inputs of one request that are with the engine at a time, so that a long list leaves the queue to others too. */
+const POOL_WINDOW = 256;
+
 /** Options that every kind of request has. */
 type CommonRequest = Pick<GenerateRequest, 'priority' | 'timeoutMs' | 'signal'>;
 
@@ -211,14 +214,19 @@ export class HubModel implements ServedModel {
       const inputs = await queue.orFail(encode());
       const promptTokens = inputs.reduce((sum, { tokens }) => sum + tokens.length, 0);
       this.counters.promptTokens += promptTokens;
-      inputs.forEach(({ tokens, types }, index) => {
-        ids.push(this.#submit(request, { kind: 'pool', tokens, types }, (event) => queue.push({ index, event })));
-      });
       const values: Float32Array[] = Array.from({ length: inputs.length });
+      const submitNext = (): void => {
+        const index = ids.length;
+        if (index === inputs.length) return;
+        const { tokens, types } = inputs[index];
+        ids.push(this.#submit(request, { kind: 'pool', tokens, types }, (event) => queue.push({ index, event })));
+      };
+      for (let i = 0; i < POOL_WINDOW; i++) submitNext();
       for (let left = inputs.length; left > 0; left--) {
         const { index, event } = await queue.next();
         if (event.kind === 'failed') throw RoseError.deserialize(event.error);
         if (event.kind === 'pooled') values[index] = event.values;
+        submitNext();
       }
       done.succeeded();
       return { values, promptTokens };
