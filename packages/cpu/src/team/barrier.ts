@@ -1,3 +1,5 @@
+import { availableParallelism } from 'node:os';
+
 /**
  * The words that threads share. A run begins when `epoch` changes; after each command all threads meet at the barrier
  * (`arrived` counts them, `phase` moves when the last one is there).
@@ -21,10 +23,12 @@ const REASON_WORDS = 256;
 export const LIST: number = REASON + REASON_WORDS;
 export const CONTROL_WORDS: number = 1 << 20;
 
-/** Turns of the waiting loop before a thread with nothing to do goes to sleep: about a millisecond. */
+/** Turns of the waiting loop (30 ns each) before a thread with nothing to do goes to sleep: less than a millisecond. */
 const IDLE_TURNS = 20_000;
 /** Turns at a barrier before a thread makes room for others; a command's shares end within microseconds of each other. */
 const BUSY_TURNS = 4_000;
+/** Where there are more threads than cores, who waits keeps others from working. */
+const CROWDED_TURNS = 50;
 /** A thread that waits so long at a barrier has lost its company. */
 const LOST_MS = 60_000;
 
@@ -35,11 +39,13 @@ export class Barrier {
   readonly words: Int32Array;
   readonly #threads: number;
   readonly #lostMs: number;
+  readonly #crowded: boolean;
 
   constructor(buffer: SharedArrayBuffer, threads: number, lostMs: number = LOST_MS) {
     this.words = new Int32Array(buffer);
     this.#threads = threads;
     this.#lostMs = lostMs;
+    this.#crowded = threads > availableParallelism();
   }
 
   /**
@@ -63,8 +69,9 @@ export class Barrier {
 
   /** Wait for a run after `epoch`; spins for a while, then sleeps. Returns its epoch, or undefined when asked to end. */
   next(epoch: number): number | undefined {
+    const turns = this.#crowded ? CROWDED_TURNS : IDLE_TURNS;
     for (let turn = 0; Atomics.load(this.words, EPOCH) === epoch; turn++) {
-      if (turn < IDLE_TURNS) pause();
+      if (turn < turns) pause();
       else Atomics.wait(this.words, EPOCH, epoch);
     }
     return Atomics.load(this.words, STOP) === 1 ? undefined : Atomics.load(this.words, EPOCH);
@@ -112,8 +119,9 @@ export class Barrier {
       if (Atomics.load(this.words, ASLEEP) > 0) Atomics.notify(this.words, PHASE);
       return;
     }
+    const turns = this.#crowded ? CROWDED_TURNS : BUSY_TURNS;
     for (let turn = 1; Atomics.load(this.words, PHASE) === phase; turn++) {
-      if (turn < BUSY_TURNS) pause();
+      if (turn < turns) pause();
       else return this.#sleep(phase);
     }
   }

@@ -34,7 +34,8 @@ export class Team {
     const team = new Team(threads, control);
     for (let thread = 1; thread < threads; thread++) {
       const workerData: WorkerData = { control, thread, threads };
-      team.#workers.push(new Worker(entry, { name: `rose compute ${thread}`, workerData }));
+      // Flags of the main thread, such as those of `node --eval`, are not for workers.
+      team.#workers.push(new Worker(entry, { name: `rose compute ${thread}`, workerData, execArgv: [] }));
     }
     try {
       await Promise.all(team.#workers.map(ready));
