@@ -1,6 +1,7 @@
 import { availableParallelism } from 'node:os';
 import { createCpu, type Cpu } from '@rose/cpu';
 import type { Checkpoint } from '../../checkpoint/checkpoint.ts';
+import { RoseError } from '../../errors.ts';
 import type { Device, DeviceModel, LoadOptions } from '../device.ts';
 import { loadCpuModel } from './load.ts';
 
@@ -17,10 +18,18 @@ export class CpuDevice implements Device {
     this.description = cpu.description;
   }
 
-  /** @param threads threads that compute; default: the cores this process may use, 16 at most */
+  /**
+   * @param threads threads that compute; default: the cores this process may use, 16 at most
+   * @throws RoseError `invalid` for a number of threads that cannot be, `unavailable` where the kernels do not work
+   */
   static async open(threads?: number): Promise<CpuDevice> {
     const count = threads ?? Math.min(availableParallelism(), MOST_DEFAULT_THREADS);
-    return new CpuDevice(await createCpu({ threads: count }));
+    try {
+      return new CpuDevice(await createCpu({ threads: count }));
+    } catch (error) {
+      const code = error instanceof RangeError ? 'invalid' : 'unavailable';
+      throw new RoseError(code, (error as Error).message, { cause: error });
+    }
   }
 
   load(checkpoint: Checkpoint, options: LoadOptions): Promise<DeviceModel> {

@@ -45,11 +45,13 @@ export interface MemoryPlan {
 type Sizes = Pick<Cpu, 'matrixBytes' | 'scratchBytes'>;
 
 /**
- * Lay out a model's memory. Throws `unavailable` with the figures when it does not fit.
+ * Lay out a model's memory. Throws `unavailable` with the figures when it does not fit, `unsupported` when the kernels
+ * cannot cache heads of its size in the format asked for.
  * @param sizes tells what packed matrices and kernel scratch take
  */
 export function planMemory(checkpoint: Checkpoint, plan: Plan, options: LoadOptions, sizes: Sizes): MemoryPlan {
   const { spec } = checkpoint;
+  checkCache(spec, options);
   const byName = new Map(checkpoint.tensors.map((tensor) => [tensor.parameter.name, tensor]));
   const groups = matrixGroups(plan, byName, options);
   const grouped = new Set(groups.flatMap((group) => [...group.tensors, ...group.biases]));
@@ -180,6 +182,16 @@ function align(bytes: number): number {
 
 function sum<T>(items: readonly T[], size: (item: T) => number): number {
   return items.reduce((total, item) => total + size(item), 0);
+}
+
+/** The kernels take bfloat16 values in groups of 16 columns. */
+function checkCache(spec: ModelSpec, options: LoadOptions): void {
+  const odd = spec.blocks.find(({ mixer }) => mixer.headDim % 16 !== 0);
+  if (options.cacheDtype !== 'bf16' || odd === undefined) return;
+  throw new RoseError(
+    'unsupported',
+    `a bf16 cache needs heads of a multiple of 16 elements; this model's have ${odd.mixer.headDim}. Use an f32 cache.`,
+  );
 }
 
 function doesNotFit(weights: number, workspace: number, page: number): RoseError {

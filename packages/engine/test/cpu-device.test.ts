@@ -1,0 +1,24 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { CpuDevice } from '../src/device/cpu/device.ts';
+import { reference } from './checkpoint/files.ts';
+import { openOnCpu } from './on-cpu.ts';
+
+test('a bf16 cache of heads that the kernels cannot group is refused; an f32 cache serves them', async () => {
+  const directory = reference('llama-odd-sizes');
+  await assert.rejects(openOnCpu(directory, { cacheDtype: 'bf16' }), {
+    name: 'RoseError',
+    code: 'unsupported',
+    message: /^a bf16 cache needs heads of a multiple of 16 elements; this model's have \d+\. Use an f32 cache\.$/,
+  });
+  const { close } = await openOnCpu(directory, { cacheDtype: 'f32' });
+  await close();
+});
+
+test('a number of threads that cannot be is refused in words', async () => {
+  await assert.rejects(CpuDevice.open(0), {
+    name: 'RoseError',
+    code: 'invalid',
+    message: /whole number from 1 to 256/,
+  });
+});
