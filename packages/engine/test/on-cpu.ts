@@ -16,7 +16,7 @@ export function bundled(name: string): string {
 export interface OpenedModel {
   readonly checkpoint: Checkpoint;
   readonly model: DeviceModel;
-  close(): Promise<void>;
+  readonly close: () => Promise<void>;
 }
 
 export const defaultLoad: LoadOptions = {

@@ -91,6 +91,7 @@ function fakeModel(hub: FakeHub, name: string, task: Task, head: HeadSpec): Serv
       endTokens: [END_TOKEN],
     },
     vocabulary,
+    notes: [],
     loadedAt: 1_700_000_000,
     memory: { weights: 1000, sequences: 200, workspace: 30 },
     counters,

@@ -112,7 +112,7 @@ export class EngineClient {
     const number = this.#nextCall++;
     return new Promise((resolve, reject) => {
       this.#calls.set(number, { resolve, reject });
-      this.#link.post({ ...call, call: number } as ToEngine);
+      this.#link.post({ ...call, call: number });
     });
   }
 

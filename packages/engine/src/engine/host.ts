@@ -25,7 +25,6 @@ export class EngineHost {
   constructor(transport: Transport<FromEngine, ToEngine>) {
     this.#transport = transport;
     transport.listen((message) => this.#receive(message));
-    void this.#loop();
   }
 
   #receive(message: ToEngine): void {
@@ -58,8 +57,8 @@ export class EngineHost {
     this.#wake?.();
   }
 
-  /** Run steps while there is work, one model after the other; read the channel between steps. */
-  async #loop(): Promise<void> {
+  /** Run steps while there is work, one model after the other; read the channel between steps. Ends with `close`. */
+  async run(): Promise<void> {
     while (!this.#closed) {
       const busy = [...this.#engines].filter(([, engine]) => engine.hasWork);
       for (const [model, engine] of busy) {

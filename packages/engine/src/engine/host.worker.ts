@@ -3,7 +3,7 @@ import { EngineHost } from './host.ts';
 import type { FromEngine, ToEngine, Transport } from './protocol.ts';
 
 /** Entry of the engine's worker thread or child process: whichever started it, the messages are the same. */
-new EngineHost(parentPort === null ? processTransport() : workerTransport(parentPort));
+void new EngineHost(parentPort === null ? processTransport() : workerTransport(parentPort)).run();
 
 function workerTransport(port: NonNullable<typeof parentPort>): Transport<FromEngine, ToEngine> {
   return {

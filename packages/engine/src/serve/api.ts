@@ -31,6 +31,8 @@ export interface ServedModel {
   readonly spec: ModelSpec;
   readonly defaults: GenerationDefaults;
   readonly vocabulary: Vocabulary;
+  /** What its owner should know: defaults taken where the checkpoint is silent, parts of it that are not honoured. */
+  readonly notes: readonly string[];
   /** Unix seconds at which it became ready. */
   readonly loadedAt: number;
   /** Bytes of weights and of sequence memory on the device. */

@@ -26,7 +26,7 @@ export interface HubModelParts {
   /** The model's number on the engine's channel. */
   readonly number: number;
   readonly client: EngineClient;
-  readonly checkpoint: Pick<Checkpoint, 'spec' | 'defaults'>;
+  readonly checkpoint: Pick<Checkpoint, 'spec' | 'defaults' | 'notes'>;
   readonly text: { readonly pool: TextPool; readonly vocabulary: Vocabulary };
   readonly report: LoadReport;
   /** Throws when no request may come in any more. */
@@ -47,6 +47,7 @@ export class HubModel implements ServedModel {
   readonly spec: ModelSpec;
   readonly defaults: GenerationDefaults;
   readonly vocabulary: Vocabulary;
+  readonly notes: readonly string[];
   readonly loadedAt: number = Math.floor(Date.now() / 1000);
   readonly memory: ServedModel['memory'];
   readonly counters: ModelCounters = {
@@ -74,6 +75,7 @@ export class HubModel implements ServedModel {
     this.spec = { ...spec, contextLength: parts.report.contextLength };
     this.defaults = defaults;
     this.vocabulary = parts.text.vocabulary;
+    this.notes = parts.checkpoint.notes;
     this.memory = parts.report.memory;
     this.ready = parts.ready;
     this.#contextLength = parts.report.contextLength;

@@ -126,6 +126,7 @@ async function load(sources: readonly ModelSource[], options: Options): Promise<
     const parameters = parametersOf(model.spec).reduce((sum, parameter) => sum + sizeOf(parameter), 0);
     const seconds = ((milliseconds.get(model.name) ?? 0) / 1000).toFixed(2);
     say(`${bold(model.name)}: ${summary(model, parameters)}, ready in ${seconds} s`);
+    for (const note of model.notes) say(`  note: ${note}`);
   }
   return hub;
 }

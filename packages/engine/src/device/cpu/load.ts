@@ -29,11 +29,7 @@ export async function loadCpuModel(cpu: Cpu, checkpoint: Checkpoint, options: Lo
   }
 }
 
-async function loadWeights(
-  arena: Arena,
-  memory: MemoryPlan,
-  options: LoadOptions,
-): Promise<CpuWeights> {
+async function loadWeights(arena: Arena, memory: MemoryPlan, options: LoadOptions): Promise<CpuWeights> {
   const matrices = new Map<string, { matrix: PackedMatrix; bias: number }>();
   const tables = new Map<string, { pointer: number; dtype: 'f32' | 'bf16' }>();
   const vectors = new Map<string, number>();
@@ -106,7 +102,8 @@ async function loadWeights(
   }
 
   function copyTo(pointer: number, rowBytes: number): (first: number, rows: number, source: number) => void {
-    return (first, rows, source) =>
-      void arena.u8(pointer + first * rowBytes, rows * rowBytes).set(arena.u8(source, rows * rowBytes));
+    return (first, rows, source) => {
+      arena.u8(pointer + first * rowBytes, rows * rowBytes).set(arena.u8(source, rows * rowBytes));
+    };
   }
 }
