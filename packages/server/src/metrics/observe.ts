@@ -32,6 +32,7 @@ function observeModel(model: ServedModel, metrics: Metrics): ServedModel {
     spec: model.spec,
     defaults: model.defaults,
     vocabulary: model.vocabulary,
+    notes: model.notes,
     loadedAt: model.loadedAt,
     memory: model.memory,
     counters: model.counters,
