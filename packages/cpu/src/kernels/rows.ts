@@ -2,18 +2,20 @@ import { $, f32, f32x4, i32, local, v128 } from 'wasmati';
 import type { Activation } from '../api.ts';
 import {
   exp,
+  EXP_CONSTANTS,
+  held,
   increase,
   kernel,
   loadElements,
   multiplyAdd,
   overRow,
-  splat,
   storeElements,
   sumLanes,
   words,
   zero,
   type Int,
   type Kernel,
+  type Splat,
   type Vec,
 } from '../wasm/emit.ts';
 
@@ -165,13 +167,29 @@ function replaceLane0(): void {
   f32x4.replace_lane(0);
 }
 
+/** What the activations ask of their `Splat`. */
+const GELU_TANH = { cubic: 0.044715, slope: 0.7978845608028654 } as const;
+const ERF = {
+  p: 0.3275911,
+  /** Highest power first. */
+  polynomial: [1.061405429, -1.453152027, 1.421413741, -0.284496736, 0.254829592],
+} as const;
+const ACTIVATION_CONSTANTS: Readonly<Record<Activation, readonly number[]>> = {
+  relu: [0],
+  silu: EXP_CONSTANTS,
+  tanh: [...EXP_CONSTANTS, 2],
+  gelu_tanh: [...EXP_CONSTANTS, 2, 0.5, ...Object.values(GELU_TANH)],
+  gelu: [...EXP_CONSTANTS, 0.5, Math.SQRT1_2, ERF.p, ...ERF.polynomial],
+};
+const MOST_CONSTANTS = Math.max(...Object.values(ACTIVATION_CONSTANTS).map((list) => list.length));
+
 /** value = activation(value), using four scratch vectors. */
-function activate(kind: Activation, value: Vec, s: readonly Vec[]): void {
+function activate(kind: Activation, value: Vec, s: readonly Vec[], constant: Splat): void {
   const [t, n, r, u] = s;
   switch (kind) {
     case 'relu':
       local.get(value);
-      words(0);
+      constant(0);
       f32x4.max();
       local.set(value);
       return;
@@ -180,51 +198,51 @@ function activate(kind: Activation, value: Vec, s: readonly Vec[]): void {
       local.get(value);
       f32x4.neg();
       local.set(t);
-      exp(t, t, n, r);
+      exp(t, t, n, r, constant);
       local.get(value);
-      splat(1);
+      constant(1);
       local.get(t);
       f32x4.add();
       f32x4.div();
       local.set(value);
       return;
     case 'tanh':
-      tanh(value, t, n, r);
+      tanh(value, t, n, r, constant);
       return;
     case 'gelu_tanh':
       // 0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3)))
       local.get(value);
       local.get(value);
       f32x4.mul();
-      splat(0.044715);
-      splat(1);
+      constant(GELU_TANH.cubic);
+      constant(1);
       f32x4.relaxed_madd();
       local.get(value);
       f32x4.mul();
-      splat(0.7978845608028654);
+      constant(GELU_TANH.slope);
       f32x4.mul();
       local.set(u);
-      tanh(u, t, n, r);
-      halfGate(value, u);
+      tanh(u, t, n, r, constant);
+      halfGate(value, u, constant);
       return;
     case 'gelu':
       // 0.5 x (1 + erf(x / sqrt(2)))
       local.get(value);
-      splat(Math.SQRT1_2);
+      constant(Math.SQRT1_2);
       f32x4.mul();
       local.set(u);
-      erf(u, t, n, r);
-      halfGate(value, u);
+      erf(u, t, n, r, constant);
+      halfGate(value, u, constant);
       return;
   }
 }
 
 /** value = 0.5 value (1 + u) */
-function halfGate(value: Vec, u: Vec): void {
-  splat(0.5);
+function halfGate(value: Vec, u: Vec, constant: Splat): void {
+  constant(0.5);
   local.get(value);
   f32x4.mul();
-  splat(1);
+  constant(1);
   local.get(u);
   f32x4.add();
   f32x4.mul();
@@ -232,16 +250,16 @@ function halfGate(value: Vec, u: Vec): void {
 }
 
 /** x = tanh(x) = 1 - 2 / (exp(2 x) + 1) */
-function tanh(x: Vec, t: Vec, n: Vec, r: Vec): void {
+function tanh(x: Vec, t: Vec, n: Vec, r: Vec, constant: Splat): void {
   local.get(x);
   local.get(x);
   f32x4.add();
   local.set(x);
-  exp(x, t, n, r);
-  splat(1);
-  splat(2);
+  exp(x, t, n, r, constant);
+  constant(1);
+  constant(2);
   local.get(t);
-  splat(1);
+  constant(1);
   f32x4.add();
   f32x4.div();
   f32x4.sub();
@@ -249,27 +267,27 @@ function tanh(x: Vec, t: Vec, n: Vec, r: Vec): void {
 }
 
 /** x = erf(x): Abramowitz and Stegun 7.1.26, error below 1.5e-7 before rounding. */
-function erf(x: Vec, t: Vec, n: Vec, r: Vec): void {
+function erf(x: Vec, t: Vec, n: Vec, r: Vec, constant: Splat): void {
   // t = exp(-x^2)
   local.get(x);
   local.get(x);
   f32x4.mul();
   f32x4.neg();
   local.set(t);
-  exp(t, t, n, r);
+  exp(t, t, n, r, constant);
   // r = 1 / (1 + 0.3275911 |x|)
-  splat(1);
+  constant(1);
   local.get(x);
   f32x4.abs();
-  splat(0.3275911);
-  splat(1);
+  constant(ERF.p);
+  constant(1);
   f32x4.relaxed_madd();
   f32x4.div();
   local.set(r);
-  splat(1.061405429);
-  for (const c of [-1.453152027, 1.421413741, -0.284496736, 0.254829592]) {
+  constant(ERF.polynomial[0]);
+  for (const c of ERF.polynomial.slice(1)) {
     local.get(r);
-    splat(c);
+    constant(c);
     f32x4.relaxed_madd();
   }
   local.get(r);
@@ -278,7 +296,7 @@ function erf(x: Vec, t: Vec, n: Vec, r: Vec): void {
   f32x4.mul();
   local.set(n);
   // 1 - n, with the sign of x
-  splat(1);
+  constant(1);
   local.get(n);
   f32x4.sub();
   local.get(x);
@@ -290,13 +308,15 @@ function erf(x: Vec, t: Vec, n: Vec, r: Vec): void {
 
 /** (x, n): in place */
 function activation(kind: Activation): Kernel {
-  return kernel(2, { ints: 1, vectors: 6 }, ([x, n], [end], [v0, v1, ...scratch]) => {
+  return kernel(2, { ints: 1, vectors: 6 + MOST_CONSTANTS }, ([x, n], [end], [v0, v1, ...rest]) => {
+    const scratch = rest.slice(0, 4);
+    const constant = held(ACTIVATION_CONSTANTS[kind], rest.slice(4), x);
     overRow(x, n, end, (vectors, single) => {
       const values = [v0, v1].slice(0, vectors);
       values.forEach((value, j) => {
         loadElements(x, 16 * j, single);
         local.set(value);
-        activate(kind, value, scratch);
+        activate(kind, value, scratch, constant);
       });
       values.forEach((value, j) => storeElements(x, 16 * j, value, single));
     });
@@ -305,13 +325,15 @@ function activation(kind: Activation): Kernel {
 
 /** (gate, up, out, n): out = activation(gate) * up */
 function gated(kind: Activation): Kernel {
-  return kernel(4, { ints: 1, vectors: 6 }, ([gate, up, out, n], [end], [v0, v1, ...scratch]) => {
+  return kernel(4, { ints: 1, vectors: 6 + MOST_CONSTANTS }, ([gate, up, out, n], [end], [v0, v1, ...rest]) => {
+    const scratch = rest.slice(0, 4);
+    const constant = held(ACTIVATION_CONSTANTS[kind], rest.slice(4), gate);
     overRow(gate, n, end, (vectors, single) => {
       const values = [v0, v1].slice(0, vectors);
       values.forEach((value, j) => {
         loadElements(gate, 16 * j, single);
         local.set(value);
-        activate(kind, value, scratch);
+        activate(kind, value, scratch, constant);
         local.get(value);
         loadElements(up, 16 * j, single);
         f32x4.mul();
@@ -325,12 +347,13 @@ function gated(kind: Activation): Kernel {
 }
 
 /** (x, n, out): out[0] = maximum, out[1] = sum of exp(x - maximum). NaN anywhere makes both NaN. */
-const summary: Kernel = kernel(3, { ints: 2, vectors: 8 }, ([x, n, out], [end, start], v) => {
+const summary: Kernel = kernel(3, { ints: 2, vectors: 8 + EXP_CONSTANTS.length }, ([x, n, out], [end, start], v) => {
   const [a, b, maximum, lane0, ...rest] = v;
   local.get(x);
   local.set(start);
-  rowMaximum(x, n, end, a, b, maximum);
-  expSum(start, n, end, { a, b, maximum, lane0, scratch: rest }, undefined);
+  const constant = held(EXP_CONSTANTS, rest.slice(4), x);
+  rowMaximum(x, n, end, a, b, maximum, f32x4.max);
+  expSum(start, n, end, { a, b, maximum, lane0, scratch: rest, constant }, undefined);
   storeScalar(out, 0, () => {
     local.get(maximum);
     f32x4.extract_lane(0);
@@ -342,12 +365,14 @@ const summary: Kernel = kernel(3, { ints: 2, vectors: 8 }, ([x, n, out], [end, s
  * (x, n, factor): x = exp(x - the row's maximum), and factor[0] = 1 / their sum: multiplying by it is left to what is
  * summed with these weights.
  */
-const softmax: Kernel = kernel(3, { ints: 2, vectors: 8 }, ([x, n, factor], [end, at], v) => {
+const softmax: Kernel = kernel(3, { ints: 2, vectors: 8 + EXP_CONSTANTS.length }, ([x, n, factor], [end, at], v) => {
   const [a, b, maximum, lane0, ...rest] = v;
   local.get(x);
   local.set(at);
-  rowMaximum(x, n, end, a, b, maximum);
-  expSum(at, n, end, { a, b, maximum, lane0, scratch: rest }, at);
+  const constant = held(EXP_CONSTANTS, rest.slice(4), x);
+  // `pmax` is one instruction. It may pass over a NaN, which comes to light in the sum.
+  rowMaximum(x, n, end, a, b, maximum, f32x4.pmax);
+  expSum(at, n, end, { a, b, maximum, lane0, scratch: rest, constant }, at);
   storeScalar(factor, 0, () => {
     f32.const(1);
     sumPair(a, b);
@@ -356,7 +381,7 @@ const softmax: Kernel = kernel(3, { ints: 2, vectors: 8 }, ([x, n, factor], [end
 });
 
 /** maximum = the row's largest element in all lanes */
-function rowMaximum(x: Int, n: Int, end: Int, a: Vec, b: Vec, maximum: Vec): void {
+function rowMaximum(x: Int, n: Int, end: Int, a: Vec, b: Vec, maximum: Vec, larger: typeof f32x4.max): void {
   local.get(x);
   v128.load32_splat({ offset: 0 }, $ as never);
   local.tee(a);
@@ -368,13 +393,13 @@ function rowMaximum(x: Int, n: Int, end: Int, a: Vec, b: Vec, maximum: Vec): voi
       local.get(x);
       if (single) v128.load32_splat({ offset: 0 }, $ as never);
       else v128.load({ offset: 16 * j }, $ as never);
-      f32x4.max();
+      larger();
       local.set(accumulator);
     }
   });
   local.get(a);
   local.get(b);
-  f32x4.max();
+  larger();
   local.set(a);
   for (const lane of [0, 1, 2, 3]) {
     local.get(a);
@@ -391,10 +416,12 @@ interface ExpSum {
   readonly maximum: Vec;
   readonly lane0: Vec;
   readonly scratch: readonly Vec[];
+  readonly constant: Splat;
 }
 
 /** a, b = lane sums of exp(x - maximum); the exponentials are written to `target` where it is given. */
-function expSum(x: Int, n: Int, end: Int, { a, b, maximum, lane0, scratch }: ExpSum, target: Int | undefined): void {
+function expSum(x: Int, n: Int, end: Int, locals: ExpSum, target: Int | undefined): void {
+  const { a, b, maximum, lane0, scratch, constant } = locals;
   const [t0, t1, m, r] = scratch;
   zero(a);
   zero(b);
@@ -409,7 +436,7 @@ function expSum(x: Int, n: Int, end: Int, { a, b, maximum, lane0, scratch }: Exp
       local.get(maximum);
       f32x4.sub();
       local.set(value);
-      exp(value, value, m, r);
+      exp(value, value, m, r, constant);
       if (single) {
         local.get(value);
         local.get(lane0);

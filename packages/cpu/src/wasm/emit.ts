@@ -20,8 +20,8 @@ export function kernel(
   const locals = [...new Array(ints).fill(i32), ...new Array(scratch.vectors ?? 0).fill(v128)];
   return func({ in: new Array(params).fill(i32) as never, locals: locals as never, out: [] }, (args, all) => {
     const list = all as unknown as Int[];
-    body(args, list.slice(0, ints), list.slice(ints));
-  });
+    body(args as unknown as Int[], list.slice(0, ints), list.slice(ints));
+  }) as Kernel;
 }
 
 /** Run the body while `i` is below `end` (unsigned), adding `step` to it each time; it may run no time at all. */
@@ -162,45 +162,83 @@ export function storeElements(address: Int, offset: number, value: Vec, single: 
   f32.store({ offset }, $ as never, $ as never);
 }
 
-/** 1.5 * 2^23: a float32 sum with it is rounded to a whole number, which its lowest bits then hold. */
-const ROUND = 12582912;
+/** Leaves a vector of one number on the stack. */
+export type Splat = (value: number) => void;
+
+/**
+ * Hold constants in vectors through a kernel's loops. V8 rebuilds a literal at each use, from a general register (three
+ * instructions on x86), and never hoists it; a bit of an address, always 0, keeps it from seeing a literal.
+ * @param address a multiple of 4
+ */
+export function held(values: readonly number[], vectors: readonly Vec[], address: Int): Splat {
+  const places = new Map(values.map((value, i) => [value, vectors[i]]));
+  for (const [value, vector] of places) {
+    local.get(address);
+    i32.const(1);
+    i32.and();
+    f32.const(value);
+    i32.reinterpret_f32();
+    i32.or();
+    i32x4.splat();
+    local.set(vector);
+  }
+  return (value) => {
+    const place = places.get(value);
+    if (place === undefined) throw new Error(`the constant ${value} is not held`);
+    local.get(place);
+  };
+}
+
+/**
+ * 1.5 * 2^23 + 127. A float32 sum with it is rounded to a whole number n, and its lowest bits hold n + 127: the exponent
+ * of 2^n.
+ */
+const ROUND = 12582912 + 127;
+const LOWEST = -87.33654;
+const HIGHEST = 88.8;
+const LN2 = [0.693359375, -2.1219444e-4] as const;
+/** Highest power first. */
+const POLYNOMIAL = [
+  1.98756915e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1, 1, 1,
+] as const;
+
+/** What `exp` asks of its `Splat`. */
+export const EXP_CONSTANTS: readonly number[] = [LOWEST, HIGHEST, Math.LOG2E, ROUND, ...LN2, ...new Set(POLYNOMIAL)];
 
 /**
  * target = exp(x): Cephes' expf, range reduction by ln 2 in two parts and a polynomial of degree 6; below 2 ulp. All its
- * operations have a 256-bit form, which `trunc_sat` has not: one operation without it keeps a whole kernel at 128 bits.
+ * operations have a 256-bit form of one instruction; `max`, `min` and `trunc_sat` have not.
  */
-export function exp(x: Vec, target: Vec, n: Vec, r: Vec): void {
+export function exp(x: Vec, target: Vec, n: Vec, r: Vec, constant: Splat): void {
   local.get(x);
-  splat(-87.33654);
-  f32x4.max();
-  splat(88.8);
-  f32x4.min();
+  constant(LOWEST);
+  f32x4.pmax();
+  constant(HIGHEST);
+  f32x4.pmin();
   local.set(r);
   local.get(r);
-  splat(Math.LOG2E);
-  f32x4.mul();
-  splat(ROUND);
-  f32x4.add();
+  constant(Math.LOG2E);
+  constant(ROUND);
+  f32x4.relaxed_madd();
+  local.set(target);
+  local.get(target);
+  constant(ROUND);
+  f32x4.sub();
   local.set(n);
-  for (const part of [0.693359375, -2.1219444e-4]) {
+  for (const part of LN2) {
     local.get(n);
-    splat(ROUND);
-    f32x4.sub();
-    splat(part);
+    constant(part);
     local.get(r);
     f32x4.relaxed_nmadd();
     local.set(r);
   }
-  splat(1.98756915e-4);
-  for (const c of [1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1, 1, 1]) {
+  constant(POLYNOMIAL[0]);
+  for (const c of POLYNOMIAL.slice(1)) {
     local.get(r);
-    splat(c);
+    constant(c);
     f32x4.relaxed_madd();
   }
-  // 2^n: only the lowest nine bits of n's sum with ROUND survive the shift.
-  local.get(n);
-  words(127);
-  i32x4.add();
+  local.get(target);
   i32.const(23);
   i32x4.shl();
   f32x4.mul();
