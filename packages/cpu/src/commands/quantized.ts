@@ -12,6 +12,8 @@ import { finish, type LinearShape } from './linear.ts';
 import type { PackShape } from './pack.ts';
 import { shareOf, type ThreadArena } from './thread.ts';
 
+const QUANTIZERS = { int8: 'quantize_int8', int4: 'quantize_int4' } as const;
+
 export interface QuantizeFields {
   readonly format: QuantizedFormat;
   readonly input: number;
@@ -34,7 +36,7 @@ export function quantizedRowBytes(inputs: number, format: QuantizedFormat): numb
 
 /** Rows of a linear command's input, quantized into the arena's scratch. Threads share rows, or groups of a few rows. */
 export function quantize(c: QuantizeFields, t: ThreadArena): void {
-  const kernel = t.kernels[`quantize_${c.format}`];
+  const kernel = t.kernels[QUANTIZERS[c.format]];
   const byRow = c.rows >= 2 * t.threads;
   const [firstRow, endRow] = byRow ? shareOf(c.rows, 1, t) : [0, c.rows];
   const [first, end] = byRow ? [0, c.inputs] : shareOf(c.inputs, GROUP, t);
@@ -53,40 +55,47 @@ export function linearQuantized(c: LinearQuantizedFields, t: ThreadArena): void 
   const [firstPanel, endPanel] = byPanel ? shareOf(panels, 1, t) : [0, panels];
   const [firstRow, endRow] = byPanel ? [0, c.rows] : shareOf(c.rows, 1, t);
   if (firstPanel === endPanel || firstRow === endRow) return;
-  const groups = Math.ceil(c.inputs / GROUP);
-  const panelBytes = groups * blockBytes(c.format);
+  for (let panel = firstPanel; panel < endPanel; panel++) multiplyPanel(c, t, panel, firstRow, endRow);
+  finish(c, t, firstPanel * PANEL, Math.min(endPanel * PANEL, c.outputs), firstRow, endRow);
+}
+
+function multiplyPanel(
+  c: LinearQuantizedFields,
+  t: ThreadArena,
+  panel: number,
+  firstRow: number,
+  endRow: number,
+): void {
   const inputStride = quantizedRowBytes(c.inputs, c.format);
+  const groups = Math.ceil(c.inputs / GROUP);
   const rowBytes = 4 * c.outputs;
-  for (let panel = firstPanel; panel < endPanel; panel++) {
-    const columns = Math.min(PANEL, c.outputs - panel * PANEL);
-    const weights = c.weight + panel * panelBytes;
-    const scales = weights + weightBytes(c.format);
-    let firstOfTile = firstRow;
-    for (const { name, rows, columns: width } of QUANTIZED_TILES[t.family]) {
-      const tile = t.kernels[`${c.format}_${name}`];
-      const endOfTile = firstOfTile + Math.floor((endRow - firstOfTile) / rows) * rows;
-      for (let column = 0; column < columns; column += width) {
-        const from = weights + (column * weightStride(c.format)) / PANEL;
-        const scale = scales + 4 * column;
-        for (let row = firstOfTile; row < endOfTile; row += rows) {
-          const input = t.scratch.quantized + row * inputStride;
-          const output = c.output + row * rowBytes + 4 * (panel * PANEL + column);
-          if (column + width <= columns) {
-            tile(input, inputStride, from, scale, output, rowBytes, groups);
-          } else {
-            // The tile reaches over the edge: compute beside, copy what exists.
-            tile(input, inputStride, from, scale, t.scratch.tile, 4 * width, groups);
-            for (let r = 0; r < rows; r++) {
-              const at = t.scratch.tile + r * 4 * width;
-              t.u8.copyWithin(output + r * rowBytes, at, at + 4 * (columns - column));
-            }
+  const columns = Math.min(PANEL, c.outputs - panel * PANEL);
+  const weights = c.weight + panel * groups * blockBytes(c.format);
+  const scales = weights + weightBytes(c.format);
+  let first = firstRow;
+  for (const { names, rows, columns: width } of QUANTIZED_TILES[t.family]) {
+    const tile = t.kernels[names[c.format]];
+    const end = first + Math.floor((endRow - first) / rows) * rows;
+    for (let column = 0; column < columns; column += width) {
+      const from = weights + (column * weightStride(c.format)) / PANEL;
+      const scale = scales + 4 * column;
+      for (let row = first; row < end; row += rows) {
+        const input = t.scratch.quantized + row * inputStride;
+        const output = c.output + row * rowBytes + 4 * (panel * PANEL + column);
+        if (column + width <= columns) {
+          tile(input, inputStride, from, scale, output, rowBytes, groups);
+        } else {
+          // The tile reaches over the edge: compute beside, copy what exists.
+          tile(input, inputStride, from, scale, t.scratch.tile, 4 * width, groups);
+          for (let r = 0; r < rows; r++) {
+            const at = t.scratch.tile + r * 4 * width;
+            t.u8.copyWithin(output + r * rowBytes, at, at + 4 * (columns - column));
           }
         }
       }
-      firstOfTile = endOfTile;
     }
+    first = end;
   }
-  finish(c, t, firstPanel * PANEL, Math.min(endPanel * PANEL, c.outputs), firstRow, endRow);
 }
 
 /** Rows of a matrix, quantized, into its panels, where they become columns. Threads share the rows. */

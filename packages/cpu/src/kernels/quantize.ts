@@ -256,6 +256,8 @@ function scaled(x: readonly Vec[], maximum: Vec, scale: Vec, largest: number, t:
   splat(largest);
   local.get(maximum);
   f32x4.div();
+  local.get(scale);
+  v128.and();
   local.set(t);
   for (const vector of x) {
     local.get(vector);
@@ -266,8 +268,6 @@ function scaled(x: readonly Vec[], maximum: Vec, scale: Vec, largest: number, t:
       splat(-largest - 1);
       f32x4.min();
     }
-    local.get(scale);
-    v128.and();
     local.set(vector);
   }
   local.get(maximum);
@@ -303,12 +303,12 @@ function leastSquares(original: readonly Vec[], q: readonly Vec[], scale: Vec, t
   local.set(scale);
 }
 
-/** Whole float32 in x[0..7] to int16 in x[0..3]. */
+/** Whole float32 in x[0..7] to int16 in x[0..3]. What NaN becomes depends on the processor; its scale is NaN. */
 function toInt16(x: readonly Vec[]): void {
   for (let i = 0; i < 4; i++) {
     for (const vector of [x[2 * i], x[2 * i + 1]]) {
       local.get(vector);
-      i32x4.trunc_sat_f32x4_s();
+      i32x4.relaxed_trunc_f32x4_s();
     }
     i16x8.narrow_i32x4_s();
     local.set(x[i]);

@@ -63,7 +63,8 @@ export function inputBytes(format: QuantizedFormat): number {
 export const LARGEST_INPUT: Readonly<Record<QuantizedFormat, number>> = { int8: 32767, int4: 127 };
 
 export interface QuantizedTile {
-  readonly name: string;
+  /** Of the kernel for each format. */
+  readonly names: Readonly<Record<QuantizedFormat, string>>;
   readonly rows: number;
   /** A multiple of 4 that divides PANEL. */
   readonly columns: number;
@@ -76,15 +77,15 @@ export const QUANTIZED_TILES: Readonly<Record<TileFamily, readonly QuantizedTile
 };
 
 function tileOf(rows: number, columns: number): QuantizedTile {
-  return { name: `${rows}x${columns}`, rows, columns };
+  return { names: { int8: `int8_${rows}x${columns}`, int4: `int4_${rows}x${columns}` }, rows, columns };
 }
 
 /** The kernels of a family by name: `int4_4x16`. */
 export function quantizedKernels(family: TileFamily, nibbleSums: NibbleSums): Record<string, Kernel> {
-  const kinds = { int8: int8, int4: nibbleSums === 'pairs' ? int4Pairs : int4Fours };
+  const kinds = [int8, nibbleSums === 'pairs' ? int4Pairs : int4Fours];
   return Object.fromEntries(
-    Object.entries(kinds).flatMap(([format, kind]) =>
-      QUANTIZED_TILES[family].map(({ name, rows, columns }) => [`${format}_${name}`, tile(kind, rows, columns / 4)]),
+    kinds.flatMap((kind) =>
+      QUANTIZED_TILES[family].map(({ names, rows, columns }) => [names[kind.format], tile(kind, rows, columns / 4)]),
     ),
   );
 }
