@@ -11,9 +11,9 @@ export interface Choice {
 }
 
 /** As prompts are computed: in the family's largest tiles. */
-const ROWS = 8;
-/** 2 + 1: the smaller tiles, which are to be optimised as well before the last check. */
-const FEW_ROWS = 3;
+const ROWS = 12;
+/** The smaller tiles, which are to be optimised as well before the last check. */
+const FEW_ROWS = [1, 2, 3, 4, 5] as const;
 const OUTPUTS = 128;
 const INPUTS = 256;
 const FORMATS = ['f32', 'bf16'] as const;
@@ -82,12 +82,12 @@ function prepare(family: TileFamily): Candidate {
   const input = arena.alloc(4 * ROWS * INPUTS);
   const output = arena.alloc(4 * ROWS * OUTPUTS);
   const weights = FORMATS.map((format) => arena.matrix(OUTPUTS, INPUTS, format));
-  const products = (rows: number): (() => void) => {
+  const products = (...counts: readonly number[]): (() => void) => {
     const program = arena.program();
-    for (const weight of weights) program.linear({ input, weight, output, rows });
+    for (const rows of counts) for (const weight of weights) program.linear({ input, weight, output, rows });
     return () => program.run();
   };
-  return { family, arena, run: products(ROWS), runFew: products(FEW_ROWS), first: 0, best: Infinity };
+  return { family, arena, run: products(ROWS), runFew: products(...FEW_ROWS), first: 0, best: Infinity };
 }
 
 /** Time candidates by turns: others may disturb, so the fastest round counts. */

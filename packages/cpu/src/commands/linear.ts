@@ -1,4 +1,4 @@
-import { PANEL, partOffset, stepBytes, tiles, type PanelFormat } from '../kernels/linear.ts';
+import { PANEL, partOffset, stepBytes, tileShapes, type PanelFormat, type TileShape } from '../kernels/linear.ts';
 import { ACTIVATIONS } from './fields.ts';
 import { shareOf, type ThreadArena } from './thread.ts';
 
@@ -20,18 +20,13 @@ export interface LinearFields extends LinearShape {
   readonly format: PanelFormat;
 }
 
-const shapes = {
-  plain: { f32: shapeOf('plain', 'f32'), bf16: shapeOf('plain', 'bf16') },
-  wide: { f32: shapeOf('wide', 'f32'), bf16: shapeOf('wide', 'bf16') },
+const TILES = {
+  plain: { f32: tileShapes('plain', 'f32'), bf16: tileShapes('plain', 'bf16') },
+  wide: { f32: tileShapes('wide', 'f32'), bf16: tileShapes('wide', 'bf16') },
 };
 
-function shapeOf(
-  family: 'plain' | 'wide',
-  format: PanelFormat,
-): { parts: number; tiles: { rows: number; name: string }[] } {
-  const { parts, tiles: list } = tiles(family, format);
-  return { parts, tiles: list.map(({ rows, name }) => ({ rows, name })) };
-}
+/** Input rows that are multiplied by all panels before the next ones are: they stay in the second-level cache. */
+const BLOCK_BYTES = 512 * 1024;
 
 /**
  * output = activation(input W^T + bias). Threads share the panels, or the rows where there are fewer panels than
@@ -42,64 +37,57 @@ export function linear(c: LinearFields, t: ThreadArena): void {
   const byPanel = panels >= t.threads;
   const [firstPanel, endPanel] = byPanel ? shareOf(panels, 1, t) : [0, panels];
   const [firstRow, endRow] = byPanel ? [0, c.rows] : shareOf(c.rows, 1, t);
-  if (firstPanel === endPanel || firstRow === endRow) return;
-  const { parts, tiles: list } = shapes[t.family][c.format];
-  const step = stepBytes(c.format);
-  const rowBytes = 4 * c.outputs;
-  for (let panel = firstPanel; panel < endPanel; panel++) {
-    const whole = (panel + 1) * PANEL <= c.outputs;
-    const weight = c.weight + panel * c.inputs * step;
-    for (let part = 0; part < parts; part++) {
-      const from = weight + (part * step) / parts;
-      const column = partOffset(c.format, parts, part);
-      let row = firstRow;
-      for (const { rows, name } of list) {
-        const tile = t.kernels[name];
-        for (; row + rows <= endRow; row += rows) {
-          const input = c.input + row * c.inputStride;
-          if (whole) {
-            tile(
-              input,
-              c.inputStride,
-              from,
-              c.output + row * rowBytes + panel * 4 * PANEL + column,
-              rowBytes,
-              c.inputs,
-            );
-          } else {
-            // The last panel reaches over the edge: compute beside, copy what exists.
-            tile(input, c.inputStride, from, t.scratch.tile + column, 4 * PANEL, c.inputs);
-            copyEdge(c, t, panel, part, parts, row, rows);
-          }
-        }
-      }
+  if (firstPanel === endPanel) return;
+  const tiles = TILES[t.family][c.format];
+  const panelBytes = c.inputs * stepBytes(c.format);
+  const tileRows = Math.max(1, Math.floor(BLOCK_BYTES / (4 * c.inputs * tiles.length)));
+  for (let row = firstRow; row < endRow;) {
+    const blockEnd = Math.min(row + tileRows * tiles.length, endRow);
+    for (let panel = firstPanel; panel < endPanel; panel++) {
+      multiplyPanel(c, t, tiles, c.weight + panel * panelBytes, panel, row, blockEnd);
     }
+    finish(c, t, firstPanel * PANEL, Math.min(endPanel * PANEL, c.outputs), row, blockEnd);
+    row = blockEnd;
   }
-  finish(c, t, firstPanel * PANEL, Math.min(endPanel * PANEL, c.outputs), firstRow, endRow);
 }
 
-/** Copy the existing columns of a tile in scratch; with the last part all columns of the panel are there. */
-function copyEdge(
+/** Rows [row, end) by one panel, in tiles as equal as can be. */
+function multiplyPanel(
   c: LinearFields,
   t: ThreadArena,
+  tiles: readonly TileShape[],
+  weight: number,
   panel: number,
-  part: number,
-  parts: number,
   row: number,
-  rows: number,
+  end: number,
 ): void {
-  const columns = c.outputs - panel * PANEL;
-  for (let r = 0; r < rows; r++) {
-    const from = (t.scratch.tile + r * 4 * PANEL) >>> 2;
-    const to = (c.output + (row + r) * 4 * c.outputs + panel * 4 * PANEL) >>> 2;
-    for (let j = 0; j < columns; j++) if (partOfColumn(c.format, parts, j) === part) t.i32[to + j] = t.i32[from + j];
+  const step = stepBytes(c.format);
+  const columns = Math.min(PANEL, c.outputs - panel * PANEL);
+  // The last panel may reach over the edge: compute beside, then copy what exists.
+  const whole = columns === PANEL;
+  const rowBytes = whole ? 4 * c.outputs : 4 * PANEL;
+  while (row < end) {
+    const left = end - row;
+    const { name, rows, parts } = tiles[Math.ceil(left / Math.ceil(left / tiles.length)) - 1];
+    const tile = t.kernels[name];
+    const input = c.input + row * c.inputStride;
+    const output = whole ? c.output + row * rowBytes + panel * 4 * PANEL : t.scratch.tile;
+    for (let part = 0; part < parts; part++) {
+      const from = weight + (part * step) / parts;
+      tile(input, c.inputStride, from, output + partOffset(c.format, parts, part), rowBytes, c.inputs);
+    }
+    if (!whole) copyEdge(c, t, panel, columns, row, rows);
+    row += rows;
   }
 }
 
-function partOfColumn(format: PanelFormat, parts: number, column: number): number {
-  if (parts === 1) return 0;
-  if (format === 'f32') return Math.floor((column * parts) / PANEL);
-  return 2 * (column >> 4) + ((column >> 2) & 1);
+/** Copy the columns that exist of a tile in scratch. */
+function copyEdge(c: LinearFields, t: ThreadArena, panel: number, columns: number, row: number, rows: number): void {
+  for (let r = 0; r < rows; r++) {
+    const from = t.scratch.tile + r * 4 * PANEL;
+    const to = c.output + ((row + r) * c.outputs + panel * PANEL) * 4;
+    t.u8.copyWithin(to, from, from + 4 * columns);
+  }
 }
 
 /** Bias and activation over the columns and rows that this thread computed. */

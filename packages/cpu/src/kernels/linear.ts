@@ -1,5 +1,6 @@
 import { i32, i32x4, local, v128 } from 'wasmati';
 import {
+  held,
   increase,
   kernel,
   load,
@@ -7,7 +8,6 @@ import {
   multiplyAdd,
   store,
   untilEqual,
-  words,
   zero,
   advance,
   type Kernel,
@@ -33,24 +33,38 @@ export function bf16Index(column: number): number {
   return (column & ~15) + 2 * (inner & 7) + (inner >> 3);
 }
 
-interface Tile {
+/** What commands know of a tile: its kernel multiplies `rows` rows by one of the `parts` equal parts of a panel. */
+export interface TileShape {
   readonly name: string;
   readonly rows: number;
-  readonly kernel: Kernel;
+  readonly parts: number;
 }
 
+/** 128-bit vectors of sums that a tile keeps in registers, beside the weights of a step and an element of the input. */
+const MOST_SUMS = { plain: 8, wide: 24 } as const;
+
 /**
- * Tiles of a family: `rows` rows by `parts` parts of a panel. Registers decide: 15 vectors of 128 (plain) or of 256
- * bits (wide) hold the accumulators, the weights of one step and one element of the input.
+ * Tiles of a family for 1, 2, 3... rows. There are 15 registers, of 128 (plain) or of 256 bits (wide). 6 rows by 16
+ * columns, twelve chains of multiply-adds, keep both multipliers busy: 99 % of their limit, while eight chains (2 by 32,
+ * 4 by 16) reach 82 % of it. One and two rows take a whole panel, for four chains at least.
  */
-export function tiles(family: TileFamily, format: PanelFormat): { parts: number; tiles: Tile[] } {
-  const loads = family === 'wide' ? (format === 'f32' ? 8 : 4) : format === 'f32' ? 2 : 1;
-  const parts = stepBytes(format) / 16 / loads;
-  const rows = family === 'wide' ? [2, 1] : [4, 2, 1];
-  return {
-    parts,
-    tiles: rows.map((m) => ({ name: `linear_${format}_${m}`, rows: m, kernel: tile(format, m, loads) })),
-  };
+export function tileShapes(family: TileFamily, format: PanelFormat): readonly TileShape[] {
+  const shapes: TileShape[] = [];
+  for (let rows = 1; ; rows++) {
+    const vectors = family === 'plain' ? 2 : rows <= 2 ? PANEL / 4 : PANEL / 8;
+    if (rows * vectors > MOST_SUMS[family]) return shapes;
+    shapes.push({ name: `linear_${format}_${rows}`, rows, parts: PANEL / 4 / vectors });
+  }
+}
+
+/** The tiles' kernels, by name. */
+export function tileKernels(family: TileFamily, format: PanelFormat): Record<string, Kernel> {
+  return Object.fromEntries(
+    tileShapes(family, format).map(({ name, rows, parts }) => [
+      name,
+      tile(format, rows, stepBytes(format) / 16 / parts),
+    ]),
+  );
 }
 
 /** Byte offsets, within a panel's row of output, of the vectors that load `i` of a part gives. */
@@ -64,13 +78,14 @@ function columnsOf(format: PanelFormat, i: number): number[] {
 function tile(format: PanelFormat, rows: number, loads: number): Kernel {
   const perLoad = format === 'f32' ? 1 : 2;
   const columns = loads * perLoad;
-  return kernel(6, { ints: 1 + rows, vectors: rows * columns + columns + 3 }, (args, ints, vectors) => {
+  return kernel(6, { ints: 1 + rows, vectors: rows * columns + columns + 4 }, (args, ints, vectors) => {
     const [a, lda, b, c, ldc, k] = args;
     const [end, ...rowAt] = ints;
     const sums = vectors.slice(0, rows * columns);
     const weights = vectors.slice(rows * columns, rows * columns + columns);
-    const [x, w0, w1] = vectors.slice(rows * columns + columns);
+    const [x, w0, w1, high] = vectors.slice(rows * columns + columns);
     for (const sum of sums) zero(sum);
+    if (format === 'bf16') held([0xffff0000], [high], lda);
     rowAt.forEach((at, m) => {
       local.get(m === 0 ? a : rowAt[m - 1]);
       if (m > 0) {
@@ -107,7 +122,7 @@ function tile(format: PanelFormat, rows: number, loads: number): Kernel {
           });
           pair.forEach((w, j) => {
             local.get(w);
-            words(0xffff0000);
+            local.get(high);
             v128.and();
             local.set(weights[2 * i + pair.length + j]);
           });
@@ -145,5 +160,7 @@ function storeOffsets(format: PanelFormat, loads: number): number[] {
 /** Byte offset of part `p`'s first output within a panel's row. */
 export function partOffset(format: PanelFormat, parts: number, p: number): number {
   if (parts === 1) return 0;
-  return format === 'f32' ? ((4 * PANEL) / parts) * p : (p >> 1) * 64 + (p & 1) * 16;
+  // A 16-byte load of bfloat16 words gives columns 4 i.. and 8 + 4 i.. of its 16.
+  if (format === 'bf16' && parts === 4) return (p >> 1) * 64 + (p & 1) * 16;
+  return ((4 * PANEL) / parts) * p;
 }

@@ -2,7 +2,7 @@ import { Module } from 'wasmati';
 import type { TileFamily } from '../api.ts';
 import { memory, type Kernel } from '../wasm/emit.ts';
 import { attentionKernels } from './attention.ts';
-import { tiles } from './linear.ts';
+import { tileKernels } from './linear.ts';
 import { moveKernels } from './moves.ts';
 import { quantizeKernels } from './quantize.ts';
 import { quantizedKernels, type NibbleSums } from './quantized.ts';
@@ -15,7 +15,7 @@ export function emitModule(family: TileFamily, nibbleSums: NibbleSums): Uint8Arr
     ...moveKernels,
     ...quantizeKernels,
     ...quantizedKernels(family, nibbleSums),
-    ...tileKernels(family),
+    ...linearKernels(family),
     ...Object.fromEntries(
       (['f32', 'bf16'] as const).flatMap((dtype) =>
         Object.entries(attentionKernels(family, dtype)).map(([name, kernel]) => [`${name}_${dtype}`, kernel]),
@@ -26,12 +26,11 @@ export function emitModule(family: TileFamily, nibbleSums: NibbleSums): Uint8Arr
 
 /** Only what packing and multiplying a matrix needs: enough to check and time a family. */
 export function emitTiles(family: TileFamily): Uint8Array<ArrayBuffer> {
-  return bytesOf({ ...moveKernels, ...tileKernels(family) });
+  return bytesOf({ ...moveKernels, ...linearKernels(family) });
 }
 
-function tileKernels(family: TileFamily): Record<string, Kernel> {
-  const all = (['f32', 'bf16'] as const).flatMap((format) => tiles(family, format).tiles);
-  return Object.fromEntries(all.map((tile) => [tile.name, tile.kernel]));
+function linearKernels(family: TileFamily): Record<string, Kernel> {
+  return { ...tileKernels(family, 'f32'), ...tileKernels(family, 'bf16') };
 }
 
 function bytesOf(exports: Record<string, Kernel>): Uint8Array<ArrayBuffer> {

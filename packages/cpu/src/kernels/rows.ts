@@ -3,7 +3,7 @@ import type { Activation } from '../api.ts';
 import {
   exp,
   EXP_CONSTANTS,
-  held,
+  heldFloats,
   increase,
   kernel,
   loadElements,
@@ -310,7 +310,7 @@ function erf(x: Vec, t: Vec, n: Vec, r: Vec, constant: Splat): void {
 function activation(kind: Activation): Kernel {
   return kernel(2, { ints: 1, vectors: 6 + MOST_CONSTANTS }, ([x, n], [end], [v0, v1, ...rest]) => {
     const scratch = rest.slice(0, 4);
-    const constant = held(ACTIVATION_CONSTANTS[kind], rest.slice(4), x);
+    const constant = heldFloats(ACTIVATION_CONSTANTS[kind], rest.slice(4), x);
     overRow(x, n, end, (vectors, single) => {
       const values = [v0, v1].slice(0, vectors);
       values.forEach((value, j) => {
@@ -327,7 +327,7 @@ function activation(kind: Activation): Kernel {
 function gated(kind: Activation): Kernel {
   return kernel(4, { ints: 1, vectors: 6 + MOST_CONSTANTS }, ([gate, up, out, n], [end], [v0, v1, ...rest]) => {
     const scratch = rest.slice(0, 4);
-    const constant = held(ACTIVATION_CONSTANTS[kind], rest.slice(4), gate);
+    const constant = heldFloats(ACTIVATION_CONSTANTS[kind], rest.slice(4), gate);
     overRow(gate, n, end, (vectors, single) => {
       const values = [v0, v1].slice(0, vectors);
       values.forEach((value, j) => {
@@ -351,7 +351,7 @@ const summary: Kernel = kernel(3, { ints: 2, vectors: 8 + EXP_CONSTANTS.length }
   const [a, b, maximum, lane0, ...rest] = v;
   local.get(x);
   local.set(start);
-  const constant = held(EXP_CONSTANTS, rest.slice(4), x);
+  const constant = heldFloats(EXP_CONSTANTS, rest.slice(4), x);
   rowMaximum(x, n, end, a, b, maximum, f32x4.max);
   expSum(start, n, end, { a, b, maximum, lane0, scratch: rest, constant }, undefined);
   storeScalar(out, 0, () => {
@@ -369,7 +369,7 @@ const softmax: Kernel = kernel(3, { ints: 2, vectors: 8 + EXP_CONSTANTS.length }
   const [a, b, maximum, lane0, ...rest] = v;
   local.get(x);
   local.set(at);
-  const constant = held(EXP_CONSTANTS, rest.slice(4), x);
+  const constant = heldFloats(EXP_CONSTANTS, rest.slice(4), x);
   // `pmax` is one instruction. It may pass over a NaN, which comes to light in the sum.
   rowMaximum(x, n, end, a, b, maximum, f32x4.pmax);
   expSum(at, n, end, { a, b, maximum, lane0, scratch: rest, constant }, at);

@@ -166,22 +166,26 @@ export function storeElements(address: Int, offset: number, value: Vec, single: 
 export type Splat = (value: number) => void;
 
 /**
- * Hold constants in vectors through a kernel's loops. V8 rebuilds a literal at each use, from a general register (three
- * instructions on x86), and never hoists it; a bit of an address, always 0, keeps it from seeing a literal.
- * @param address a multiple of 4
+ * Hold 32-bit words in vectors through a kernel's loops. V8 rebuilds a literal at each use, from a general register
+ * (three instructions on x86), and never hoists it; a bit of an address or stride, always 0, keeps it from seeing one.
+ * @param multiple of 4, or of 2 at least
  */
-export function held(values: readonly number[], vectors: readonly Vec[], address: Int): Splat {
-  const places = new Map(values.map((value, i) => [value, vectors[i]]));
-  for (const [value, vector] of places) {
-    local.get(address);
+export function held(bits: readonly number[], vectors: readonly Vec[], multiple: Int): void {
+  bits.forEach((word, i) => {
+    local.get(multiple);
     i32.const(1);
     i32.and();
-    f32.const(value);
-    i32.reinterpret_f32();
+    i32.const(word | 0);
     i32.or();
     i32x4.splat();
-    local.set(vector);
-  }
+    local.set(vectors[i]);
+  });
+}
+
+/** Hold float32 constants likewise; the result puts one of them on the stack. */
+export function heldFloats(values: readonly number[], vectors: readonly Vec[], multiple: Int): Splat {
+  held([...new Int32Array(Float32Array.from(values).buffer)], vectors, multiple);
+  const places = new Map(values.map((value, i) => [value, vectors[i]]));
   return (value) => {
     const place = places.get(value);
     if (place === undefined) throw new Error(`the constant ${value} is not held`);
