@@ -20,8 +20,8 @@ export function kernel(
   const locals = [...new Array(ints).fill(i32), ...new Array(scratch.vectors ?? 0).fill(v128)];
   return func({ in: new Array(params).fill(i32) as never, locals: locals as never, out: [] }, (args, all) => {
     const list = all as unknown as Int[];
-    body(args as unknown as Int[], list.slice(0, ints), list.slice(ints));
-  }) as Kernel;
+    body(args, list.slice(0, ints), list.slice(ints));
+  });
 }
 
 /** Run the body while `i` is below `end` (unsigned), adding `step` to it each time; it may run no time at all. */
