@@ -5,8 +5,10 @@ import {
   increase,
   kernel,
   load,
+  elementAddress,
   loadSplat,
   multiplyAdd,
+  overElements,
   store,
   storeElements,
   whileBelow,
@@ -19,8 +21,6 @@ import {
 
 /** Tokens in a page, and columns of a tile: the width of a K panel and of a group of V's columns. */
 const GROUP = 16;
-/** Turns of an innermost loop that are written out: the branch and the pointers' increments are paid once for all. */
-const UNROLL = 4;
 
 /** Rows that a tile of queries can have. */
 export const QUERY_ROWS: readonly number[] = [4, 2, 1];
@@ -110,14 +110,12 @@ function scores(family: TileFamily, dtype: CacheDtype, rows: number): Kernel {
     f32x4.splat();
     local.set(scale);
     elementAddress(table, pages, lastPage);
-    elementAddress(q, headDim, end);
-    unrolledElements(q, headDim, unrolledEnd);
     whileBelow(table, lastPage, 4, () => {
       for (let part = 0; part < parts; part++) {
         for (const sum of sums) zero(sum);
         pageAddress(table, pageStride, base, b);
         rowPointers(q, ldq, rowAt);
-        unrolled(rowAt[0], unrolledEnd, end, 4, (turns) => {
+        overElements(rowAt[0], headDim, [unrolledEnd, end], (turns) => {
           for (let u = 0; u < turns; u++) {
             loadColumns(b, u * step, dtype, part, parts, { weights, words: w });
             accumulate(rowAt, 4 * u, x, weights, sums);
@@ -187,9 +185,7 @@ function mix(family: TileFamily, dtype: CacheDtype, rows: number, width: 16 | 4 
         i32.mul();
         i32.add();
         local.set(b);
-        elementAddress(rowAt[0], take, end);
-        unrolledElements(rowAt[0], take, unrolledEnd);
-        unrolled(rowAt[0], unrolledEnd, end, 4, (turns) => {
+        overElements(rowAt[0], take, [unrolledEnd, end], (turns) => {
           for (let u = 0; u < turns; u++) {
             if (width === GROUP) loadColumns(b, 0, dtype, part, parts, { weights, words: w });
             else {
@@ -239,34 +235,6 @@ function accumulate(rowAt: Int[], offset: number, x: Vec, weights: Vec[], sums: 
     local.set(x);
     weights.forEach((weight, j) => multiplyAdd(x, weight, sums[m * weights.length + j]));
   });
-}
-
-/** Go on from `i` to `end`: UNROLL turns at a time up to `unrolledEnd`, then one by one. `step` bytes a turn. */
-function unrolled(i: Int, unrolledEnd: Int, end: Int, step: number, body: (turns: number) => void): void {
-  whileBelow(i, unrolledEnd, UNROLL * step, () => body(UNROLL));
-  whileBelow(i, end, step, () => body(1));
-}
-
-/** target = base + 4 count */
-function elementAddress(base: Int, count: Int, target: Int): void {
-  local.get(base);
-  local.get(count);
-  i32.const(2);
-  i32.shl();
-  i32.add();
-  local.set(target);
-}
-
-/** target = base + 4 (count rounded down to a multiple of UNROLL) */
-function unrolledElements(base: Int, count: Int, target: Int): void {
-  local.get(base);
-  local.get(count);
-  i32.const(-UNROLL);
-  i32.and();
-  i32.const(2);
-  i32.shl();
-  i32.add();
-  local.set(target);
 }
 
 /** rowAt[m] = a + m * stride */

@@ -6,8 +6,8 @@ import {
   load,
   loadSplat,
   multiplyAdd,
+  overElements,
   store,
-  untilEqual,
   zero,
   advance,
   type Kernel,
@@ -76,11 +76,10 @@ function columnsOf(format: PanelFormat, i: number): number[] {
 
 /** (a, lda, b, c, ldc, k): c[rows, part] = a[rows, k] b[k, part]; strides in bytes, k at least 1. */
 function tile(format: PanelFormat, rows: number, loads: number): Kernel {
-  const perLoad = format === 'f32' ? 1 : 2;
-  const columns = loads * perLoad;
-  return kernel(6, { ints: 1 + rows, vectors: rows * columns + columns + 4 }, (args, ints, vectors) => {
+  const columns = loads * (format === 'f32' ? 1 : 2);
+  return kernel(6, { ints: 2 + rows, vectors: rows * columns + columns + 4 }, (args, ints, vectors) => {
     const [a, lda, b, c, ldc, k] = args;
-    const [end, ...rowAt] = ints;
+    const [unrolledEnd, end, ...rowAt] = ints;
     const sums = vectors.slice(0, rows * columns);
     const weights = vectors.slice(rows * columns, rows * columns + columns);
     const [x, w0, w1, high] = vectors.slice(rows * columns + columns);
@@ -94,48 +93,49 @@ function tile(format: PanelFormat, rows: number, loads: number): Kernel {
       }
       local.set(at);
     });
-    local.get(rowAt[0]);
-    local.get(k);
-    i32.const(2);
-    i32.shl();
-    i32.add();
-    local.set(end);
-    untilEqual(rowAt[0], end, 4, () => {
+    overElements(rowAt[0], k, [unrolledEnd, end], (turns) => {
+      for (let turn = 0; turn < turns; turn++) {
+        loadWeights(turn * stepBytes(format));
+        for (let m = 0; m < rows; m++) {
+          loadSplat(rowAt[m], 4 * turn);
+          local.set(x);
+          for (let j = 0; j < columns; j++) multiplyAdd(x, weights[j], sums[m * columns + j]);
+        }
+      }
+      for (let m = 1; m < rows; m++) increase(rowAt[m], 4 * turns);
+      increase(b, turns * stepBytes(format));
+    });
+
+    function loadWeights(offset: number): void {
       if (format === 'f32') {
         for (let i = 0; i < loads; i++) {
-          load(b, 16 * i);
+          load(b, offset + 16 * i);
           local.set(weights[i]);
         }
-      } else {
-        // Pairs, in the order that makes both halves of each 256-bit operation neighbours.
-        for (let i = 0; i < loads; i += 2) {
-          const pair = loads === 1 ? [w0] : [w0, w1];
-          pair.forEach((w, j) => {
-            load(b, 16 * (i + j));
-            local.set(w);
-          });
-          pair.forEach((w, j) => {
-            local.get(w);
-            i32.const(16);
-            i32x4.shl();
-            local.set(weights[2 * i + j]);
-          });
-          pair.forEach((w, j) => {
-            local.get(w);
-            local.get(high);
-            v128.and();
-            local.set(weights[2 * i + pair.length + j]);
-          });
-        }
+        return;
       }
-      for (let m = 0; m < rows; m++) {
-        loadSplat(rowAt[m], 0);
-        local.set(x);
-        for (let j = 0; j < columns; j++) multiplyAdd(x, weights[j], sums[m * columns + j]);
-        if (m > 0) increase(rowAt[m], 4);
+      // Pairs, in the order that makes both halves of each 256-bit operation neighbours.
+      for (let i = 0; i < loads; i += 2) {
+        const pair = loads === 1 ? [w0] : [w0, w1];
+        pair.forEach((w, j) => {
+          load(b, offset + 16 * (i + j));
+          local.set(w);
+        });
+        pair.forEach((w, j) => {
+          local.get(w);
+          i32.const(16);
+          i32x4.shl();
+          local.set(weights[2 * i + j]);
+        });
+        pair.forEach((w, j) => {
+          local.get(w);
+          local.get(high);
+          v128.and();
+          local.set(weights[2 * i + pair.length + j]);
+        });
       }
-      increase(b, stepBytes(format));
-    });
+    }
+
     const offsets = storeOffsets(format, loads);
     for (let m = 0; m < rows; m++) {
       for (let j = 0; j < columns; j++) store(c, offsets[j], sums[m * columns + j]);

@@ -51,6 +51,38 @@ export function untilEqual(i: Int, end: Int, step: number, body: () => void): vo
   });
 }
 
+/** Turns of an innermost loop that are written out: its branch and the pointers' increments are paid once for all. */
+const UNROLL = 4;
+
+/**
+ * Go over `count` float32 elements at `at`, several in a turn of the loop: the body is told how many, and leaves `at` to
+ * this. `ends` are two locals to use.
+ */
+export function overElements(at: Int, count: Int, ends: readonly [Int, Int], body: (turns: number) => void): void {
+  const [unrolledEnd, end] = ends;
+  elementAddress(at, count, end);
+  local.get(at);
+  local.get(count);
+  i32.const(-UNROLL);
+  i32.and();
+  i32.const(2);
+  i32.shl();
+  i32.add();
+  local.set(unrolledEnd);
+  whileBelow(at, unrolledEnd, 4 * UNROLL, () => body(UNROLL));
+  whileBelow(at, end, 4, () => body(1));
+}
+
+/** target = base + 4 count */
+export function elementAddress(base: Int, count: Int, target: Int): void {
+  local.get(base);
+  local.get(count);
+  i32.const(2);
+  i32.shl();
+  i32.add();
+  local.set(target);
+}
+
 export function increase(i: Int, step: number): void {
   local.get(i);
   i32.const(step);
