@@ -22,7 +22,9 @@ async function info(name: string, options: { json?: boolean }): Promise<void> {
   try {
     const checkpoint = await openCheckpoint(directory);
     try {
-      const text = options.json ? JSON.stringify(checkpoint.spec, undefined, 2) : [...describe(checkpoint.spec), ...checkpoint.notes.map((note) => `note          ${note}`)].join('\n');
+      const text = options.json
+        ? JSON.stringify(checkpoint.spec, undefined, 2)
+        : [...describe(checkpoint.spec), ...checkpoint.notes.map((note) => `note          ${note}`)].join('\n');
       await print(`${text}\n`);
     } finally {
       await checkpoint.close();
