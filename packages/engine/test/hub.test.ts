@@ -220,7 +220,7 @@ for (const [where, start] of links) {
       for await (const event of chat.generate({ ...request, signal: new AbortController().signal })) {
         if (event.kind === 'delta') break;
       }
-      const limit = Date.now() + 5000;
+      const limit = Date.now() + 60_000;
       while (chat.counters.running > 0 && Date.now() < limit) {
         await collect(chat, { prompt: { kind: 'text', text: 'a' }, maxTokens: 1 });
         await sleep(5);
@@ -236,6 +236,36 @@ for (const [where, start] of links) {
       );
     });
 
+    test('a request that is cancelled before it starts fails once, even if its prompt is wrong too', async () => {
+      const wrong = { kind: 'messages', messages: [{ role: 'user', content: 'x'.repeat(20_000) }] } as const;
+      const request = { prompt: wrong, signal: AbortSignal.abort() };
+      await assert.rejects(() => collect(chat, request), failsWith('cancelled', /cancelled/));
+      const controller = new AbortController();
+      const late = collect(chat, { prompt: wrong, signal: controller.signal });
+      controller.abort();
+      await assert.rejects(() => late, failsWith('cancelled', /cancelled/));
+      // An unhandled rejection of the text work would fail this file.
+      await sleep(50);
+    });
+
+    test('a reader that stands still keeps nothing running once its request is cancelled', async () => {
+      const controller = new AbortController();
+      const prompt = { kind: 'text', text: 'Once' } as const;
+      const events = chat.generate({ prompt, ignoreEos: true, signal: controller.signal })[Symbol.asyncIterator]();
+      assert.equal((await events.next()).value.kind, 'start');
+      controller.abort();
+      const limit = Date.now() + 60_000;
+      while (chat.counters.running > 0 && Date.now() < limit) await sleep(5);
+      assert.equal(chat.counters.running, 0);
+      // What was read before may still come out.
+      await assert.rejects(
+        async () => {
+          while ((await events.next()).done !== true);
+        },
+        failsWith('cancelled', /cancelled/),
+      );
+    });
+
     test('refuses what it cannot serve, naming the field', async () => {
       const prompt = { kind: 'text', text: 'x' } as const;
       const bad: [GenerateRequest, RegExp][] = [
@@ -243,6 +273,7 @@ for (const [where, start] of links) {
         [{ prompt, sampling: { temperature: -1 } }, /temperature is -1/],
         [{ prompt, sampling: { temperature: Number.NaN } }, /temperature is NaN/],
         [{ prompt, sampling: { topP: 0 } }, /top_p is 0/],
+        [{ prompt, sampling: { repetitionPenalty: 1e-50 } }, /repetition_penalty is 1e-50/],
         [{ prompt, sampling: { logitBias: [[99999, 1]] } }, /logit_bias is 99999/],
         [{ prompt, logprobs: 21 }, /logprobs is 21/],
         [{ prompt: { kind: 'tokens', tokens: [] } }, /no tokens/],

@@ -85,7 +85,7 @@ test('requests that cannot be served are refused with what is wrong', async () =
     const end = endOf(events, id);
     return end.kind === 'failed' ? `${end.error.code}: ${end.error.message}` : end.kind;
   };
-  assert.match(failure(1), /^invalid: the input has no tokens/);
+  assert.match(failure(1), /^invalid: the prompt has no tokens/);
   assert.match(failure(2), /^invalid: token 100 at index 1 is not in the vocabulary/);
   assert.match(failure(3), /^invalid: the prompt has 16 tokens, but at most 15 fit/);
   assert.equal(failure(4), 'finished');

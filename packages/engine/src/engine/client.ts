@@ -19,6 +19,12 @@ export interface EngineLink extends Transport<ToEngine, FromEngine> {
   terminate(): Promise<void>;
 }
 
+/** A busy engine speaks after each step; on a slow machine a step of a long prompt takes seconds. */
+const BUSY_SILENCE_MS = 60_000;
+/** An idle engine answers at once. */
+const IDLE_SILENCE_MS = 10_000;
+const CLOSE_MS = 5_000;
+
 type DistributiveOmit<T, K extends PropertyKey> = T extends unknown ? Omit<T, K> : never;
 type Call = DistributiveOmit<Extract<ToEngine, { call: number }>, 'call'>;
 type Sink = (event: EngineEvent) => void;
@@ -34,13 +40,19 @@ export class EngineClient {
   #lost: RoseError | undefined;
   #closing = false;
   #lastMessage = 0;
+  #busySince = 0;
+  /** Models whose last step failed. */
+  #failed: ReadonlySet<number> = new Set();
+  #probing: Promise<unknown> | undefined;
 
   constructor(link: EngineLink, observer: EngineObserver) {
     this.#link = link;
     this.#observer = observer;
     link.listen((message) => this.#receive(message));
     link.onLost((reason) => {
-      if (!this.#closing) this.#fail(new RoseError('unavailable', `the engine stopped: ${reason}`));
+      this.#fail(
+        new RoseError('unavailable', this.#closing ? 'the engine was closed' : `the engine stopped: ${reason}`),
+      );
     });
   }
 
@@ -64,6 +76,7 @@ export class EngineClient {
   submit(request: Omit<EngineRequest, 'id'>, sink: Sink): number {
     if (this.#lost !== undefined) throw this.#lost;
     const id = this.#nextRequest++;
+    if (this.#requests.size === 0) this.#busySince = Date.now();
     this.#requests.set(id, { model: request.model, sink });
     this.#link.post({ kind: 'submit', request: { ...request, id } });
     return id;
@@ -78,31 +91,28 @@ export class EngineClient {
   }
 
   /**
-   * The models whose last step failed. Throws `unavailable` when the engine is gone or does not answer in time; an
-   * engine that is busy is heard by its steps.
+   * The models whose last step failed. A busy engine is judged by its steps, an idle one by a canary step of each model.
+   * Throws `unavailable` when the engine is gone, or shows no sign of life for as long as it may take.
    */
-  async probe(timeoutMs: number): Promise<readonly number[]> {
+  async probe(): Promise<ReadonlySet<number>> {
     if (this.#lost !== undefined) throw this.#lost;
-    const asked = Date.now();
-    let timer: NodeJS.Timeout | undefined;
-    const silence = new Promise<never>((_, reject) => {
-      const check = (): void => {
-        const quietMs = Date.now() - Math.max(asked, this.#lastMessage);
-        if (quietMs < timeoutMs) timer = setTimeout(check, timeoutMs - quietMs);
-        else reject(new RoseError('unavailable', `the engine gave no sign of life for ${timeoutMs} ms`));
-      };
-      timer = setTimeout(check, timeoutMs);
-    });
-    try {
-      return (await Promise.race([this.#call({ kind: 'probe' }), silence])) as readonly number[];
-    } finally {
-      clearTimeout(timer);
+    if (this.#requests.size > 0) {
+      if (Date.now() - Math.max(this.#busySince, this.#lastMessage) > BUSY_SILENCE_MS) throw silent(BUSY_SILENCE_MS);
+      return this.#failed;
     }
+    // One canary serves all who ask meanwhile.
+    this.#probing ??= this.#call({ kind: 'probe' }).finally(() => (this.#probing = undefined));
+    const answered = this.#probing.then((failed) => (this.#failed = new Set(failed as number[])));
+    return await within(answered, IDLE_SILENCE_MS, () => silent(IDLE_SILENCE_MS));
   }
 
   async close(): Promise<void> {
     this.#closing = true;
-    if (this.#lost === undefined) await this.#call({ kind: 'close' });
+    if (this.#lost === undefined) {
+      // An engine that is stuck in a step does not answer: it is ended all the same.
+      const closed = this.#call({ kind: 'close' });
+      await within(closed, CLOSE_MS, () => silent(CLOSE_MS)).catch(() => undefined);
+    }
     this.#fail(new RoseError('unavailable', 'the engine was closed'));
     await this.#link.terminate();
   }
@@ -121,7 +131,7 @@ export class EngineClient {
     switch (message.kind) {
       case 'step':
         for (const event of message.events) this.#deliver(event);
-        this.#observer.step(message.model, message);
+        this.#observeStep(message);
         break;
       case 'progress':
         this.#observer.progress(message.model, message.bytes, message.totalBytes);
@@ -135,6 +145,16 @@ export class EngineClient {
         this.#calls.delete(message.call);
         break;
     }
+  }
+
+  #observeStep(step: Extract<FromEngine, { kind: 'step' }>): void {
+    if (step.sequences > 0 && step.failed !== this.#failed.has(step.model)) {
+      const failed = new Set(this.#failed);
+      if (step.failed) failed.add(step.model);
+      else failed.delete(step.model);
+      this.#failed = failed;
+    }
+    this.#observer.step(step.model, step);
   }
 
   #deliver(event: EngineEvent): void {
@@ -157,6 +177,21 @@ export class EngineClient {
       this.#requests.delete(id);
       request.sink({ kind: 'failed', id, error: error.toJSON() });
     }
+  }
+}
+
+function silent(ms: number): RoseError {
+  return new RoseError('unavailable', `the engine gave no sign of life for ${ms / 1000} s`);
+}
+
+/** The promise's outcome, or an error when it takes too long. */
+async function within<T>(promise: Promise<T>, ms: number, error: () => RoseError): Promise<T> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<never>((_, reject) => (timer = setTimeout(() => reject(error()), ms)));
+  try {
+    return await Promise.race([promise, late]);
+  } finally {
+    clearTimeout(timer);
   }
 }
 

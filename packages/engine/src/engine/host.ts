@@ -60,21 +60,29 @@ export class EngineHost {
   /** Run steps while there is work, one model after the other; read the channel between steps. Ends with `close`. */
   async run(): Promise<void> {
     while (!this.#closed) {
-      const busy = [...this.#engines].filter(([, engine]) => engine.hasWork);
-      for (const [model, engine] of busy) {
+      for (const [model, engine] of [...this.#engines]) {
+        // It may have been unloaded while another one was stepped.
+        if (!engine.hasWork || this.#engines.get(model) !== engine) continue;
         const events: EngineEvent[] = [];
         const { sequences, rows } = await engine.step(Date.now(), (event) => void events.push(event));
         const { running, waiting } = engine;
-        this.#transport.post({ kind: 'step', model, sequences, rows, running, waiting, events });
+        const failed = engine.failure !== undefined;
+        this.#transport.post({ kind: 'step', model, sequences, rows, failed, running, waiting, events });
         // Lets messages in, so that a cancellation or a new request meets the very next step.
         await setImmediate();
       }
       if (this.#probes.length > 0) await this.#probe();
-      if (busy.length === 0 && this.#probes.length === 0) {
+      if (!this.#hasWork()) {
         await new Promise<void>((wake) => (this.#wake = wake));
         this.#wake = undefined;
       }
     }
+  }
+
+  #hasWork(): boolean {
+    if (this.#closed || this.#probes.length > 0) return true;
+    for (const engine of this.#engines.values()) if (engine.hasWork) return true;
+    return false;
   }
 
   async #probe(): Promise<void> {
@@ -142,7 +150,7 @@ export class EngineHost {
   #refuse(model: number, id: number): void {
     const error = new RoseError('unavailable', 'the model is not loaded').toJSON();
     const events = [{ kind: 'failed', id, error } as const];
-    this.#transport.post({ kind: 'step', model, sequences: 0, rows: 0, running: 0, waiting: 0, events });
+    this.#transport.post({ kind: 'step', model, sequences: 0, rows: 0, failed: false, running: 0, waiting: 0, events });
   }
 
   async #answer(call: number, act: () => Promise<unknown>): Promise<void> {

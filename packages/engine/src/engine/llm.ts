@@ -10,6 +10,33 @@ import { Sequence } from './sequence.ts';
 
 type Emit = (event: EngineEvent) => void;
 
+/** What a probe runs: one token, greedily, through the whole plan. */
+const CANARY = {
+  id: 0,
+  model: 0,
+  priority: 0,
+  deadline: undefined,
+  command: {
+    kind: 'generate',
+    tokens: Int32Array.of(0),
+    sampling: {
+      temperature: 0,
+      topK: 0,
+      topP: 1,
+      minP: 0,
+      repetitionPenalty: 1,
+      presencePenalty: 0,
+      frequencyPenalty: 0,
+      logitBias: [],
+      seed: 0,
+    },
+    maxTokens: 1,
+    minTokens: 0,
+    stopTokens: [],
+    logprobs: -1,
+  },
+} as const satisfies EngineRequest;
+
 /**
  * Decodes: every step takes one row of each running sequence first, then prompt rows up to the step's capacity, so that
  * a prompt delays running answers by one step of bounded size at a time. This is the plain loop: one step at a time,
@@ -86,12 +113,17 @@ export class LlmEngine implements Engine {
 
   async probe(): Promise<void> {
     assert(this.#running.length === 0, 'a probe while sequences run');
-    this.#batch.clear();
+    const { pageTokens } = this.#model;
+    const canary = new Sequence(CANARY, CANARY.command, this.#spec.vocabSize, 2, pageTokens);
     // Page 0 belongs to nobody while nothing runs.
-    this.#batch.addSequence(new Int32Array(1), undefined, 0, 1, new Int32Array(1));
-    this.#batch.outputs = 0;
+    canary.pages = new Int32Array(1);
+    this.#batch.clear();
+    this.#members.length = 0;
+    this.#outputs.length = 0;
+    this.#addRows(canary, 1);
     try {
-      await this.#model.step(this.#batch);
+      const { tokens } = await this.#model.step(this.#batch);
+      assert(tokens[0] >= 0, 'the model produced no finite logits');
       this.failure = undefined;
     } catch (error) {
       this.failure = error instanceof Error ? error : new Error(String(error));

@@ -103,7 +103,7 @@ export class PoolingEngine implements Engine {
   }
 
   #check(command: PoolCommand): void {
-    checkTokens(command.tokens, this.#spec.vocabSize);
+    checkTokens(command.tokens, this.#spec.vocabSize, 'input');
     const { contextLength, embedding } = this.#spec;
     if (command.tokens.length > contextLength) {
       const message = `the input has ${command.tokens.length} tokens, the model takes at most ${contextLength}`;

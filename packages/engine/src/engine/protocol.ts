@@ -25,6 +25,8 @@ export type FromEngine =
       readonly model: number;
       readonly sequences: number;
       readonly rows: number;
+      /** Whether the step failed. */
+      readonly failed: boolean;
       readonly running: number;
       readonly waiting: number;
       readonly events: readonly EngineEvent[];

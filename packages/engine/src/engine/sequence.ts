@@ -35,7 +35,7 @@ export class Sequence implements QueueEntry {
     pageTokens: number,
   ) {
     const prompt = command.tokens;
-    checkTokens(prompt, vocabSize);
+    checkTokens(prompt, vocabSize, 'prompt');
     if (prompt.length >= context) {
       throw new RoseError(
         'invalid',
@@ -105,12 +105,12 @@ export class Sequence implements QueueEntry {
 }
 
 /** @throws RoseError `invalid` naming the first id that is not in the vocabulary */
-export function checkTokens(tokens: Int32Array, vocabSize: number): void {
-  if (tokens.length === 0) throw new RoseError('invalid', 'the input has no tokens', { param: 'input' });
+export function checkTokens(tokens: Int32Array, vocabSize: number, param: 'prompt' | 'input'): void {
+  if (tokens.length === 0) throw new RoseError('invalid', `the ${param} has no tokens`, { param });
   for (let i = 0; i < tokens.length; i++) {
     if (tokens[i] < 0 || tokens[i] >= vocabSize) {
       const message = `token ${tokens[i]} at index ${i} is not in the vocabulary of ${vocabSize} tokens`;
-      throw new RoseError('invalid', message, { param: 'input' });
+      throw new RoseError('invalid', message, { param });
     }
   }
 }

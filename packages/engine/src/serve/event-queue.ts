@@ -32,12 +32,12 @@ export class EventQueue<T> {
     return new Promise((resolve, reject) => (this.#waiting = { resolve, reject }));
   }
 
-  /** Await other work, unless the queue fails first. */
-  orFail<R>(work: Promise<R>): Promise<R> {
+  /** Await other work, unless the queue has failed or fails first. */
+  orFail<R>(start: () => Promise<R>): Promise<R> {
     if (this.#failure !== undefined) return Promise.reject(this.#failure);
     return new Promise((resolve, reject) => {
       this.#onFailure.push(reject);
-      work.then(resolve, reject);
+      start().then(resolve, reject);
     });
   }
 }

@@ -10,8 +10,6 @@ const DEFAULT_SEQUENCES = 32;
 const DEFAULT_ROWS = 512;
 /** Requests that may wait for each model. */
 const QUEUE_LIMIT = 1024;
-/** An engine with work that is silent for so long is taken for dead. */
-const SILENCE_MS = 10_000;
 
 /**
  * Load models and start their engine. Everything that can be wrong with a model is known before the promise resolves;
@@ -63,7 +61,7 @@ class Hub implements ModelHub {
 
   async ready(): Promise<boolean> {
     const failed = await this.#failedModels();
-    return failed !== undefined && failed.length === 0;
+    return failed?.size === 0;
   }
 
   async drain(limitMs: number): Promise<void> {
@@ -99,7 +97,7 @@ class Hub implements ModelHub {
       const admit = (): void => {
         if (this.#draining) throw new RoseError('unavailable', 'the server is shutting down');
       };
-      const ready = async (): Promise<boolean> => (await this.#failedModels())?.includes(number) === false;
+      const ready = async (): Promise<boolean> => (await this.#failedModels())?.has(number) === false;
       const model = new HubModel({
         name: source.name,
         number,
@@ -120,10 +118,10 @@ class Hub implements ModelHub {
   }
 
   /** Models whose steps fail; undefined when the engine does not answer at all. */
-  async #failedModels(): Promise<readonly number[] | undefined> {
+  async #failedModels(): Promise<ReadonlySet<number> | undefined> {
     if (this.#draining) return undefined;
     try {
-      return await this.#client.probe(SILENCE_MS);
+      return await this.#client.probe();
     } catch {
       return undefined;
     }

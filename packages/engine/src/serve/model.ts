@@ -17,7 +17,7 @@ import type {
   ScoreResult,
   ServedModel,
 } from './api.ts';
-import { EventQueue } from './event-queue.ts';
+import { Job, type CommonRequest, type JobOwner } from './job.ts';
 import { checkLimits, resolveSampling } from './sampling.ts';
 import { StopMatcher } from './stop.ts';
 
@@ -36,9 +36,6 @@ export interface HubModelParts {
 
 /** Inputs of one request that are with the engine at a time, so that a long list leaves the queue to others too. */
 const POOL_WINDOW = 256;
-
-/** Options that every kind of request has. */
-type CommonRequest = Pick<GenerateRequest, 'priority' | 'timeoutMs' | 'signal'>;
 
 /** A model behind the engine's channel: text work on this side, tokens on the other. */
 export class HubModel implements ServedModel {
@@ -64,8 +61,7 @@ export class HubModel implements ServedModel {
   readonly ready: () => Promise<boolean>;
   readonly #parts: HubModelParts;
   readonly #contextLength: number;
-  /** Rejects of the requests under way, for a shutdown. */
-  readonly #active = new Set<(error: RoseError) => void>();
+  readonly #owner: JobOwner;
 
   constructor(parts: HubModelParts) {
     const { spec, defaults } = parts.checkpoint;
@@ -79,32 +75,31 @@ export class HubModel implements ServedModel {
     this.memory = parts.report.memory;
     this.ready = parts.ready;
     this.#contextLength = parts.report.contextLength;
+    this.#owner = { model: parts.number, client: parts.client, counters: this.counters, jobs: new Set() };
   }
 
   /** Requests under way. */
   get active(): number {
-    return this.#active.size;
+    return this.#owner.jobs.size;
   }
 
   async *generate(request: GenerateRequest): AsyncIterable<GenerateEvent> {
     this.#require('generate');
     checkLimits(request, this.spec.vocabSize);
     const sampling = resolveSampling(request.sampling ?? {}, this.defaults, this.spec.vocabSize);
-    const queue = new EventQueue<{ answer: Answer; event: EngineEvent }>();
-    const ids: number[] = [];
-    const done = this.#begin(request, (error) => queue.fail(error));
+    const job = new Job<{ answer: Answer; event: EngineEvent }>(this.#owner, request);
     try {
-      const tokens = await queue.orFail(this.#parts.text.pool.encodePrompt(request.prompt));
+      const tokens = await job.work(() => this.#parts.text.pool.encodePrompt(request.prompt));
       this.counters.promptTokens += tokens.length;
       const answers = Array.from({ length: request.n ?? 1 }, (_, i) => this.#answer(i, request));
       for (const answer of answers) {
         const command = this.#generateCommand(request, tokens, { ...sampling, seed: seedOf(sampling, answer.index) });
-        ids.push(this.#submit(request, command, (event) => queue.push({ answer, event })));
+        job.submit(command, (event) => ({ answer, event }));
       }
 
       let started = false;
       for (let left = answers.length; left > 0;) {
-        const { answer, event } = await queue.next();
+        const { answer, event } = await job.next();
         if (event.kind === 'failed') throw RoseError.deserialize(event.error);
         if (event.kind === 'pooled' || answer.ended) continue;
         if (!started) yield { kind: 'start', promptTokens: tokens.length };
@@ -113,18 +108,17 @@ export class HubModel implements ServedModel {
         const clientEvents = answer.take(event);
         if (answer.ended) {
           left--;
-          this.#parts.client.cancel(ids[answer.index]);
+          job.cancel(answer.index);
         }
         yield* clientEvents;
       }
-      done.succeeded();
+      job.succeed();
     } catch (error) {
-      done.failed(error);
+      job.fail(error);
       throw error;
     } finally {
-      // Also reached when the consumer stops reading: whatever still runs is nobody's.
-      for (const id of ids) this.#parts.client.cancel(id);
-      done.release();
+      // Also reached when the consumer stops reading.
+      job.leave();
     }
   }
 
@@ -163,7 +157,7 @@ export class HubModel implements ServedModel {
 
   /** Fail every request under way. */
   abandon(error: RoseError): void {
-    for (const reject of [...this.#active]) reject(error);
+    for (const job of [...this.#owner.jobs]) job.fail(error);
   }
 
   close(): Promise<void> {
@@ -198,46 +192,35 @@ export class HubModel implements ServedModel {
     };
   }
 
-  #submit(request: CommonRequest, command: EngineRequest['command'], sink: (event: EngineEvent) => void): number {
-    const deadline = request.timeoutMs === undefined ? undefined : Date.now() + request.timeoutMs;
-    const { number: model, client } = this.#parts;
-    return client.submit({ model, priority: request.priority ?? 0, deadline, command }, sink);
-  }
-
   /** Encode, run every input as a request of its own, and gather the results in order. */
   async #pool(
     request: CommonRequest,
     encode: () => Promise<EncodedInput[]>,
   ): Promise<{ values: Float32Array[]; promptTokens: number }> {
-    const queue = new EventQueue<{ index: number; event: EngineEvent }>();
-    const ids: number[] = [];
-    const done = this.#begin(request, (error) => queue.fail(error));
+    const job = new Job<{ index: number; event: EngineEvent }>(this.#owner, request);
     try {
-      const inputs = await queue.orFail(encode());
+      const inputs = await job.work(encode);
       const promptTokens = inputs.reduce((sum, { tokens }) => sum + tokens.length, 0);
       this.counters.promptTokens += promptTokens;
       const values: Float32Array[] = Array.from({ length: inputs.length });
       const submitNext = (): void => {
-        const index = ids.length;
+        const index = job.submitted;
         if (index === inputs.length) return;
         const { tokens, types } = inputs[index];
-        ids.push(this.#submit(request, { kind: 'pool', tokens, types }, (event) => queue.push({ index, event })));
+        job.submit({ kind: 'pool', tokens, types }, (event) => ({ index, event }));
       };
       for (let i = 0; i < POOL_WINDOW; i++) submitNext();
       for (let left = inputs.length; left > 0; left--) {
-        const { index, event } = await queue.next();
+        const { index, event } = await job.next();
         if (event.kind === 'failed') throw RoseError.deserialize(event.error);
         if (event.kind === 'pooled') values[index] = event.values;
         submitNext();
       }
-      done.succeeded();
+      job.succeed();
       return { values, promptTokens };
     } catch (error) {
-      done.failed(error);
+      job.fail(error);
       throw error;
-    } finally {
-      for (const id of ids) this.#parts.client.cancel(id);
-      done.release();
     }
   }
 
@@ -257,37 +240,12 @@ export class HubModel implements ServedModel {
     let next = 0;
     return inputs.map((input) => ('query' in input ? encoded[next++] : fromIds(input.tokens, input.types)));
   }
-
-  /** Book-keeping of one request: its abort signal, the shutdown hook and the counters. */
-  #begin(
-    request: CommonRequest,
-    fail: (error: RoseError) => void,
-  ): { succeeded: () => void; failed: (error: unknown) => void; release: () => void } {
-    this.counters.requests++;
-    let outcome: 'open' | 'succeeded' | 'failed' = 'open';
-    const abort = (): void => fail(new RoseError('cancelled', 'the request was cancelled'));
-    this.#active.add(fail);
-    if (request.signal?.aborted === true) abort();
-    request.signal?.addEventListener('abort', abort);
-    return {
-      succeeded: () => void (outcome = 'succeeded'),
-      failed: (error) => {
-        outcome = 'failed';
-        if (error instanceof RoseError && error.code === 'cancelled') this.counters.cancelled++;
-        else this.counters.failures++;
-      },
-      release: () => {
-        // A consumer that stopped reading ends the generator without an error.
-        if (outcome === 'open') this.counters.cancelled++;
-        request.signal?.removeEventListener('abort', abort);
-        this.#active.delete(fail);
-      },
-    };
-  }
 }
 
-function seedOf(sampling: SamplingParams, answer: number): number {
-  return (sampling.seed + answer) % Number.MAX_SAFE_INTEGER;
+/** The seed of the n-th answer; seeds wrap around at 2^53. */
+function seedOf({ seed }: SamplingParams, n: number): number {
+  const room = 2 ** 53 - seed;
+  return n < room ? seed + n : n - room;
 }
 
 function fromIds(tokens: readonly number[], types?: readonly number[]): EncodedInput {
@@ -295,6 +253,9 @@ function fromIds(tokens: readonly number[], types?: readonly number[]): EncodedI
     const message = `an input has ${tokens.length} tokens but ${types.length} token types`;
     throw new RoseError('invalid', message, { param: 'input' });
   }
+  // Beyond 32 bits an id would wrap around to another one.
+  const wrong = tokens.find((token) => token !== (token | 0));
+  if (wrong !== undefined) throw new RoseError('invalid', `${wrong} is not a token id`, { param: 'input' });
   return { tokens: Int32Array.from(tokens), types: Int32Array.from(types ?? tokens.map(() => 0)) };
 }
 

@@ -21,7 +21,7 @@ export function resolveSampling(
 ): SamplingParams {
   const params: SamplingParams = {
     temperature: fields.temperature ?? (defaults.sample ? (defaults.temperature ?? 1) : 0),
-    topK: fields.topK ?? defaults.topK ?? 0,
+    topK: Math.min(fields.topK ?? defaults.topK ?? 0, vocabSize),
     topP: fields.topP ?? defaults.topP ?? 1,
     minP: fields.minP ?? defaults.minP ?? 0,
     repetitionPenalty: fields.repetitionPenalty ?? defaults.repetitionPenalty ?? 1,
@@ -35,7 +35,7 @@ export function resolveSampling(
   check('top_p', params.topP, params.topP > 0 && params.topP <= 1, 'above 0, at most 1');
   check('min_p', params.minP, params.minP >= 0 && params.minP <= 1, '0 to 1');
   const { repetitionPenalty } = params;
-  check('repetition_penalty', repetitionPenalty, repetitionPenalty > 0 && repetitionPenalty <= 100, 'above 0, to 100');
+  check('repetition_penalty', repetitionPenalty, repetitionPenalty >= 0.01 && repetitionPenalty <= 100, '0.01 to 100');
   for (const name of ['presencePenalty', 'frequencyPenalty'] as const) {
     const wire = name === 'presencePenalty' ? 'presence_penalty' : 'frequency_penalty';
     check(wire, params[name], params[name] >= -2 && params[name] <= 2, '-2 to 2');

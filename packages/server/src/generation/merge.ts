@@ -9,10 +9,10 @@ export async function* merge<T>(
   const iterators = sources.map((source) => source[Symbol.asyncIterator]());
   const pending = new Map<number, Promise<{ source: number; result: IteratorResult<T> }>>();
   const pull = (source: number): void => {
-    pending.set(
-      source,
-      iterators[source].next().then((result) => ({ source, result })),
-    );
+    const next = iterators[source].next().then((result) => ({ source, result }));
+    // It may fail while the reader is busy with another source's value: the error is taken when the reader is back.
+    next.catch(() => undefined);
+    pending.set(source, next);
   };
   iterators.forEach((_, source) => pull(source));
   try {
@@ -27,6 +27,7 @@ export async function* merge<T>(
     }
   } finally {
     cancel();
-    await Promise.allSettled(pending.values());
+    // A source that waits at a `yield` learns of its end only this way; the others answer after their pending value.
+    await Promise.allSettled(iterators.map(async (iterator) => iterator.return?.()));
   }
 }
