@@ -61,6 +61,10 @@ export async function startServer(hub: ModelHub, options: ServerOptions): Promis
     connectionTimeout: 0,
     requestTimeout: 0,
     http: { maxHeaderSize: HEADER_BYTES, noDelay: true },
+    // An address that is no address, such as `/%zz`: refused before any route is looked for.
+    frameworkErrors: (error, _, reply) => {
+      void sendOpenAIError(reply, openaiError(requestError(error, context)));
+    },
   });
   // Clients keep connections in pools and reuse them hours later. (Fastify takes a 0 for its own default.)
   app.server.keepAliveTimeout = 0;

@@ -66,6 +66,9 @@ async function serve(models: string[], options: Options): Promise<void> {
   );
   announce(hub, server.url);
   state.serving = true;
+  // One request's fault is no reason to end those of everybody else.
+  process.removeAllListeners('unhandledRejection');
+  process.on('unhandledRejection', (error) => say(`rose: a fault of Rose, and the server goes on: ${String(error)}`));
 
   await stopped;
   const running = hub.models.reduce((sum, model) => sum + model.counters.running + model.counters.waiting, 0);

@@ -22,7 +22,7 @@ const schema = z.looseObject({
   messages: z.array(message).min(1, 'must hold at least one message'),
   max_completion_tokens: z.int().nullish(),
   logprobs: z.boolean().nullish(),
-  top_logprobs: z.int().nullish(),
+  top_logprobs: z.int().min(0).max(20).nullish(),
   stream: z.boolean().nullish(),
   stream_options: z.looseObject({ include_usage: z.boolean().nullish() }).nullish(),
   add_generation_prompt: z.boolean().nullish(),
