@@ -116,6 +116,7 @@ export function attention(c: AttentionFields, t: ThreadArena): void {
   const group = c.heads / c.kvHeads;
   const tiles = TILES[c.dtype];
   let item = 0;
+  let next = t.take();
   for (let s = 0; s < c.sequences; s++) {
     const firstRow = words[(c.rowStart >>> 2) + s];
     const rows = words[(c.rowStart >>> 2) + s + 1] - firstRow;
@@ -128,7 +129,8 @@ export function attention(c: AttentionFields, t: ThreadArena): void {
         let names = 0;
         while (tiles[names].rows > length - at) names++;
         size = tiles[names].rows;
-        if (item++ % t.threads !== t.thread) continue;
+        if (item++ !== next) continue;
+        next = t.take();
         const row = byRows ? at : Math.floor(line / c.kvHeads);
         const head = byRows ? line : (line % c.kvHeads) * group + at;
         tile(c, t, tiles[names], s, row, head, byRows);

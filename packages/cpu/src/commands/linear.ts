@@ -1,6 +1,6 @@
-import { PANEL, partOffset, stepBytes, tileShapes, type PanelFormat, type TileShape } from '../kernels/linear.ts';
+import { PANEL, partOffset, stepBytes, tileShapes, type PanelFormat } from '../kernels/linear.ts';
 import { ACTIVATIONS } from './fields.ts';
-import { shareOf, type ThreadArena } from './thread.ts';
+import { partStart, partsOf, type ThreadArena } from './thread.ts';
 
 /** What every linear command has, whatever its weights are. */
 export interface LinearShape {
@@ -29,38 +29,44 @@ const TILES = {
 const BLOCK_BYTES = 512 * 1024;
 
 /**
- * output = activation(input W^T + bias). Threads share the panels, or the rows where there are fewer panels than
- * threads. Each element is one chain of multiply-adds over the inputs, so no tile or share changes a bit.
+ * output = activation(input W^T + bias). Each element is one chain of multiply-adds over the inputs, so no tile or share
+ * changes a bit.
  */
 export function linear(c: LinearFields, t: ThreadArena): void {
+  const most = TILES[t.family][c.format].length;
+  takePanels(c, t, most * Math.max(1, Math.floor(BLOCK_BYTES / (4 * c.inputs * most))), multiplyPanel);
+}
+
+/** Computes rows [row, end) of a panel's outputs, without bias and activation. */
+type MultiplyPanel<C> = (c: C, t: ThreadArena, panel: number, row: number, end: number) => void;
+
+/** Threads take panels, or rows where there are fewer panels than threads, until all outputs are computed. */
+export function takePanels<C extends LinearShape>(
+  c: C,
+  t: ThreadArena,
+  blockRows: number,
+  multiply: MultiplyPanel<C>,
+): void {
   const panels = Math.ceil(c.outputs / PANEL);
   const byPanel = panels >= t.threads;
-  const [firstPanel, endPanel] = byPanel ? shareOf(panels, 1, t) : [0, panels];
-  const [firstRow, endRow] = byPanel ? [0, c.rows] : shareOf(c.rows, 1, t);
-  if (firstPanel === endPanel) return;
-  const tiles = TILES[t.family][c.format];
-  const panelBytes = c.inputs * stepBytes(c.format);
-  const tileRows = Math.max(1, Math.floor(BLOCK_BYTES / (4 * c.inputs * tiles.length)));
-  for (let row = firstRow; row < endRow;) {
-    const blockEnd = Math.min(row + tileRows * tiles.length, endRow);
-    for (let panel = firstPanel; panel < endPanel; panel++) {
-      multiplyPanel(c, t, tiles, c.weight + panel * panelBytes, panel, row, blockEnd);
+  const parts = byPanel ? partsOf(panels, c.rows * c.inputs * PANEL, t.threads) : Math.min(c.rows, t.threads);
+  for (let part = t.take(); part < parts; part = t.take()) {
+    const firstPanel = byPanel ? partStart(part, parts, panels) : 0;
+    const endPanel = byPanel ? partStart(part + 1, parts, panels) : panels;
+    const firstRow = byPanel ? 0 : partStart(part, parts, c.rows);
+    const endRow = byPanel ? c.rows : partStart(part + 1, parts, c.rows);
+    for (let row = firstRow; row < endRow; row += blockRows) {
+      const end = Math.min(row + blockRows, endRow);
+      for (let panel = firstPanel; panel < endPanel; panel++) multiply(c, t, panel, row, end);
+      finish(c, t, firstPanel * PANEL, Math.min(endPanel * PANEL, c.outputs), row, end);
     }
-    finish(c, t, firstPanel * PANEL, Math.min(endPanel * PANEL, c.outputs), row, blockEnd);
-    row = blockEnd;
   }
 }
 
-/** Rows [row, end) by one panel, in tiles as equal as can be. */
-function multiplyPanel(
-  c: LinearFields,
-  t: ThreadArena,
-  tiles: readonly TileShape[],
-  weight: number,
-  panel: number,
-  row: number,
-  end: number,
-): void {
+/** In tiles as equal as can be. */
+function multiplyPanel(c: LinearFields, t: ThreadArena, panel: number, row: number, end: number): void {
+  const tiles = TILES[t.family][c.format];
+  const weight = c.weight + panel * c.inputs * stepBytes(c.format);
   const step = stepBytes(c.format);
   const columns = Math.min(PANEL, c.outputs - panel * PANEL);
   // The last panel may reach over the edge: compute beside, then copy what exists.
@@ -91,14 +97,7 @@ function copyEdge(c: LinearFields, t: ThreadArena, panel: number, columns: numbe
 }
 
 /** Bias and activation over the columns and rows that this thread computed. */
-export function finish(
-  c: LinearShape,
-  t: ThreadArena,
-  first: number,
-  end: number,
-  firstRow: number,
-  endRow: number,
-): void {
+function finish(c: LinearShape, t: ThreadArena, first: number, end: number, firstRow: number, endRow: number): void {
   if (c.bias === 0 && c.activation < 0) return;
   const { add } = t.kernels;
   const activate = c.activation < 0 ? undefined : t.kernels[`activate_${ACTIVATIONS[c.activation]}`];

@@ -8,7 +8,7 @@ import {
   weightStride,
   type QuantizedFormat,
 } from '../kernels/quantized.ts';
-import { finish, type LinearShape } from './linear.ts';
+import { takePanels, type LinearShape } from './linear.ts';
 import type { PackShape } from './pack.ts';
 import { shareOf, type ThreadArena } from './thread.ts';
 
@@ -48,15 +48,12 @@ export function quantize(c: QuantizeFields, t: ThreadArena): void {
   }
 }
 
+/** Rows whose quantized inputs stay in the second-level cache while a part's panels pass. */
+const BLOCK_ROWS = 256;
+
 /** The linear command over the quantized rows in scratch. */
 export function linearQuantized(c: LinearQuantizedFields, t: ThreadArena): void {
-  const panels = Math.ceil(c.outputs / PANEL);
-  const byPanel = panels >= t.threads;
-  const [firstPanel, endPanel] = byPanel ? shareOf(panels, 1, t) : [0, panels];
-  const [firstRow, endRow] = byPanel ? [0, c.rows] : shareOf(c.rows, 1, t);
-  if (firstPanel === endPanel || firstRow === endRow) return;
-  for (let panel = firstPanel; panel < endPanel; panel++) multiplyPanel(c, t, panel, firstRow, endRow);
-  finish(c, t, firstPanel * PANEL, Math.min(endPanel * PANEL, c.outputs), firstRow, endRow);
+  takePanels(c, t, BLOCK_ROWS, multiplyPanel);
 }
 
 function multiplyPanel(

@@ -11,6 +11,8 @@ export interface ThreadArena {
   scratch: Scratch;
   readonly thread: number;
   readonly threads: number;
+  /** The number of the next part of the command at hand: whoever is free takes it, so that no core waits for a slow one. */
+  take(): number;
 }
 
 export interface Scratch {
@@ -62,4 +64,21 @@ export function shareOf(count: number, unit: number, { thread, threads }: Thread
   const first = Math.floor((units * thread) / threads) * unit;
   const end = Math.min(Math.floor((units * (thread + 1)) / threads) * unit, count);
   return [first, end];
+}
+
+/** Parts for each thread, at most: the others wait for the last part of the slowest. */
+const MOST_PARTS = 8;
+/** Multiplications of a part, at least: tens of microseconds. So decoding takes each matrix in few parts. */
+const LEAST_WORK = 1 << 21;
+
+/** Into how many parts to cut `units` of `work` multiplications each. Part i begins at `partStart(i)`. */
+export function partsOf(units: number, work: number, threads: number): number {
+  if (threads === 1) return Math.min(units, 1);
+  const rounds = Math.ceil((units * work) / (LEAST_WORK * threads));
+  return Math.min(units, threads * Math.min(rounds, MOST_PARTS));
+}
+
+/** The first unit of a part. */
+export function partStart(part: number, parts: number, units: number): number {
+  return Math.floor((part * units) / parts);
 }

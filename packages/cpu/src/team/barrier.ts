@@ -16,8 +16,10 @@ const ASLEEP = 52;
 /** Number of a thread that has ended before it was asked to; 0: none. */
 const ENDED = 53;
 const REASON_LENGTH = 54;
+/** Parts of the command at hand that threads have taken. */
+const TAKEN = 64;
 /** Why the run failed, as UTF-8. */
-const REASON = 64;
+const REASON = 80;
 const REASON_WORDS = 256;
 /** The command list begins here. Words that threads spin on lie on cache lines of their own. */
 export const LIST: number = REASON + REASON_WORDS;
@@ -108,12 +110,21 @@ export class Barrier {
     Atomics.notify(this.words, PHASE);
   }
 
+  /** The number of the next part of the command at hand that nobody has taken yet. */
+  take(): number {
+    return Atomics.add(this.words, TAKEN, 1);
+  }
+
   /** Wait until every thread is here. @throws Error when one of them will not come any more */
   meet(): void {
-    if (this.#threads === 1) return;
+    if (this.#threads === 1) {
+      this.words[TAKEN] = 0;
+      return;
+    }
     const phase = Atomics.load(this.words, PHASE);
     if (Atomics.add(this.words, ARRIVED, 1) === this.#threads - 1) {
       Atomics.store(this.words, ARRIVED, 0);
+      Atomics.store(this.words, TAKEN, 0);
       Atomics.add(this.words, PHASE, 1);
       // A thread counts itself asleep before it looks at the phase for the last time: none is missed.
       if (Atomics.load(this.words, ASLEEP) > 0) Atomics.notify(this.words, PHASE);

@@ -56,7 +56,7 @@ export class Team {
     this.#check();
     const arena = this.#nextArena++;
     const message: TeamMessage = { kind: 'arena', arena, memory, module, family };
-    this.#arenas.set(arena, threadArena(message, 0, this.threads));
+    this.#arenas.set(arena, threadArena(message, 0, this.threads, this.barrier));
     this.#tell(message);
     return arena;
   }

@@ -25,7 +25,7 @@ try {
 parentPort!.close();
 
 function take(message: TeamMessage): void {
-  if (message.kind === 'arena') arenas.set(message.arena, threadArena(message, thread, threads));
+  if (message.kind === 'arena') arenas.set(message.arena, threadArena(message, thread, threads, barrier));
   if (message.kind === 'scratch') arenas.get(message.arena)!.scratch = message.scratch[thread];
   if (message.kind === 'drop') arenas.delete(message.arena);
 }

@@ -1,5 +1,6 @@
 import { NO_SCRATCH, type ThreadArena } from '../commands/thread.ts';
 import { instantiate } from '../kernels/instance.ts';
+import type { Barrier } from './barrier.ts';
 import type { TeamMessage } from './messages.ts';
 
 /** An arena as one thread sees it. */
@@ -7,6 +8,7 @@ export function threadArena(
   { memory, module, family }: Extract<TeamMessage, { kind: 'arena' }>,
   thread: number,
   threads: number,
+  barrier: Barrier,
 ): ThreadArena {
   return {
     kernels: instantiate(module, memory),
@@ -16,5 +18,6 @@ export function threadArena(
     scratch: NO_SCRATCH,
     thread,
     threads,
+    take: () => barrier.take(),
   };
 }
