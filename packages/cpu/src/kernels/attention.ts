@@ -6,13 +6,13 @@ import {
   kernel,
   load,
   elementAddress,
+  held,
   loadSplat,
   multiplyAdd,
   overElements,
   store,
   storeElements,
   whileBelow,
-  words,
   zero,
   type Int,
   type Kernel,
@@ -51,7 +51,7 @@ function partsOf(family: TileFamily, rows: number): number {
 
 /** Load 16 (or the part's 8) columns at `b + offset` into `weights`, as float32 in the columns' order; see `bf16Index`. */
 function loadColumns(b: Int, offset: number, dtype: CacheDtype, part: number, parts: number, v: ColumnVectors): void {
-  const { weights, words: w } = v;
+  const { weights, words: w, high } = v;
   if (dtype === 'f32') {
     const count = 4 / parts;
     for (let i = 0; i < count; i++) {
@@ -73,7 +73,7 @@ function loadColumns(b: Int, offset: number, dtype: CacheDtype, part: number, pa
   });
   loads.forEach((_, j) => {
     local.get(w[j]);
-    words(0xffff0000);
+    local.get(high);
     v128.and();
     local.set(weights[loads.length + j]);
   });
@@ -83,6 +83,8 @@ interface ColumnVectors {
   readonly weights: Vec[];
   /** Two, for bfloat16 words as loaded. */
   readonly words: Vec[];
+  /** A mask of the upper half of each word. */
+  readonly high: Vec;
 }
 
 /** Byte offsets of the columns that `loadColumns` gives, vector by vector. */
@@ -99,12 +101,13 @@ function scores(family: TileFamily, dtype: CacheDtype, rows: number): Kernel {
   const parts = partsOf(family, rows);
   const columns = 4 / parts;
   const step = dtype === 'f32' ? 4 * GROUP : 2 * GROUP;
-  return kernel(10, { ints: 5 + rows, vectors: rows * columns + columns + 4 }, (args, ints, vectors) => {
+  return kernel(10, { ints: 5 + rows, vectors: rows * columns + columns + 5 }, (args, ints, vectors) => {
     const [q, ldq, table, pages, base, pageStride, headDim, out, ldo, scaleBits] = args;
     const [lastPage, unrolledEnd, end, b, at, ...rowAt] = ints;
     const sums = vectors.slice(0, rows * columns);
     const weights = vectors.slice(rows * columns, rows * columns + columns);
-    const [x, scale, ...w] = vectors.slice(rows * columns + columns);
+    const [x, scale, high, ...w] = vectors.slice(rows * columns + columns);
+    if (dtype === 'bf16') held([0xffff0000], [high], ldq);
     local.get(scaleBits);
     f32.reinterpret_i32();
     f32x4.splat();
@@ -117,7 +120,7 @@ function scores(family: TileFamily, dtype: CacheDtype, rows: number): Kernel {
         rowPointers(q, ldq, rowAt);
         overElements(rowAt[0], headDim, [unrolledEnd, end], (turns) => {
           for (let u = 0; u < turns; u++) {
-            loadColumns(b, u * step, dtype, part, parts, { weights, words: w });
+            loadColumns(b, u * step, dtype, part, parts, { weights, words: w, high });
             accumulate(rowAt, 4 * u, x, weights, sums);
           }
           for (let m = 1; m < rows; m++) increase(rowAt[m], 4 * turns);
@@ -151,12 +154,13 @@ function scores(family: TileFamily, dtype: CacheDtype, rows: number): Kernel {
 function mix(family: TileFamily, dtype: CacheDtype, rows: number, width: 16 | 4 | 1): Kernel {
   const parts = width === GROUP ? partsOf(family, rows) : 1;
   const columns = width === GROUP ? 4 / parts : 1;
-  return kernel(11, { ints: 8 + rows, vectors: rows * columns + columns + 3 }, (args, ints, vectors) => {
+  return kernel(11, { ints: 8 + rows, vectors: rows * columns + columns + 4 }, (args, ints, vectors) => {
     const [p, ldp, table, first, count, base, pageStride, step, factors, out, ldo] = args;
     const [b, unrolledEnd, end, left, inPage, page, at, take, ...rowAt] = ints;
     const sums = vectors.slice(0, rows * columns);
     const weights = vectors.slice(rows * columns, rows * columns + columns);
-    const [x, ...w] = vectors.slice(rows * columns + columns);
+    const [x, high, ...w] = vectors.slice(rows * columns + columns);
+    if (dtype === 'bf16') held([0xffff0000], [high], ldp);
     for (let part = 0; part < parts; part++) {
       for (const sum of sums) zero(sum);
       rowPointers(p, ldp, rowAt);
@@ -187,7 +191,7 @@ function mix(family: TileFamily, dtype: CacheDtype, rows: number, width: 16 | 4 
         local.set(b);
         overElements(rowAt[0], take, [unrolledEnd, end], (turns) => {
           for (let u = 0; u < turns; u++) {
-            if (width === GROUP) loadColumns(b, 0, dtype, part, parts, { weights, words: w });
+            if (width === GROUP) loadColumns(b, 0, dtype, part, parts, { weights, words: w, high });
             else {
               if (width === 4) load(b, 0);
               else loadSplat(b, 0);

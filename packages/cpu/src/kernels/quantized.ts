@@ -2,6 +2,7 @@ import { $, f32x4, i16x8, i32, i32x4, local, v128 } from 'wasmati';
 import type { TileFamily } from '../api.ts';
 import {
   advance,
+  held,
   increase,
   kernel,
   load,
@@ -133,7 +134,7 @@ function tile(kind: GroupSums, rows: number, quads: number): Kernel {
     rowPointers(outputs, c, ldc);
     zero(x);
     for (const at of outputs) for (let q = 0; q < quads; q++) store(at, 16 * q, x);
-    keepInRegister(kind.constant, constant, lda);
+    held([kind.constant], [constant], lda);
     local.get(w);
     local.get(groups);
     i32.const(blockBytes(format));
@@ -182,20 +183,6 @@ function rowPointers(pointers: readonly Int[], first: Int, stride: Int): void {
     local.set(at);
     if (m > 0) advance(at, stride);
   });
-}
-
-/**
- * V8 makes a constant anew, with three instructions, wherever it is used. That `stride` is even it does not know, so
- * this is no constant to it.
- */
-function keepInRegister(value: number, vector: Vec, stride: Int): void {
-  local.get(stride);
-  i32.const(1);
-  i32.and();
-  i32.const(value);
-  i32.or();
-  i32x4.splat();
-  local.set(vector);
 }
 
 /** Two inputs a step: four columns' pairs of a vector meet the same pair of int16. */
