@@ -1,6 +1,6 @@
 import { MAX_LOGPROBS, type DeviceModel, type StepResult } from '../src/device/device.ts';
 import type { Batch } from '../src/engine/batch.ts';
-import type { EngineRequest, GenerateCommand, SamplingParams } from '../src/engine/request.ts';
+import { GREEDY, type EngineRequest, type GenerateCommand } from '../src/engine/request.ts';
 import type { ModelSpec } from '../src/model/spec.ts';
 
 /** A decoder's spec as far as an engine looks at it. */
@@ -90,18 +90,6 @@ export class FakeModel implements DeviceModel {
   }
 }
 
-export const neutralSampling: SamplingParams = {
-  temperature: 0,
-  topK: 0,
-  topP: 1,
-  minP: 0,
-  repetitionPenalty: 1,
-  presencePenalty: 0,
-  frequencyPenalty: 0,
-  logitBias: [],
-  seed: 1,
-};
-
 export function generateRequest(
   id: number,
   tokens: readonly number[],
@@ -116,7 +104,7 @@ export function generateRequest(
     command: {
       kind: 'generate',
       tokens: Int32Array.from(tokens),
-      sampling: neutralSampling,
+      sampling: GREEDY,
       maxTokens: 5,
       minTokens: 0,
       stopTokens: [],

@@ -4,7 +4,7 @@ import type { Checkpoint } from '../src/checkpoint/checkpoint.ts';
 import { CpuDevice } from '../src/device/cpu/device.ts';
 import type { DeviceModel, LoadOptions } from '../src/device/device.ts';
 import { Batch } from '../src/engine/batch.ts';
-import { neutralSampling } from './fake-model.ts';
+import { GREEDY } from '../src/engine/request.ts';
 import { Sequence } from '../src/engine/sequence.ts';
 import { generateRequest } from './fake-model.ts';
 
@@ -73,7 +73,7 @@ export async function stepLogits(
   batch.clear();
   for (const { hand: sequence, from, to } of parts) {
     batch.addSequence(sequence.tokens, undefined, from, to, sequence.pages);
-    const sampler = new Sequence(generateRequest(0, [0], { sampling: neutralSampling }), greedy, 1, 8, 16);
+    const sampler = new Sequence(generateRequest(0, [0], { sampling: GREEDY }), greedy, 1, 8, 16);
     sampler.addOutput(batch, batch.rows - 1);
   }
   const { values, width } = await model.step(batch);
@@ -83,7 +83,7 @@ export async function stepLogits(
 const greedy = {
   kind: 'generate',
   tokens: Int32Array.of(0),
-  sampling: neutralSampling,
+  sampling: GREEDY,
   maxTokens: 1,
   minTokens: 0,
   stopTokens: [],

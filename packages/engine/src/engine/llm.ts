@@ -5,7 +5,7 @@ import { Batch } from './batch.ts';
 import type { Engine, StepSummary } from './engine.ts';
 import { PagePool } from './pages.ts';
 import { reasonToLeave, WaitQueue } from './queue.ts';
-import type { EngineEvent, EngineRequest, TokenLogprobs } from './request.ts';
+import { GREEDY, type EngineEvent, type EngineRequest, type TokenLogprobs } from './request.ts';
 import { Sequence } from './sequence.ts';
 
 type Emit = (event: EngineEvent) => void;
@@ -19,17 +19,7 @@ const CANARY = {
   command: {
     kind: 'generate',
     tokens: Int32Array.of(0),
-    sampling: {
-      temperature: 0,
-      topK: 0,
-      topP: 1,
-      minP: 0,
-      repetitionPenalty: 1,
-      presencePenalty: 0,
-      frequencyPenalty: 0,
-      logitBias: [],
-      seed: 0,
-    },
+    sampling: GREEDY,
     maxTokens: 1,
     minTokens: 0,
     stopTokens: [],

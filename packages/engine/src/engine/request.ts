@@ -25,6 +25,19 @@ export interface SamplingParams {
   readonly seed: number;
 }
 
+/** The most likely token, always: every other step of sampling is off. */
+export const GREEDY: SamplingParams = {
+  temperature: 0,
+  topK: 0,
+  topP: 1,
+  minP: 0,
+  repetitionPenalty: 1,
+  presencePenalty: 0,
+  frequencyPenalty: 0,
+  logitBias: [],
+  seed: 0,
+};
+
 /** Generate tokens after a prompt. */
 export interface GenerateCommand {
   readonly kind: 'generate';
