@@ -8,6 +8,8 @@ import type { ModelSource, OpenOptions } from './options.ts';
 
 const DEFAULT_SEQUENCES = 32;
 const DEFAULT_ROWS = 512;
+/** Tokenizers of each model: a long document in one leaves the other to everybody else. */
+const TEXT_WORKERS = 2;
 /** Requests that may wait for each model. */
 const QUEUE_LIMIT = 1024;
 
@@ -83,7 +85,7 @@ class Hub implements ModelHub {
     this.#loading = source.name;
     const checkpoint = await openCheckpoint(source.directory);
     await checkpoint.close();
-    const text = await openText(source.directory);
+    const text = await openText(source.directory, { workers: TEXT_WORKERS });
     const number = this.models.length;
     try {
       const report = await this.#client.load(number, {
