@@ -1,5 +1,5 @@
 import { RoseError } from '../errors.ts';
-import { openCheckpoint } from '../checkpoint/open.ts';
+import { readModel } from '../checkpoint/open.ts';
 import { EngineClient, startWorker, type EngineLink } from '../engine/client.ts';
 import { openText } from '../text/open.ts';
 import type { HubStats, ModelHub, ServedModel } from './api.ts';
@@ -83,8 +83,8 @@ class Hub implements ModelHub {
   async #load(source: ModelSource, options: OpenOptions): Promise<void> {
     const started = performance.now();
     this.#loading = source.name;
-    const checkpoint = await openCheckpoint(source.directory);
-    await checkpoint.close();
+    // The engine opens the weights; this side needs what is said about them.
+    const checkpoint = await readModel(source.directory);
     const text = await openText(source.directory, { workers: TEXT_WORKERS });
     const number = this.models.length;
     try {
