@@ -1,0 +1,78 @@
+import type { TypeName } from '../types/dtype.ts';
+import { Value, type Attributes, type KernelIR, type Node, type Position, type Region, type Slot } from './ir.ts';
+
+/** What a node is made of besides its operation; everything is optional. */
+export interface NodeParts {
+  readonly args?: readonly Value[];
+  /** Types of the results, in order. */
+  readonly types?: readonly TypeName[];
+  readonly attributes?: Attributes;
+  readonly slots?: readonly Slot[];
+  readonly regions?: readonly Region[];
+}
+
+/** Appends nodes to the region that is open, at the position that is set. */
+export class Builder {
+  readonly kernel: KernelIR;
+  position: Position;
+  private readonly open: Region[];
+
+  constructor(kernel: KernelIR, position: Position) {
+    this.kernel = kernel;
+    this.position = position;
+    this.open = [kernel.body];
+  }
+
+  /** The region that nodes are appended to. */
+  get region(): Region {
+    return this.open[this.open.length - 1];
+  }
+
+  /** How many regions are open; the kernel's body alone is 1. */
+  get depth(): number {
+    return this.open.length;
+  }
+
+  emit(op: string, parts: NodeParts = {}): Node {
+    const node = makeNode(this.kernel, op, this.position, parts);
+    this.region.push(node);
+    return node;
+  }
+
+  /** The one result of a node that has one. */
+  value(op: string, type: TypeName, parts: Omit<NodeParts, 'types'> = {}): Value {
+    return this.emit(op, { ...parts, types: [type] }).results[0];
+  }
+
+  /** A new slot; its `slot` node declares it here. A slot is read only after it was set. */
+  slot(type: TypeName, name: string): Slot {
+    const slot: Slot = { id: this.kernel.slotCount++, type, name };
+    this.emit('slot', { slots: [slot] });
+    return slot;
+  }
+
+  /** Opens a region: nodes go there until `close`. */
+  enter(region: Region): void {
+    this.open.push(region);
+  }
+
+  close(): void {
+    if (this.open.length === 1) throw new RangeError('the body of a kernel is closed by its end');
+    this.open.pop();
+  }
+}
+
+/** A node that is in no region yet; passes put it where they want it. */
+export function makeNode(kernel: KernelIR, op: string, position: Position, parts: NodeParts = {}): Node {
+  const node: Node = {
+    op,
+    args: [...(parts.args ?? [])],
+    results: [],
+    attributes: parts.attributes ?? {},
+    slots: [...(parts.slots ?? [])],
+    regions: [...(parts.regions ?? [])],
+    position,
+  };
+  for (const type of parts.types ?? []) node.results.push(new Value(kernel.values++, type, node));
+  return node;
+}

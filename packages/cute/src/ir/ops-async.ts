@@ -1,0 +1,124 @@
+import { op, type Needs, type OpInfo } from './op-info.ts';
+
+const HOPPER = (): Needs => ({ isa: 8, target: 'sm_90' });
+
+/** Copies that run beside the threads, the barriers that report their end, clusters and dependent grids. */
+export const ASYNC_OPS = {
+  cp_async: op('(ptr.shared, ptr.global[, i32: bytes read, rest zero]); bytes: 4|8|16, cache: ca|cg.', {
+    effect: 'write',
+  }),
+  cp_async_commit: op('()', { effect: 'sync' }),
+  cp_async_wait: op('(); groups: that may still run; all: true waits for everything.', { effect: 'sync' }),
+  cp_async_arrive: op('(ptr.shared mbarrier); noinc: true.', { effect: 'sync' }),
+
+  mbarrier_init: op('(ptr.shared); count.', { effect: 'sync' }),
+  mbarrier_invalidate: op('(ptr.shared)', { effect: 'sync' }),
+  mbarrier_arrive: op('(ptr.shared|ptr.cluster) -> () ; count (default 1), order release, scope cta|cluster.', {
+    effect: 'sync',
+  }),
+  mbarrier_expect: op(
+    '(ptr.shared|ptr.cluster[, i32 bytes]): arrives once and expects bytes; bytes: number if known; arrive: false only expects.',
+    {
+      effect: 'sync',
+      needs: HOPPER,
+    },
+  ),
+  mbarrier_try_wait: op(
+    '(ptr.shared, u32|i32 parity) -> pred: the phase of that parity has completed; scope, hint (ns).',
+    {
+      effect: 'sync',
+      needs: HOPPER,
+    },
+  ),
+  mbarrier_wait: op('(ptr.shared, u32|i32 parity): spins on try_wait.', { effect: 'sync', needs: HOPPER }),
+  mbarrier_fence_init: op('(): makes initialised barriers visible to the cluster and the async proxy.', {
+    effect: 'sync',
+    needs: HOPPER,
+  }),
+
+  bulk_load: op(
+    '(ptr.shared|ptr.cluster, ptr.global, i32 bytes, ptr mbarrier[, u16 multicast mask][, u64 policy]); multicast, policy: true where the operand is there.',
+    {
+      effect: 'write',
+      needs: HOPPER,
+    },
+  ),
+  bulk_store: op(
+    '(ptr.global, ptr.shared, i32 bytes[, policy]): bulk group. reduce: add|min|max|... and type for cp.reduce.',
+    { effect: 'write', needs: HOPPER },
+  ),
+  bulk_copy_cluster: op('(ptr.cluster, ptr.shared, i32 bytes, ptr.cluster mbarrier): shared memory to another CTA.', {
+    effect: 'write',
+    needs: HOPPER,
+  }),
+  bulk_prefetch: op('(ptr.global, i32 bytes): into L2.', { effect: 'debug', needs: HOPPER }),
+  bulk_commit: op('()', { effect: 'sync', needs: HOPPER }),
+  bulk_wait: op('(); groups; read: true waits only until sources were read.', { effect: 'sync', needs: HOPPER }),
+  tma_load: op(
+    '(ptr.shared|ptr.cluster, ptr.generic map, ptr mbarrier, i32 coordinates innermost first[, im2col i32 offsets][, u16 mask][, u64 policy]); ' +
+      'rank 1..5, mode: tile|im2col|gather4, multicast, policy, cta_group: 0|1|2.',
+    { effect: 'write', needs: HOPPER },
+  ),
+  tma_store: op(
+    '(ptr.generic map, ptr.shared, i32 coordinates[, policy]); rank; reduce: add|min|max|inc|dec|and|or|xor.',
+    { effect: 'write', needs: HOPPER },
+  ),
+  tma_prefetch: op('(ptr.generic map, i32 coordinates); rank: into L2.', { effect: 'debug', needs: HOPPER }),
+  tensormap_prefetch: op('(ptr.generic map)', { effect: 'debug', needs: HOPPER }),
+  tensormap_replace: op(
+    '(ptr.shared map, value); field: global_address|rank|box_dim|global_dim|global_stride|element_stride|..., index.',
+    {
+      effect: 'write',
+      needs: () => ({ isa: 8.3, target: 'sm_90a' }),
+    },
+  ),
+  tensormap_copy_fence: op('(ptr.global map, ptr.shared map): copies and releases to the tensormap proxy.', {
+    effect: 'sync',
+    convergence: 'warp',
+    needs: () => ({ isa: 8.3, target: 'sm_90' }),
+  }),
+  tensormap_acquire: op('(ptr.global map)', { effect: 'sync', needs: () => ({ isa: 8.3, target: 'sm_90' }) }),
+
+  fence_proxy_async: op('(); space: shared|global|all.', { effect: 'sync', needs: HOPPER }),
+
+  cluster_arrive: op('(); order: release|relaxed.', { effect: 'sync', convergence: 'warp', needs: HOPPER }),
+  cluster_wait: op('(); order acquire.', { effect: 'sync', convergence: 'warp', needs: HOPPER }),
+  map_shared: op('(ptr.shared, i32 rank) -> ptr.cluster: the same place in another CTA of the cluster.', {
+    needs: HOPPER,
+  }),
+  store_async: op('(ptr.cluster, values, ptr.cluster mbarrier); count 1|2|4 of 32 or 64 bits.', {
+    effect: 'write',
+    needs: HOPPER,
+  }),
+  reduce_async: op('(ptr.cluster, T, ptr.cluster mbarrier); function.', { effect: 'write', needs: HOPPER }),
+
+  set_max_registers: op('(); count: multiple of 8 from 24 to 256; direction: inc|dec.', {
+    effect: 'sync',
+    convergence: 'warpgroup',
+    needs: () => ({ isa: 8, target: 'sm_90a' }),
+  }),
+  grid_dependency_wait: op('(): until the grids before have ended and their writes are visible.', {
+    effect: 'sync',
+    needs: HOPPER,
+  }),
+  grid_launch_dependents: op('(): the next grid may start.', { effect: 'sync', needs: HOPPER }),
+  multimem_load_reduce: op('(ptr.global) -> values; function: add|min|max, type, count, order, scope.', {
+    effect: 'read',
+    needs: () => ({ isa: 8.1, target: 'sm_90' }),
+  }),
+  multimem_store: op('(ptr.global, values); type, count.', {
+    effect: 'write',
+    needs: () => ({ isa: 8.1, target: 'sm_90' }),
+  }),
+  multimem_reduce: op('(ptr.global, values); function, type, count.', {
+    effect: 'write',
+    needs: () => ({ isa: 8.1, target: 'sm_90' }),
+  }),
+  cluster_launch_try_cancel: op('(ptr.shared result 16 B, ptr.shared mbarrier); multicast.', {
+    effect: 'write',
+    needs: () => ({ isa: 8.6, target: 'sm_100' }),
+  }),
+  cluster_launch_query: op('(b128) -> pred cancelled, i32 x, i32 y, i32 z of the first CTA.', {
+    needs: () => ({ isa: 8.6, target: 'sm_100' }),
+  }),
+} satisfies Record<string, OpInfo>;
