@@ -3,7 +3,7 @@ import { op, type Needs, type OpInfo } from './op-info.ts';
 const HOPPER = (): Needs => ({ isa: 8, target: 'sm_90' });
 
 /** Copies that run beside the threads, the barriers that report their end, clusters and dependent grids. */
-export const ASYNC_OPS = {
+export const ASYNC_OPS: Readonly<Record<string, OpInfo>> = {
   cp_async: op('(ptr.shared, ptr.global[, i32: bytes read, rest zero]); bytes: 4|8|16, cache: ca|cg.', {
     effect: 'write',
   }),
@@ -121,4 +121,4 @@ export const ASYNC_OPS = {
   cluster_launch_query: op('(b128) -> pred cancelled, i32 x, i32 y, i32 z of the first CTA.', {
     needs: () => ({ isa: 8.6, target: 'sm_100' }),
   }),
-} satisfies Record<string, OpInfo>;
+};

@@ -4,7 +4,7 @@ const WGMMA = (): Needs => ({ isa: 8, target: 'sm_90a' });
 const BLACKWELL = (): Needs => ({ isa: 8.6, target: 'sm_100a' });
 
 /** Tensor cores and the loads that feed them. Fragment layouts are those of the PTX ISA, as atoms/ states them. */
-export const MATRIX_OPS = {
+export const MATRIX_OPS: Readonly<Record<string, OpInfo>> = {
   ldmatrix: op('(ptr.shared) -> 1|2|4 b32; count, transpose, shape: m8n8 (b16); m16n16 and m8n16 for b8 on sm_100a.', {
     effect: 'read',
     convergence: 'warp',
@@ -74,4 +74,4 @@ export const MATRIX_OPS = {
   ),
   tcgen05_shift: op('(ptr.tmem); cta_group.', { effect: 'write', needs: BLACKWELL }),
   tcgen05_fence: op('(); when: before_thread_sync|after_thread_sync.', { effect: 'sync', needs: BLACKWELL }),
-} satisfies Record<string, OpInfo>;
+};
