@@ -1,2 +1,15 @@
-/** Filled step by step. */
-export const VERSION = '0.1.0';
+export { Context } from './context.ts';
+export { Device, listDevices, type DeviceAttribute } from './device.ts';
+export { Driver, loadDriver, openDriver, versionText } from './driver.ts';
+export { CudaError, CudaUnavailableError, CudaUsageError, DeviceLostError } from './errors.ts';
+export { Event, type EventOptions } from './event.ts';
+export type { Ffi, ForeignFunction, HostData, Word } from './ffi.ts';
+export { Graph, GraphExec } from './graph.ts';
+export { PreparedLaunch, type Argument, type LaunchFacts } from './launch.ts';
+export { DeviceBlock, DeviceMemory, PinnedMemory, type DeviceRange } from './memory.ts';
+export { KernelFunction, Module, type FunctionFacts } from './module.ts';
+export { MemoryPool, PoolMemory } from './pool.ts';
+export { layoutParameters, type Dim3, type ParameterKind, type Program, type ProgramParameter } from './program.ts';
+export { Resource, type ResourceKind } from './resource.ts';
+export { Stream, type HostRange } from './stream.ts';
+export { checkTensorMap, encodeTensorMap, TensorMap, type TensorMapOptions } from './tensor-map.ts';
