@@ -1,6 +1,15 @@
+import type { Attributes } from './ir.ts';
 import { op, type Needs, type OpInfo } from './op-info.ts';
 
+/** What came with the first version that knows sm_90. */
+const EARLY_HOPPER = (): Needs => ({ isa: 7.8, target: 'sm_90' });
 const HOPPER = (): Needs => ({ isa: 8, target: 'sm_90' });
+const ASYNC_STORES = (): Needs => ({ isa: 8.1, target: 'sm_90' });
+/** Gathers, scatters and CTA pairs are Blackwell's. */
+const TENSOR = ({ mode, cta_group }: Attributes): Needs =>
+  mode === 'gather4' || mode === 'scatter4' || (cta_group ?? 0) !== 0
+    ? { isa: 8.6, target: 'sm_100a' }
+    : { isa: 8, target: 'sm_90' };
 
 /** Copies that run beside the threads, the barriers that report their end, clusters and dependent grids. */
 export const ASYNC_OPS: Readonly<Record<string, OpInfo>> = {
@@ -56,14 +65,17 @@ export const ASYNC_OPS: Readonly<Record<string, OpInfo>> = {
   bulk_wait: op('(); groups; read: true waits only until sources were read.', { effect: 'sync', needs: HOPPER }),
   tma_load: op(
     '(ptr.shared|ptr.cluster, ptr.generic map, ptr mbarrier, i32 coordinates innermost first[, im2col i32 offsets][, u16 mask][, u64 policy]); ' +
-      'rank 1..5, mode: tile|im2col|gather4, multicast, policy, cta_group: 0|1|2.',
-    { effect: 'write', needs: HOPPER },
+      'rank 1..5, mode: tile|im2col|gather4 (rank 2, five coordinates: column, four rows), multicast, policy, cta_group: 0|1|2.',
+    { effect: 'write', needs: TENSOR },
   ),
   tma_store: op(
-    '(ptr.generic map, ptr.shared, i32 coordinates[, policy]); rank; reduce: add|min|max|inc|dec|and|or|xor.',
-    { effect: 'write', needs: HOPPER },
+    '(ptr.generic map, ptr.shared, i32 coordinates[, policy]); rank, mode: tile|im2col|scatter4; reduce: add|min|max|inc|dec|and|or|xor.',
+    { effect: 'write', needs: TENSOR },
   ),
-  tma_prefetch: op('(ptr.generic map, i32 coordinates); rank: into L2.', { effect: 'debug', needs: HOPPER }),
+  tma_prefetch: op('(ptr.generic map, i32 coordinates[, im2col offsets][, policy]); rank, mode: into L2.', {
+    effect: 'debug',
+    needs: TENSOR,
+  }),
   tensormap_prefetch: op('(ptr.generic map)', { effect: 'debug', needs: HOPPER }),
   tensormap_replace: op(
     '(ptr.shared map, value); field: global_address|rank|box_dim|global_dim|global_stride|element_stride|..., index.',
@@ -84,13 +96,13 @@ export const ASYNC_OPS: Readonly<Record<string, OpInfo>> = {
   cluster_arrive: op('(); order: release|relaxed.', { effect: 'sync', convergence: 'warp', needs: HOPPER }),
   cluster_wait: op('(); order acquire.', { effect: 'sync', convergence: 'warp', needs: HOPPER }),
   map_shared: op('(ptr.shared, i32 rank) -> ptr.cluster: the same place in another CTA of the cluster.', {
-    needs: HOPPER,
+    needs: EARLY_HOPPER,
   }),
-  store_async: op('(ptr.cluster, values, ptr.cluster mbarrier); count 1|2|4 of 32 or 64 bits.', {
+  store_async: op('(ptr.cluster, values, ptr.cluster mbarrier); 1, 2 or 4 values of 32 bits, 1 or 2 of 64.', {
     effect: 'write',
-    needs: HOPPER,
+    needs: ASYNC_STORES,
   }),
-  reduce_async: op('(ptr.cluster, T, ptr.cluster mbarrier); function.', { effect: 'write', needs: HOPPER }),
+  reduce_async: op('(ptr.cluster, T, ptr.cluster mbarrier); function.', { effect: 'write', needs: ASYNC_STORES }),
 
   set_max_registers: op('(); count: multiple of 8 from 24 to 256; direction: inc|dec.', {
     effect: 'sync',
@@ -99,24 +111,30 @@ export const ASYNC_OPS: Readonly<Record<string, OpInfo>> = {
   }),
   grid_dependency_wait: op('(): until the grids before have ended and their writes are visible.', {
     effect: 'sync',
-    needs: HOPPER,
+    needs: EARLY_HOPPER,
   }),
-  grid_launch_dependents: op('(): the next grid may start.', { effect: 'sync', needs: HOPPER }),
-  multimem_load_reduce: op('(ptr.global) -> values; function: add|min|max, type, count, order, scope.', {
-    effect: 'read',
-    needs: () => ({ isa: 8.1, target: 'sm_90' }),
-  }),
-  multimem_store: op('(ptr.global, values); type, count.', {
+  grid_launch_dependents: op('(): the next grid may start.', { effect: 'sync', needs: EARLY_HOPPER }),
+  multimem_load_reduce: op(
+    '(ptr.global) -> values; function: add|min|max|and|or|xor, type (16-bit pairs add up in f32 unless f32_sum: false), order, scope.',
+    {
+      effect: 'read',
+      needs: ({ function: name, type, f32_sum }) => ({
+        isa: name === 'add' && (type === 'f16x2' || type === 'bf16x2') && f32_sum !== false ? 8.2 : 8.1,
+        target: 'sm_90',
+      }),
+    },
+  ),
+  multimem_store: op('(ptr.global, values); type, order, scope.', {
     effect: 'write',
     needs: () => ({ isa: 8.1, target: 'sm_90' }),
   }),
-  multimem_reduce: op('(ptr.global, values); function, type, count.', {
+  multimem_reduce: op('(ptr.global, values); function, type, order, scope.', {
     effect: 'write',
     needs: () => ({ isa: 8.1, target: 'sm_90' }),
   }),
   cluster_launch_try_cancel: op('(ptr.shared result 16 B, ptr.shared mbarrier); multicast.', {
     effect: 'write',
-    needs: () => ({ isa: 8.6, target: 'sm_100' }),
+    needs: ({ multicast }) => ({ isa: 8.6, target: multicast ? 'sm_100a' : 'sm_100' }),
   }),
   cluster_launch_query: op('(b128) -> pred cancelled, i32 x, i32 y, i32 z of the first CTA.', {
     needs: () => ({ isa: 8.6, target: 'sm_100' }),

@@ -1,0 +1,26 @@
+import type { Attributes } from '../ir/ir.ts';
+import type { TypeName } from '../types/dtype.ts';
+
+/** One form of an operation: what a node of it is made of. */
+export interface InstructionForm {
+  readonly op: string;
+  readonly attributes: Attributes;
+  readonly args: readonly TypeName[];
+  readonly results: readonly TypeName[];
+  /** Slots that it updates in place. */
+  readonly slots: readonly TypeName[];
+}
+
+export function form(
+  op: string,
+  attributes: Attributes = {},
+  args: readonly TypeName[] = [],
+  results: readonly TypeName[] = [],
+  slots: readonly TypeName[] = [],
+): InstructionForm {
+  return { op, attributes, args, results, slots };
+}
+
+export function times<T>(count: number, item: T): T[] {
+  return Array.from({ length: count }, () => item);
+}
