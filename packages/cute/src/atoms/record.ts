@@ -1,0 +1,169 @@
+import { Builder, type NodeParts } from '../ir/builder.ts';
+import { KernelError } from '../ir/error.ts';
+import { Value, type Attributes, type Node, type Slot } from '../ir/ir.ts';
+import { TYPES, type TypeName } from '../types/dtype.ts';
+
+let open: Builder | undefined;
+
+export function recording<T>(builder: Builder, run: () => T): T {
+  const before = open;
+  open = builder;
+  try {
+    return run();
+  } finally {
+    open = before;
+  }
+}
+
+/** A number of the kernel: known while tracing, or a value of the device. */
+export type Int = number;
+/** The same with 64 bits. */
+export type Long = number | bigint;
+/** A place in memory: an address, or a tensor's first element. */
+export type Place = Value | { readonly address: Value };
+export type TensorMap = Place;
+
+function builder(): Builder {
+  if (!open) throw new TypeError('device operations are recorded only inside of a kernel');
+  return open;
+}
+
+export function emit(op: string, parts: NodeParts = {}): Node {
+  return builder().emit(op, parts);
+}
+
+/** The one result of a new node, as whatever the author's types call it. */
+export function result<T = Int>(op: string, type: TypeName, parts: Omit<NodeParts, 'types'> = {}): T {
+  return builder().value(op, type, parts) as unknown as T;
+}
+
+export function results(op: string, types: readonly TypeName[], parts: Omit<NodeParts, 'types'> = {}): Int[] {
+  return emit(op, { ...parts, types }).results as unknown as Int[];
+}
+
+/** The number, where it is known while tracing. */
+export function constantOr(value: unknown): number | undefined {
+  return typeof value === 'number' ? value : undefined;
+}
+
+export function typed(value: unknown, type: TypeName): Value {
+  if (value instanceof Value) {
+    if (value.type === type) return value;
+    if (TYPES[value.type].bits === TYPES[type].bits) return result('bitcast', type, { args: [value] });
+    throw new KernelError(`expected a value of type ${type}, not ${value.type}`);
+  }
+  if (typeof value === 'boolean' || typeof value === 'number' || typeof value === 'bigint' || typeof value === 'string') {
+    const attribute = typeof value === 'bigint' ? String(value) : value;
+    return result('const', type, { attributes: { value: attribute } });
+  }
+  throw new KernelError(`expected a value of type ${type}, not ${typeof value}`);
+}
+
+export function integer(value: unknown, type: TypeName): Value {
+  if (value instanceof Value && value.type !== type) return result('convert', type, { args: [value] });
+  return typed(value, type);
+}
+
+export function predicate(value: unknown): Value {
+  return typed(value, 'pred');
+}
+
+export function addressIn(place: Place, spaces: readonly TypeName[]): Value {
+  const address = place instanceof Value ? place : place.address;
+  if (spaces.includes(address.type)) return address;
+  throw new KernelError(`expected a place in ${spaces.join(' or ')}, not ${address.type}`);
+}
+
+export function mapAddress(map: TensorMap): Value {
+  return addressIn(map, ['ptr.generic']);
+}
+
+/** The address of element `index` of so many bytes each. */
+export function moved(address: Value, index: Int, scale: number): Value {
+  const known = constantOr(index);
+  if (known === 0) return address;
+  if (known !== undefined) return result('ptr_add', address.type, { args: [address], attributes: { bytes: known * scale } });
+  return result('ptr_add', address.type, { args: [address, integer(index, 'i32')], attributes: { scale } });
+}
+
+export function sharedBytes(name: string, bytes: number, align: number, element: TypeName = 'b8'): Value {
+  const { kernel } = builder();
+  const id = kernel.shared.length;
+  kernel.shared.push({ id, name, bytes, align, element });
+  return result('shared_address', 'ptr.shared', { attributes: { id } });
+}
+
+export function newSlot(type: TypeName, name: string): Slot {
+  return builder().slot(type, name);
+}
+
+export function readSlot(slot: Slot): Int {
+  return result('get', slot.type, { slots: [slot] });
+}
+
+export function writeSlot(slot: Slot, value: Int): void {
+  emit('set', { args: [typed(value, slot.type)], slots: [slot] });
+}
+
+/** The type of a value of the device. */
+function deviceType(value: unknown): TypeName | undefined {
+  return value instanceof Value ? value.type : undefined;
+}
+
+export function typeOf(value: unknown): TypeName {
+  if (value instanceof Value) return value.type;
+  throw new KernelError(`expected a value of the device, not ${String(value)}`);
+}
+
+/** A pure operation on two values of one type; a constant becomes the other's type. */
+export function combine(op: string, left: Int, right: Int, attributes: Attributes = {}): Int {
+  const type = deviceType(left) ?? typeOf(right);
+  return result(op, type, { args: [typed(left, type), typed(right, type)], attributes });
+}
+
+export function compare(test: string, left: Int, right: Int): boolean {
+  const type = deviceType(left) ?? typeOf(right);
+  return result('compare', 'pred', { args: [typed(left, type), typed(right, type)], attributes: { test } });
+}
+
+export function select(condition: boolean, yes: Int, no: Int): Int {
+  const type = deviceType(yes) ?? typeOf(no);
+  return result('select', type, { args: [predicate(condition), typed(yes, type), typed(no, type)] });
+}
+
+export function special(name: string): Int {
+  return result('special', 'i32', { attributes: { name } });
+}
+
+/** Records `then` under a condition of the device. */
+export function when(condition: boolean, then: () => void): void {
+  const parts = [[], []] as Node[][];
+  const node = emit('if', { args: [predicate(condition)], regions: parts });
+  builder().enter(node.regions[0]);
+  then();
+  builder().close();
+}
+
+export function barrier(attributes: Attributes = {}): void {
+  emit('barrier', { attributes });
+}
+
+export function loadFrom(address: Value, type: TypeName, attributes: Attributes = {}): Int {
+  return result('load', type, { args: [address], attributes: { count: 1, ...attributes } });
+}
+
+export function storeTo(address: Value, value: Int, type: TypeName, attributes: Attributes = {}): void {
+  emit('store', { args: [address, typed(value, type)], attributes: { count: 1, ...attributes } });
+}
+
+/** Records a loop that runs until `body` breaks it; `latch` runs before every further round. */
+export function loop(label: string, body: (leave: () => void) => void, latch: () => void = () => {}): void {
+  const regions: Node[][] = [[], []];
+  const node = emit('loop', { attributes: { label, unroll: 1 }, regions });
+  builder().enter(node.regions[0]);
+  body(() => emit('break', { attributes: { label } }));
+  builder().close();
+  builder().enter(node.regions[1]);
+  latch();
+  builder().close();
+}

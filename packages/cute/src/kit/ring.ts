@@ -1,0 +1,143 @@
+import { cpAsyncArrive } from '../atoms/async-copy.ts';
+import { mbarriers, type MBarrier, type MBarriers } from '../atoms/barrier.ts';
+import { combine, compare, newSlot, readSlot, select, writeSlot, type Int } from '../atoms/record.ts';
+
+/**
+ * A ring of stages in shared memory between threads that fill them and threads that use them. Each stage has two
+ * barriers: `full` completes when the data is there, `empty` when everybody has used it. Who runs around the ring keeps
+ * a stage number and a phase bit that flips each time round.
+ */
+export interface RingOptions {
+  readonly stages: number;
+  /**
+   * Who fills a stage. `tma`: one thread expects bytes and starts copies that report to the barrier. `cp.async`: that
+   * many threads copy, and each one's copies arrive.
+   */
+  readonly producer: { readonly kind: 'tma' } | { readonly kind: 'cp.async'; readonly threads: number };
+  /** How many arrivals release a stage: those who call `release`. */
+  readonly consumers: number;
+}
+
+/** A stage that is being filled. */
+export interface FilledStage {
+  readonly index: Int;
+  /** Where TMA and bulk copies report. */
+  readonly barrier: MBarrier;
+  /** `tma`: so many bytes will come. */
+  expect(bytes: Int): void;
+  /** `cp.async`: this thread has started its copies. */
+  copied(): void;
+}
+
+/** A stage that is being used. */
+export interface UsedStage {
+  readonly index: Int;
+  /** It may be filled again, as far as this arrival is concerned. */
+  release(): void;
+}
+
+/** Stage number and phase bit of somebody who goes around a ring. */
+class Cursor {
+  private readonly stages: number;
+  private readonly index = newSlot('i32', 'stage');
+  private readonly phase = newSlot('u32', 'phase');
+
+  constructor(stages: number, phase: number) {
+    this.stages = stages;
+    writeSlot(this.index, 0);
+    writeSlot(this.phase, phase);
+  }
+
+  /** Where it is, and goes on to the next stage. */
+  next(): { index: Int; phase: Int } {
+    const index = readSlot(this.index);
+    const phase = readSlot(this.phase);
+    const after = combine('add', index, 1);
+    const around = compare('eq', after, this.stages);
+    writeSlot(this.index, select(around, 0, after));
+    writeSlot(this.phase, select(around, combine('xor', phase, 1), phase));
+    return { index, phase };
+  }
+}
+
+export class Producer {
+  private readonly ring: Ring;
+  private readonly cursor: Cursor;
+
+  constructor(ring: Ring) {
+    this.ring = ring;
+    // The stages are empty at first: waiting for the phase before the first one returns at once.
+    this.cursor = new Cursor(ring.options.stages, 1);
+  }
+
+  /** Waits until the next stage is empty. */
+  acquire(): FilledStage {
+    const { index, phase } = this.cursor.next();
+    this.ring.empty.at(index).wait(phase);
+    const barrier = this.ring.full.at(index);
+    const { kind } = this.ring.options.producer;
+    return {
+      index,
+      barrier,
+      expect: (bytes) => {
+        if (kind !== 'tma') throw new TypeError('a ring that cp.async fills counts threads, not bytes: call copied()');
+        barrier.expect(bytes);
+      },
+      copied: () => {
+        if (kind !== 'cp.async') throw new TypeError('a ring that TMA fills counts bytes: call expect(bytes)');
+        cpAsyncArrive(barrier);
+      },
+    };
+  }
+}
+
+export class Consumer {
+  private readonly ring: Ring;
+  private readonly cursor: Cursor;
+
+  constructor(ring: Ring) {
+    this.ring = ring;
+    this.cursor = new Cursor(ring.options.stages, 0);
+  }
+
+  /** Waits until the next stage is full. */
+  wait(): UsedStage {
+    const { index, phase } = this.cursor.next();
+    this.ring.full.at(index).wait(phase);
+    return { index, release: () => this.ring.empty.at(index).arrive() };
+  }
+}
+
+export class Ring {
+  readonly options: RingOptions;
+  readonly full: MBarriers;
+  readonly empty: MBarriers;
+
+  constructor(options: RingOptions) {
+    const { stages, consumers, producer } = options;
+    if (!Number.isInteger(stages) || stages < 1) throw new RangeError(`a ring has at least one stage, not ${stages}`);
+    if (consumers < 1 || (producer.kind === 'cp.async' && producer.threads < 1)) {
+      throw new RangeError('a ring has at least one arrival on each side');
+    }
+    this.options = options;
+    this.full = mbarriers(stages, 'full');
+    this.empty = mbarriers(stages, 'empty');
+  }
+
+  /** One thread calls it; then `fenceBarrierInit()` and a barrier of all who use the ring. */
+  init(): void {
+    const { producer, consumers } = this.options;
+    this.full.init(producer.kind === 'tma' ? 1 : producer.threads);
+    this.empty.init(consumers);
+  }
+
+  /** The side that fills; each thread or warp that does so has its own. */
+  producer(): Producer {
+    return new Producer(this);
+  }
+
+  /** The side that uses. */
+  consumer(): Consumer {
+    return new Consumer(this);
+  }
+}
