@@ -1,2 +1,28 @@
-/** Filled step by step. */
-export const VERSION = '0.1.0';
+import activation from './activation.ts';
+import argmax from './argmax.ts';
+import cast from './cast.ts';
+import embedding from './embedding.ts';
+import layernorm from './layernorm.ts';
+import qkRopeCache from './qk_rope_cache.ts';
+import rmsnorm from './rmsnorm.ts';
+import softmax from './softmax.ts';
+import topk from './topk.ts';
+import transpose from './transpose.ts';
+import type { KernelModule } from './spec.ts';
+
+/** Rose's kernels, each with its specification, CPU reference and roofline. */
+export const KERNELS: readonly KernelModule[] = [
+  activation,
+  argmax,
+  cast,
+  embedding,
+  layernorm,
+  qkRopeCache,
+  rmsnorm,
+  softmax,
+  topk,
+  transpose,
+];
+
+export * from './check.ts';
+export * from './spec.ts';

@@ -1,0 +1,105 @@
+import { todo } from './support/todo.ts';
+import { gelu, geluTanh, saturated, silu, sigmoid } from './support/reference.ts';
+import { bound } from './support/rounding.ts';
+import { vectorOf } from './support/row-plan.ts';
+import { bytesOf } from './support/storage.ts';
+import { defineKernel, input, normal, output, scalar, values, type Chosen, type KernelModule } from './spec.ts';
+
+/**
+ * The activations of feed-forward layers. All but `relu2` take a gate g and a value u of each output from a row of
+ * twice as many elements: as two halves (all gates, then all values), or interleaved (g0, u0, g1, u1...).
+ *
+ * | kind | y |
+ * | --- | --- |
+ * | swiglu | g sigmoid(g) u |
+ * | geglu_erf | g Phi(g) u, Phi the normal distribution's integral |
+ * | geglu_tanh | g (1 + tanh(sqrt(2 / pi) (g + 0.044715 g^3))) / 2 u |
+ * | clamped_swiglu | g' sigmoid(alpha g') (u' + 1), g' = min(g, limit), u' = u clamped to +-limit (gpt-oss) |
+ * | relu2 | max(x, 0)^2 |
+ */
+const KINDS = ['swiglu', 'geglu_erf', 'geglu_tanh', 'relu2', 'clamped_swiglu'] as const;
+
+const OPTIONS = {
+  kind: KINDS,
+  type: ['bf16', 'f16', 'f32'],
+  interleaved: [false, true],
+  output: ['same', 'e4m3'],
+} as const;
+type Options = Chosen<typeof OPTIONS>;
+
+/** Factor of the sigmoid's argument and limit of both inputs in gpt-oss. */
+export const CLAMPED = { alpha: 1.702, limit: 7 } as const;
+
+const BOUND = bound(
+  256,
+  'exponentials of arguments up to 2^6, whose rounding is multiplied by them, times two approximations and four products',
+);
+
+const activation: KernelModule = defineKernel({
+  name: 'activation',
+  summary: 'y = act(gate) * value: SwiGLU, GeGLU, clamped SwiGLU; or squared ReLU; e4m3 of y / scale on demand',
+  dims: { rows: 'rows', columns: 'elements of a row of the output' },
+  options: OPTIONS,
+  tuning: { threads: [128, 256, 512], turns: [1, 2, 4, 8], waves: [0, 1, 2, 4, 8, 16] },
+  refuse: ({ options: { kind, interleaved } }) =>
+    kind === 'relu2' && interleaved ? 'relu2 has one input for an output: nothing is interleaved' : undefined,
+  choose: () => ({ threads: 128, turns: 2, waves: 0 }),
+  args: ({ rows, columns }, options) => ({
+    x: input(options.type, [rows, inputs(options) * columns], normal(2)),
+    ...(options.output === 'e4m3' ? { scale: input('f32', [1], values([0.0625])) } : {}),
+    y: output(options.output === 'e4m3' ? 'e4m3' : options.type, [rows, columns], BOUND),
+    rows: scalar('i32', rows),
+  }),
+  trace: (s) => todo(s),
+  grid: ({ dims: { rows, columns }, options, tuning: { threads, turns, waves } }, { multiprocessors }) => {
+    const vectors = (rows * columns) / vectorOf(columns, [options.type]);
+    const blocks = Math.ceil(vectors / (threads * turns));
+    return [waves === 0 ? blocks : Math.min(blocks, waves * multiprocessors), 1, 1];
+  },
+  reference: ({ x, scale }, { rows, columns }, options) => {
+    const y = new Float64Array(rows * columns);
+    for (let at = 0; at < y.length; at++) {
+      const [row, column] = [Math.floor(at / columns), at % columns];
+      const begin = row * columns * inputs(options);
+      const [gate, value] = options.interleaved
+        ? [x[begin + 2 * column], x[begin + 2 * column + 1]]
+        : [x[begin + column], x[begin + columns + column]];
+      y[at] = activate(options.kind, gate, value);
+      if (scale) y[at] = saturated(y[at] / scale[0]);
+    }
+    return { y };
+  },
+  roofline: ({ rows, columns }, options) => ({
+    bytes:
+      bytesOf(options.type, inputs(options) * rows * columns) +
+      bytesOf(options.output === 'e4m3' ? 'e4m3' : options.type, rows * columns),
+    flops: (options.kind === 'relu2' ? 2 : 8) * rows * columns,
+  }),
+  cases: [
+    { dims: { rows: 1, columns: 64 } },
+    { dims: { rows: 5, columns: 1000 }, options: { interleaved: true } },
+    { dims: { rows: 3, columns: 257 }, options: { type: 'f32' } },
+    { dims: { rows: 2, columns: 4096 }, options: { type: 'f16' } },
+    { dims: { rows: 3, columns: 520 }, options: { kind: 'geglu_erf' } },
+    { dims: { rows: 3, columns: 520 }, options: { kind: 'geglu_erf', type: 'f32' } },
+    { dims: { rows: 3, columns: 520 }, options: { kind: 'geglu_tanh', output: 'e4m3' } },
+    { dims: { rows: 3, columns: 520 }, options: { kind: 'relu2' } },
+    { dims: { rows: 3, columns: 520 }, options: { kind: 'clamped_swiglu', interleaved: true } },
+    { dims: { rows: 16384, columns: 4096 }, large: true },
+  ],
+});
+
+export default activation;
+
+function inputs({ kind }: Options): number {
+  return kind === 'relu2' ? 1 : 2;
+}
+
+function activate(kind: Options['kind'], gate: number, value: number): number {
+  if (kind === 'relu2') return Math.max(gate, 0) ** 2;
+  if (kind === 'swiglu') return silu(gate) * value;
+  if (kind === 'geglu_erf') return gelu(gate) * value;
+  if (kind === 'geglu_tanh') return geluTanh(gate) * value;
+  const [g, u] = [Math.min(gate, CLAMPED.limit), Math.min(Math.max(value, -CLAMPED.limit), CLAMPED.limit)];
+  return g * sigmoid(CLAMPED.alpha * g) * (u + 1);
+}

@@ -1,0 +1,174 @@
+import { todo } from './support/todo.ts';
+import { APPROXIMATION, bound, SUM_DEPTH } from './support/rounding.ts';
+import { bytesOf } from './support/storage.ts';
+import {
+  defineKernel,
+  distinct,
+  input,
+  integers,
+  normal,
+  output,
+  scalar,
+  updated,
+  type Fill,
+  type KernelModule,
+} from './spec.ts';
+
+/** Tokens of a page of the cache. */
+export const PAGE = 16;
+
+const ROTATED = bound(
+  SUM_DEPTH / 2 + APPROXIMATION.rsqrt + 8,
+  'as rmsnorm, then two products and an addition; the magnitude is that of both elements of the pair',
+);
+
+/**
+ * From the rows of the QKV product to attention's inputs, in one pass: RMSNorm of every query and key head (Qwen3),
+ * rotary position embedding (Su et al. 2021) of the first `rotary` elements of a head, queries out, keys and values into
+ * the pages of the cache.
+ *
+ * A row of `qkv` has the query heads, the key heads, the value heads. `layout`: `neox` pairs element i with i +
+ * rotary / 2, `interleaved` 2i with 2i + 1. `table[p]` has the cosines of position p for its rotary / 2 angles, then the
+ * sines. `slot` is page * 16 + place in the page; negative: the token is not kept (padding). A page holds [kv head][16
+ * tokens][head] for keys, and in another tensor for values.
+ */
+const qkRopeCache: KernelModule = defineKernel({
+  name: 'qk_rope_cache',
+  summary: 'q, k = rope(norm(q), position), rope(norm(k), position); k and v go to their places in the paged cache',
+  dims: {
+    tokens: 'tokens',
+    qHeads: 'query heads',
+    kvHeads: 'key and value heads',
+    head: 'elements of a head',
+    rotary: 'elements of a head that are rotated',
+    positions: 'rows of the table of angles',
+    pages: 'pages of the cache',
+  },
+  options: {
+    type: ['bf16', 'f16'],
+    norm: [true, false],
+    weight: ['plain', 'plus_one'],
+    layout: ['neox', 'interleaved'],
+  },
+  tuning: { threads: [128, 256] },
+  refuse: ({ dims: { head, rotary, qHeads, kvHeads }, options: { layout } }) => {
+    if (![32, 64, 128, 256].includes(head)) return `heads of ${head} elements are not had: 32, 64, 128 or 256`;
+    const step = layout === 'neox' ? 16 : 8;
+    if (rotary > head || rotary % step !== 0)
+      return `rotary is ${rotary}; it must be a multiple of ${step} up to ${head}`;
+    return qHeads % kvHeads === 0 ? undefined : `${qHeads} query heads do not divide among ${kvHeads} key heads`;
+  },
+  choose: () => ({ threads: 128 }),
+  args: ({ tokens, qHeads, kvHeads, head, rotary, positions, pages }, { type, norm, weight }) => {
+    const weights = normal(0.3, weight === 'plain' ? 1 : 0);
+    return {
+      qkv: input(type, [tokens, (qHeads + 2 * kvHeads) * head]),
+      ...(norm ? { qWeight: input(type, [head], weights), kWeight: input(type, [head], weights) } : {}),
+      table: input('f32', [positions, 2, rotary / 2], angles(rotary / 2)),
+      positions: input('i32', [tokens], integers(positions)),
+      slots: input('i32', [tokens], slots(pages * PAGE)),
+      q: output(type, [tokens, qHeads * head], ROTATED),
+      keys: updated(type, [pages, kvHeads, PAGE, head], ROTATED),
+      values: updated(type, [pages, kvHeads, PAGE, head]),
+      eps: scalar('f32', 1e-6),
+      tokens: scalar('i32', tokens),
+    };
+  },
+  trace: (s) => todo(s),
+  grid: ({ dims: { tokens, qHeads, kvHeads, head }, tuning: { threads } }) => [
+    Math.ceil((tokens * (qHeads + 2 * kvHeads) * (head / 8)) / threads),
+    1,
+    1,
+  ],
+  reference: (given, { tokens, qHeads, kvHeads, head, rotary }, options) => {
+    const { qkv, qWeight, kWeight, table, positions, slots, eps } = given;
+    const rowLength = (qHeads + 2 * kvHeads) * head;
+    const q = { values: new Float64Array(tokens * qHeads * head), magnitude: new Float64Array(tokens * qHeads * head) };
+    const keys = { values: given.keys.slice(), magnitude: given.keys.map(Math.abs) };
+    const values = given.values.slice();
+    const half = rotary / 2;
+
+    const rotate = (
+      from: Float64Array,
+      weight: Float64Array | undefined,
+      token: number,
+      to: typeof q,
+      at: number,
+    ): void => {
+      const r = weight ? 1 / Math.sqrt(from.reduce((sum, v) => sum + v * v, 0) / head + eps) : 1;
+      const one = options.weight === 'plus_one' ? 1 : 0;
+      const x = from.map((v, i) => v * r * (weight ? weight[i] + one : 1));
+      to.values.set(x, at);
+      to.magnitude.set(x.map(Math.abs), at);
+      const angle = positions[token] * rotary;
+      for (let i = 0; i < half; i++) {
+        const [a, b] = options.layout === 'neox' ? [i, i + half] : [2 * i, 2 * i + 1];
+        const [cos, sin] = [table[angle + i], table[angle + half + i]];
+        to.values[at + a] = x[a] * cos - x[b] * sin;
+        to.values[at + b] = x[b] * cos + x[a] * sin;
+        to.magnitude[at + a] = Math.abs(x[a] * cos) + Math.abs(x[b] * sin);
+        to.magnitude[at + b] = Math.abs(x[b] * cos) + Math.abs(x[a] * sin);
+      }
+    };
+    for (let token = 0; token < tokens; token++) {
+      for (let h = 0; h < qHeads + 2 * kvHeads; h++) {
+        const from = qkv.subarray(token * rowLength + h * head, token * rowLength + (h + 1) * head);
+        if (h < qHeads) {
+          rotate(from, qWeight, token, q, (token * qHeads + h) * head);
+          continue;
+        }
+        const slot = slots[token];
+        if (slot < 0) continue;
+        const kvHead = (h - qHeads) % kvHeads;
+        const at = ((Math.floor(slot / PAGE) * kvHeads + kvHead) * PAGE + (slot % PAGE)) * head;
+        if (h < qHeads + kvHeads) rotate(from, kWeight, token, keys, at);
+        else values.set(from, at);
+      }
+    }
+    return { q, keys, values };
+  },
+  roofline: ({ tokens, qHeads, kvHeads, head, rotary, positions }, { type }) => ({
+    bytes:
+      bytesOf(type, 2 * tokens * (qHeads + 2 * kvHeads) * head) +
+      bytesOf('f32', Math.min(tokens, positions) * rotary) +
+      bytesOf('i32', 2 * tokens),
+    flops: tokens * (qHeads + kvHeads) * (4 * head + 3 * rotary),
+  }),
+  cases: [
+    { dims: { tokens: 1, qHeads: 4, kvHeads: 1, head: 64, rotary: 64, positions: 9, pages: 2 } },
+    { dims: { tokens: 5, qHeads: 4, kvHeads: 2, head: 128, rotary: 128, positions: 32, pages: 3 } },
+    {
+      dims: { tokens: 3, qHeads: 2, kvHeads: 1, head: 128, rotary: 48, positions: 32, pages: 3 },
+      options: { weight: 'plus_one' },
+    },
+    {
+      dims: { tokens: 7, qHeads: 2, kvHeads: 2, head: 64, rotary: 24, positions: 32, pages: 3 },
+      options: { layout: 'interleaved' },
+    },
+    {
+      dims: { tokens: 2, qHeads: 2, kvHeads: 1, head: 256, rotary: 64, positions: 32, pages: 3 },
+      options: { norm: false, type: 'f16' },
+    },
+    {
+      dims: { tokens: 8192, qHeads: 32, kvHeads: 8, head: 128, rotary: 128, positions: 32768, pages: 1024 },
+      large: true,
+    },
+  ],
+});
+
+export default qkRopeCache;
+
+/** Cosines, then sines, of position * 10000^(-i / half). */
+function angles(half: number): Fill {
+  return (_random, length) =>
+    Float64Array.from({ length }, (_, at) => {
+      const [position, i] = [Math.floor(at / (2 * half)), at % half];
+      const angle = position * 10000 ** (-i / half);
+      return at % (2 * half) < half ? Math.cos(angle) : Math.sin(angle);
+    });
+}
+
+/** Different places; the third token is not kept. */
+function slots(places: number): Fill {
+  return (random, length) => distinct(places)(random, length).map((slot, token) => (token === 2 ? -1 : slot));
+}

@@ -1,0 +1,87 @@
+import { todo } from './support/todo.ts';
+import { saturated, silu } from './support/reference.ts';
+import { APPROXIMATION, bound, SUM_DEPTH } from './support/rounding.ts';
+import { columnsRefused, LANES, lanesOf, rowBlocks, rowPlan, THREADS, vectorOf, WAVES } from './support/row-plan.ts';
+import { bytesOf, round } from './support/storage.ts';
+import { defineKernel, input, normal, output, scalar, values, type KernelModule } from './spec.ts';
+
+const BOUND = bound(
+  SUM_DEPTH / 2 + APPROXIMATION.rsqrt + 2 * APPROXIMATION.ex2 + 8,
+  'the mean of squares is a tree of additions of one sign, and its root halves its error; rsqrt and the gate are approximations',
+);
+
+/**
+ * Root mean square normalisation of rows (Zhang and Sennrich 2019), with what models put around it.
+ *
+ * `residual`: h = x + residual, rounded to the rows' type as the sum alone would be, is what is normalised; `sum` gets
+ * it. `weight`: `plain` w, `plus_one` 1 + w (Gemma), `none`. `gate`: times silu(gate) (Qwen3-Next, Mamba-2). `output`:
+ * the rows' type, or e4m3 of y / scale with one scale for the tensor.
+ */
+const rmsnorm: KernelModule = defineKernel({
+  name: 'rmsnorm',
+  summary:
+    'y = x / sqrt(mean(x^2) + eps) * w; x + residual first, 1 + w or no w, times silu(gate), e4m3 of y / scale on demand',
+  dims: { rows: 'rows', columns: 'elements of a row' },
+  options: {
+    type: ['bf16', 'f16', 'f32'],
+    weight: ['plain', 'plus_one', 'none'],
+    residual: [false, true],
+    gate: [false, true],
+    output: ['same', 'e4m3'],
+  },
+  tuning: { lanes: LANES, threads: THREADS, waves: WAVES },
+  refuse: ({ dims: { columns }, options: { type }, tuning: { lanes } }) =>
+    columnsRefused(columns, vectorOf(columns, [type]), lanes),
+  choose: ({ columns }, { type }) => ({ lanes: lanesOf(columns, vectorOf(columns, [type])), threads: 128, waves: 0 }),
+  args: ({ rows, columns }, { type, weight, residual, gate, output: kind }) => ({
+    x: input(type, [rows, columns]),
+    ...(residual ? { residual: input(type, [rows, columns]) } : {}),
+    ...(weight === 'none' ? {} : { weight: input(type, [columns], normal(0.3, weight === 'plain' ? 1 : 0)) }),
+    ...(gate ? { gate: input(type, [rows, columns]) } : {}),
+    ...(kind === 'e4m3' ? { scale: input('f32', [1], values([0.0625])) } : {}),
+    ...(residual ? { sum: output(type, [rows, columns], bound(0, 'one addition, rounded once')) } : {}),
+    y: output(kind === 'e4m3' ? 'e4m3' : type, [rows, columns], BOUND),
+    eps: scalar('f32', 1e-6),
+    rows: scalar('i32', rows),
+  }),
+  trace: (s) => todo(s),
+  grid: ({ dims: { rows, columns }, options: { type }, tuning }, device) =>
+    rowBlocks(rows, rowPlan(columns, vectorOf(columns, [type]), tuning.lanes, tuning.threads), tuning.waves, device),
+  reference: ({ x, residual, weight, gate, scale, eps }, { rows, columns }, options) => {
+    const h = x.map((v, i) => (residual ? v + residual[i] : v));
+    const normalised = h.map((v) => round(options.type, v));
+    const y = new Float64Array(x.length);
+    for (let row = 0; row < rows; row++) {
+      const own = normalised.subarray(row * columns, (row + 1) * columns);
+      const r = 1 / Math.sqrt(own.reduce((sum, v) => sum + v * v, 0) / columns + eps);
+      for (let i = 0; i < columns; i++) {
+        const at = row * columns + i;
+        const w = weight ? weight[i] + (options.weight === 'plus_one' ? 1 : 0) : 1;
+        y[at] = own[i] * r * w * (gate ? silu(gate[at]) : 1);
+        if (scale) y[at] = saturated(y[at] / scale[0]);
+      }
+    }
+    return { y, sum: h };
+  },
+  roofline: ({ rows, columns }, { type, weight, residual, gate, output: kind }) => ({
+    bytes:
+      bytesOf(type, rows * columns * (1 + (residual ? 2 : 0) + (gate ? 1 : 0))) +
+      bytesOf(kind === 'e4m3' ? 'e4m3' : type, rows * columns) +
+      bytesOf(type, weight === 'none' ? 0 : columns),
+    flops: rows * columns * (4 + (residual ? 1 : 0) + (gate ? 5 : 0)),
+  }),
+  cases: [
+    { dims: { rows: 1, columns: 64 } },
+    { dims: { rows: 3, columns: 4096 }, options: { residual: true } },
+    { dims: { rows: 5, columns: 200 }, options: { weight: 'plus_one', type: 'f16' } },
+    { dims: { rows: 7, columns: 257 }, options: { weight: 'none', type: 'f32' } },
+    { dims: { rows: 17, columns: 128 }, options: { gate: true } },
+    { dims: { rows: 4, columns: 1000 }, options: { residual: true, output: 'e4m3' } },
+    { dims: { rows: 2, columns: 32768 } },
+    { dims: { rows: 16384, columns: 4096 }, large: true },
+    { dims: { rows: 16384, columns: 4096 }, options: { residual: true }, large: true },
+    { dims: { rows: 16384, columns: 32768 }, large: true },
+  ],
+});
+
+export default rmsnorm;
