@@ -1,45 +1,26 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { MMA_SHAPES, wgmmaShape } from '../src/atoms/mma-shapes.ts';
-import { smemAtom, widestSwizzle } from '../src/atoms/smem-atoms.ts';
-import { describeOperand } from '../src/atoms/smem-descriptor.ts';
-import {
-  ldmatrixThreadValues,
-  mmaThreadValues,
-  stmatrixThreadValues,
-  wgmmaThreadValues,
-  type LayoutNumbers,
-  type Numbers,
-} from '../src/atoms/thread-values.ts';
+import { operandSlice, smemTile, swizzleMode, tileCoordinates, tmaTiles } from '../src/atoms/operand-tile.ts';
+import { describeOperand, widestSwizzle } from '../src/atoms/smem-descriptor.ts';
+import { ldmatrixAtom, mmaAtom, plainCopyAtom, stmatrixAtom, wgmmaAtom } from '../src/atoms/thread-values.ts';
+import { makeComposedLayout } from '../src/layout/composed.ts';
+import { Layout, makeLayout } from '../src/layout/layout.ts';
+import { Swizzle } from '../src/layout/swizzle.ts';
+import { makeTiledCopy, TiledCopy } from '../src/layout/tiled-copy.ts';
+import { makeTiledCopyFor, TiledMma } from '../src/layout/tiled-mma.ts';
+import { Unknown } from '../src/layout/unknown.ts';
 
-function size(shape: Numbers): number {
-  return typeof shape === 'number' ? shape : shape.reduce((product: number, mode) => product * size(mode), 1);
+function element(layout: Layout, thread: number, value: number): number {
+  return Number(layout.at(thread, value));
 }
 
-/** The index of a coordinate counted first mode fastest. */
-function at(shape: Numbers, stride: Numbers, index: number): number {
-  if (typeof shape === 'number') return index * Number(stride);
-  let rest = index;
-  let sum = 0;
-  for (const [i, mode] of shape.entries()) {
-    sum += at(mode, (stride as Numbers[])[i], rest % size(mode));
-    rest = Math.floor(rest / size(mode));
-  }
-  return sum;
-}
-
-function element({ shape, stride }: LayoutNumbers, thread: number, value: number): number {
-  const [threads, values] = shape as Numbers[];
-  const [dt, dv] = stride as Numbers[];
-  return at(threads, dt, thread) + at(values, dv, value);
-}
-
-function valuesOf(layout: LayoutNumbers): number {
-  return size((layout.shape as Numbers[])[1]);
+function valuesOf(layout: Layout): number {
+  return Number(layout.mode(1).size);
 }
 
 /** How often every element is held. */
-function holders(layout: LayoutNumbers, threads: number, elements: number): number[] {
+function holders(layout: Layout, threads: number, elements: number): number[] {
   const counts = Array.from({ length: elements }, () => 0);
   for (let t = 0; t < threads; t++) {
     for (let v = 0; v < valuesOf(layout); v++) counts[element(layout, t, v)]++;
@@ -50,7 +31,7 @@ function holders(layout: LayoutNumbers, threads: number, elements: number): numb
 test('mma.sync: the fragments are those of the figures, every element once', () => {
   for (const form of MMA_SHAPES) {
     const { m, n, k, registers } = form;
-    const { a, b, c } = mmaThreadValues(form);
+    const { a, b, c } = mmaAtom(form);
     const va = valuesOf(a) / registers.a;
     for (let lane = 0; lane < 32; lane++) {
       const [group, inGroup] = [Math.floor(lane / 4), lane % 4];
@@ -81,7 +62,7 @@ test('wgmma: four warps of 16 rows', () => {
     [256, 'tf32', 'f32'],
   ] as const) {
     const form = wgmmaShape(n, { a, b: a, d });
-    const layouts = wgmmaThreadValues(form, true);
+    const layouts = wgmmaAtom(form, true);
     for (let t = 0; t < 128; t++) {
       for (let v = 0; v < n / 2; v++) {
         const row = 16 * Math.floor(t / 32) + Math.floor((t % 32) / 4) + 8 * (Math.floor(v / 2) % 2);
@@ -91,39 +72,54 @@ test('wgmma: four warps of 16 rows', () => {
     }
     assert.ok(holders(layouts.a, 128, 64 * form.k).every((count) => count === 1));
     assert.ok(holders(layouts.b, 128, n * form.k).every((count) => count === 128));
-    assert.ok(holders(wgmmaThreadValues(form, false).a, 128, 64 * form.k).every((count) => count === 128));
+    assert.ok(holders(wgmmaAtom(form, false).a, 128, 64 * form.k).every((count) => count === 128));
   }
 });
 
 test('ldmatrix: lane i addresses row i and holds a pair of every matrix', () => {
   for (const count of [1, 2, 4] as const) {
     for (const transpose of [false, true]) {
-      const { source, destination } = ldmatrixThreadValues(count, transpose);
+      const { source, destination, reference } = ldmatrixAtom(count, transpose);
       for (let lane = 0; lane < 32; lane++) {
         const row = lane % (8 * count);
-        assert.equal(element(source, lane, 5), row * 128 + 5);
+        assert.equal(element(source, lane, 5), row * 8 + 5);
         for (let value = 0; value < 2 * count; value++) {
           const [matrix, half] = [Math.floor(value / 2), value % 2];
           const [group, inGroup] = [Math.floor(lane / 4), lane % 4];
           const [r, c] = transpose ? [2 * inGroup + half, group] : [group, 2 * inGroup + half];
-          assert.equal(element(destination, lane, 16 * value + 3), (matrix * 64 + r * 8 + c) * 16 + 3);
+          assert.equal(element(destination, lane, value), matrix * 64 + r * 8 + c);
         }
       }
-      assert.ok(holders(destination, 32, 1024 * count).every((times) => times === 1));
-      const stores = stmatrixThreadValues(count, transpose);
-      assert.deepEqual([stores.source, stores.destination], [destination, source]);
+      assert.ok(holders(destination, 32, 64 * count).every((times) => times === 1));
+      assert.equal(String(reference), String(destination));
+      const stores = stmatrixAtom(count, transpose);
+      assert.equal(String(stores.source), String(destination));
+      assert.equal(String(stores.destination), String(source));
     }
   }
+  assert.throws(() => ldmatrixAtom(1, true, 8), /transposed do not move 8-bit elements/);
+  assert.equal(String(plainCopyAtom(8).source), '(1,8):(0,1)');
 });
 
-test('atoms of shared memory: element bits move the swizzle, not the bytes', () => {
-  assert.deepEqual(smemAtom('k', '128', 16), {
-    ...{ swizzle: { bits: 3, base: 3, shift: 3 }, layout: { shape: [8, 64], stride: [64, 1] }, mode: '128' },
-  });
-  assert.deepEqual(smemAtom('mn', '64', 8).layout, { shape: [64, 8], stride: [1, 64] });
-  assert.deepEqual(smemAtom('k', '32', 8).swizzle, { bits: 1, base: 4, shift: 3 });
-  assert.deepEqual(smemAtom('k', 'none', 32).layout, { shape: [8, 4], stride: [4, 1] });
-  assert.throws(() => smemAtom('k', '128', 64), /4, 8, 16 or 32 bits, not 64/);
+test('tiled copies and products take the atoms', () => {
+  const form = MMA_SHAPES.find(({ shape, a, d }) => shape === 'm16n8k16' && a === 'bf16' && d === 'f32');
+  assert.ok(form);
+  const mma = new TiledMma(mmaAtom(form), makeLayout([2, 2, 1]));
+  assert.equal(mma.size, 128);
+  assert.deepEqual(
+    [0, 1, 2].map((mode) => mma.tileSize(mode)),
+    [32, 16, 16],
+  );
+  const copy = makeTiledCopyFor('A', ldmatrixAtom(4, false), mma);
+  assert.ok(copy instanceof TiledCopy);
+  // Lane 17 of warp 0 addresses row 1 of the matrix that begins at column 8.
+  const [, offset] = copy.partitionS(makeLayout([32, 16], 'right'), 17);
+  assert.equal(offset, 1 * 16 + 8);
+  const vectors = makeTiledCopy(plainCopyAtom(8), makeLayout([16, 8], 'right'), makeLayout([1, 8], 'right'));
+  assert.deepEqual(vectors.tileShape, [16, 64]);
+});
+
+test('the widest swizzle that divides a row', () => {
   assert.deepEqual(
     [64, 32, 16, 8, 24].map((n) => widestSwizzle(n, 16)),
     ['128', '64', '32', 'none', 'none'],
@@ -131,54 +127,75 @@ test('atoms of shared memory: element bits move the swizzle, not the bytes', () 
   assert.throws(() => widestSwizzle(12, 16), /24 bytes/);
 });
 
-/** An operand whose atoms are tiled along MN first. */
-function operand(
-  major: 'k' | 'mn',
-  swizzle: 'none' | '32' | '64' | '128',
-  rows: number,
-  tileRows = rows,
-): Parameters<typeof describeOperand>[0] {
-  const { layout } = smemAtom(major, swizzle, 16);
-  const [pitchRows, pitchK] = layout.shape as number[];
-  const [dr, dk] = layout.stride as number[];
-  const size = pitchRows * pitchK;
-  const offset = (row: number, k: number): number =>
-    (row % pitchRows) * dr +
-    (k % pitchK) * dk +
-    size * (Math.floor(row / pitchRows) + Math.floor(k / pitchK) * (tileRows / pitchRows));
-  return { rows, depth: 16, bits: 16, swizzle, offset };
-}
-
 test('descriptors of the canonical layouts', () => {
   for (const swizzle of ['32', '64', '128'] as const) {
-    assert.deepEqual(describeOperand(operand('k', swizzle, 64)), {
-      ...{ leading: 16, stride: 8 * Number(swizzle), swizzle, major: 'k' },
-    });
+    const tile = smemTile('k', swizzle, 16, 64, 64);
+    assert.equal(swizzleMode(tile, 16), swizzle);
+    const stride = 8 * Number(swizzle);
+    const expected = { leading: 16, stride, swizzle, major: 'k', bytes: 0 };
+    assert.deepEqual(operandSlice(tile, 16, { rows: 64 }), expected);
+    // K 16 lies in the same row, or behind all rows of the atoms before.
+    const perRow = Number(swizzle) / 32;
+    for (let k = 0; k < 64; k += 16) {
+      const bytes = ((k / 16) % perRow) * 32 + Math.floor(k / 16 / perRow) * 64 * Number(swizzle);
+      assert.deepEqual(operandSlice(tile, 16, { rows: 64, k }), { ...expected, bytes });
+    }
   }
   // Without a swizzle the second 16 bytes of K lie behind all rows.
-  assert.deepEqual(describeOperand(operand('k', 'none', 64)), {
-    ...{ leading: 1024, stride: 128, swizzle: 'none', major: 'k' },
+  assert.deepEqual(operandSlice(smemTile('k', 'none', 16, 64, 16), 16, { rows: 64 }), {
+    ...{ leading: 1024, stride: 128, swizzle: 'none', major: 'k', bytes: 0 },
   });
-  assert.deepEqual(describeOperand(operand('mn', '128', 128)), {
-    ...{ leading: 1024, stride: 2048, swizzle: '128', major: 'mn' },
+  assert.deepEqual(operandSlice(smemTile('mn', '128', 16, 128, 64), 16, { rows: 128, k: 16 }), {
+    ...{ leading: 1024, stride: 2048, swizzle: '128', major: 'mn', bytes: 4096 },
   });
-  assert.deepEqual(describeOperand(operand('mn', '64', 64)), {
-    ...{ leading: 512, stride: 1024, swizzle: '64', major: 'mn' },
+  assert.deepEqual(operandSlice(smemTile('mn', '64', 16, 64, 16), 16, { rows: 64 }), {
+    ...{ leading: 512, stride: 1024, swizzle: '64', major: 'mn', bytes: 0 },
   });
-  assert.deepEqual(describeOperand(operand('mn', 'none', 64)), {
-    ...{ leading: 1024, stride: 128, swizzle: 'none', major: 'mn' },
+  assert.deepEqual(operandSlice(smemTile('mn', 'none', 16, 64, 16), 16, { rows: 64 }), {
+    ...{ leading: 1024, stride: 128, swizzle: 'none', major: 'mn', bytes: 0 },
+  });
+  // The second 64 of 128 rows, 8-bit elements.
+  assert.deepEqual(operandSlice(smemTile('k', '128', 8, 128, 128), 8, { row: 64, rows: 64, k: 32 }), {
+    ...{ leading: 16, stride: 1024, swizzle: '128', major: 'k', bytes: 64 * 128 + 32 },
   });
 });
 
-test('other layouts are refused with the element that is elsewhere', () => {
-  const good = operand('k', '128', 64);
-  const padded = (row: number, k: number): number => row * 72 + k;
-  assert.throws(() => describeOperand({ ...good, offset: padded }), /element \(1, 0\) lies at 72, .* reads it at 64/);
-  assert.throws(() => describeOperand({ ...good, offset: (row, k) => 2 * (64 * row + k) }), /neither K nor/);
+test('other layouts are refused with the reason', () => {
+  const swizzle = new Swizzle(3, 3, 3);
+  const slice = (layout: Parameters<typeof operandSlice>[0]): unknown => operandSlice(layout, 16, { rows: 64 });
+  const padded = makeComposedLayout(swizzle, 0, new Layout([64, 64], [72, 1]));
+  assert.throws(() => slice(padded), /element \(1, 0\) lies at 72, .* reads it at 64/);
+  assert.throws(() => slice(new Layout([64, 64], [128, 2])), /neither K nor/);
   assert.throws(
-    () => describeOperand({ ...operand('mn', '128', 64), bits: 8, depth: 32 }),
+    () => slice(makeComposedLayout(new Swizzle(2, 3, 3), 0, new Layout([64, 64], [64, 1]))),
+    /element \(1, 0\) lies at 64, .* at 32/,
+  );
+  assert.throws(
+    () => slice(makeComposedLayout(new Swizzle(3, 4, 3), 0, new Layout([64, 64], [64, 1]))),
+    /S<1\|2\|3,3,3>/,
+  );
+  assert.throws(() => slice(makeComposedLayout(swizzle, 64, new Layout([64, 64], [64, 1]))), /has an offset/);
+  assert.throws(() => slice(new Layout([64, 64], [new Unknown(), 1])), /known while tracing/);
+  assert.throws(() => slice(makeLayout([32, 16])), /leave the tile of 32 x 16/);
+  assert.throws(
+    () => operandSlice(smemTile('mn', '128', 8, 128, 64), 8, { rows: 128 }),
     /contiguous K: store it transposed/,
   );
-  assert.throws(() => describeOperand({ ...good, rows: 12 }), /rows in eights/);
-  assert.throws(() => describeOperand({ ...operand('k', '32', 64), depth: 32 }), /a row with swizzle 32 has 16/);
+  const odd = {
+    rows: 12,
+    depth: 16,
+    bits: 16,
+    swizzle: '128',
+    offset: (row: number, k: number) => 64 * row + k,
+  } as const;
+  assert.throws(() => describeOperand(odd), /rows in eights/);
+});
+
+test('tiles of a tensor: coordinates, innermost first', () => {
+  const tiles = tmaTiles([256, 1024], [64, 32]);
+  assert.equal(String(tiles), '(4,32):(64@1,32@0)');
+  assert.deepEqual(tileCoordinates(tiles, 2, 5), [160, 128]);
+  assert.deepEqual(tileCoordinates(tmaTiles([256, 1024], [64, 32], [0, 1]), 2, 5), [128, 160]);
+  assert.deepEqual(tileCoordinates(tmaTiles([4, 100, 64], [1, 32, 64]), 3, 2, 0), [0, 64, 3]);
+  assert.throws(() => tmaTiles([4, 4], [2]), /2 modes .* boxes of 1/);
 });

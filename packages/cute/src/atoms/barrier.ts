@@ -46,7 +46,10 @@ export class MBarrier {
 
   /** Whether the phase of this parity has completed; may suspend the thread for up to `hint` nanoseconds. */
   tryWait(parity: Int, options: { readonly scope?: 'cta' | 'cluster'; readonly hint?: number } = {}): boolean {
-    return result('mbarrier_try_wait', 'pred', { args: [this.address, integer(parity, 'u32')], attributes: { ...options } });
+    return result('mbarrier_try_wait', 'pred', {
+      args: [this.address, integer(parity, 'u32')],
+      attributes: { ...options },
+    });
   }
 
   /** Waits until the phase of this parity has completed. `scope: 'cluster'` where other CTAs arrive. */

@@ -36,7 +36,9 @@ export function mapShared(place: Place, rank: Int): Value {
 
 /** Stores 1, 2 or 4 values into another CTA's shared memory; the barrier there counts the bytes. */
 export function storeAsync(to: Place, values: readonly Int[], barrier: MBarrier, type: TypeName = 'f32'): void {
-  emit('store_async', { args: [addressIn(to, ['ptr.cluster']), ...values.map((v) => typed(v, type)), barrier.address] });
+  emit('store_async', {
+    args: [addressIn(to, ['ptr.cluster']), ...values.map((v) => typed(v, type)), barrier.address],
+  });
 }
 
 /** Combines a value with one in another CTA's shared memory; the barrier there counts the bytes. */

@@ -10,7 +10,19 @@ import {
   type MmaShape,
   type ProductTypes,
 } from './mma-shapes.ts';
-import { addressIn, constantOr, emit, integer, newSlot, predicate, readSlot, result, results, typed, writeSlot } from './record.ts';
+import {
+  addressIn,
+  constantOr,
+  emit,
+  integer,
+  newSlot,
+  predicate,
+  readSlot,
+  result,
+  results,
+  typed,
+  writeSlot,
+} from './record.ts';
 import type { Int, Place } from './record.ts';
 
 /** 32 bits of a matrix fragment: one f32 or tf32, two 16-bit or four 8-bit elements, low first. */
@@ -65,12 +77,18 @@ export function mma(
   const sum = accumulatorRegister(types.d);
   const words = [...a, ...b].map((word) => typed(word, 'b32'));
   const args = [...words, ...c.map((value) => typed(value, sum))];
-  return results('mma', c.map(() => sum), { args, attributes: { shape, ...types } });
+  return results(
+    'mma',
+    c.map(() => sum),
+    { args, attributes: { shape, ...types } },
+  );
 }
 
 function checkCount(name: string, words: readonly unknown[], expected: number, { shape, a }: MmaShape): void {
   if (words.length === expected) return;
-  throw new RangeError(`mma ${shape} of ${a} takes ${expected} registers of ${name} from each lane, not ${words.length}`);
+  throw new RangeError(
+    `mma ${shape} of ${a} takes ${expected} registers of ${name} from each lane, not ${words.length}`,
+  );
 }
 
 /**

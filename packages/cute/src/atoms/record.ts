@@ -52,7 +52,12 @@ export function typed(value: unknown, type: TypeName): Value {
     if (TYPES[value.type].bits === TYPES[type].bits) return result('bitcast', type, { args: [value] });
     throw new KernelError(`expected a value of type ${type}, not ${value.type}`);
   }
-  if (typeof value === 'boolean' || typeof value === 'number' || typeof value === 'bigint' || typeof value === 'string') {
+  if (
+    typeof value === 'boolean' ||
+    typeof value === 'number' ||
+    typeof value === 'bigint' ||
+    typeof value === 'string'
+  ) {
     const attribute = typeof value === 'bigint' ? String(value) : value;
     return result('const', type, { attributes: { value: attribute } });
   }
@@ -82,7 +87,8 @@ export function mapAddress(map: TensorMap): Value {
 export function moved(address: Value, index: Int, scale: number): Value {
   const known = constantOr(index);
   if (known === 0) return address;
-  if (known !== undefined) return result('ptr_add', address.type, { args: [address], attributes: { bytes: known * scale } });
+  if (known !== undefined)
+    return result('ptr_add', address.type, { args: [address], attributes: { bytes: known * scale } });
   return result('ptr_add', address.type, { args: [address, integer(index, 'i32')], attributes: { scale } });
 }
 

@@ -104,6 +104,18 @@ function mnMajor({ rows, depth, swizzle, offset }: OperandTile, vector: number, 
   };
 }
 
+/**
+ * The widest swizzle whose rows divide an operand of that many contiguous elements: fewest bank conflicts, fewest TMA
+ * boxes.
+ */
+export function widestSwizzle(contiguous: number, elementBits: number): SwizzleMode {
+  const bytes = (contiguous * elementBits) / 8;
+  if (bytes % 16 !== 0) throw new RangeError(`a row of ${bytes} bytes is not made of 16-byte pieces`);
+  if (bytes % 128 === 0) return '128';
+  if (bytes % 64 === 0) return '64';
+  return bytes % 32 === 0 ? '32' : 'none';
+}
+
 /** Bytes that the start of a swizzled tile is aligned to, so that its base offset is 0: eight rows of the pattern. */
 export function swizzleAlignment(swizzle: SwizzleMode): number {
   return swizzle === 'none' ? 128 : 8 * Number(swizzle);

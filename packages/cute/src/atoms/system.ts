@@ -1,4 +1,17 @@
-import { addressIn, combine, compare, emit, loadFrom, loop, newSlot, readSlot, results, typed, when, writeSlot } from './record.ts';
+import {
+  addressIn,
+  combine,
+  compare,
+  emit,
+  loadFrom,
+  loop,
+  newSlot,
+  readSlot,
+  results,
+  typed,
+  when,
+  writeSlot,
+} from './record.ts';
 import type { Int, Place } from './record.ts';
 import type { TypeName } from '../types/dtype.ts';
 
@@ -19,7 +32,13 @@ export interface WriteOptions {
 
 const SPACES: readonly TypeName[] = ['ptr.global', 'ptr.generic', 'ptr.shared', 'ptr.cluster'];
 
-function ordered({ order = 'relaxed', scope = 'sys' }: { readonly order?: string; readonly scope?: string }): Record<string, string> {
+function ordered({
+  order = 'relaxed',
+  scope = 'sys',
+}: {
+  readonly order?: string;
+  readonly scope?: string;
+}): Record<string, string> {
   return order === 'weak' || order === 'volatile' ? { order } : { order, scope };
 }
 

@@ -116,10 +116,7 @@ export function tcgen05ScaledMma(
 }
 
 /** The barrier gets an arrival when this thread's products and copies so far are done. */
-export function tcgen05Commit(
-  barrier: MBarrier,
-  options: GroupOption & { readonly multicast?: Int } = {},
-): void {
+export function tcgen05Commit(barrier: MBarrier, options: GroupOption & { readonly multicast?: Int } = {}): void {
   const { multicast } = options;
   const args = multicast === undefined ? [barrier.address] : [barrier.address, integer(multicast, 'u16')];
   const attributes = { ...groupOf(options), ...(multicast === undefined ? {} : { multicast: true }) };

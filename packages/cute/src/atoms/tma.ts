@@ -59,7 +59,12 @@ export interface TmaStoreOptions {
  * One thread stores a box from shared memory; elements outside the tensor are left out. Writes of shared memory by
  * threads come before it with `fenceAsync()` and a barrier; `bulkCommit` and `bulkWait` tell when it has ended.
  */
-export function tmaStore(map: TensorMap, coordinates: readonly Int[], from: Place, options: TmaStoreOptions = {}): void {
+export function tmaStore(
+  map: TensorMap,
+  coordinates: readonly Int[],
+  from: Place,
+  options: TmaStoreOptions = {},
+): void {
   const { mode = 'tile', reduce, ...copy } = options;
   const rest = extras(copy);
   const args = [mapAddress(map), addressIn(from, ['ptr.shared']), ...coordinatesOf(coordinates), ...rest.args];

@@ -1,7 +1,21 @@
 import { clusterSync, mapShared } from '../atoms/cluster.ts';
 import type { Value } from '../ir/ir.ts';
 import { isFloat } from '../types/dtype.ts';
-import { barrier, combine, compare, loadFrom, moved, result, select, sharedBytes, special, storeTo, typed, typeOf, when } from '../atoms/record.ts';
+import {
+  barrier,
+  combine,
+  compare,
+  loadFrom,
+  moved,
+  result,
+  select,
+  sharedBytes,
+  special,
+  storeTo,
+  typed,
+  typeOf,
+  when,
+} from '../atoms/record.ts';
 import type { Int } from '../atoms/record.ts';
 
 /**

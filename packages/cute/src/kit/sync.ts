@@ -11,7 +11,8 @@ export class NamedBarrier {
    * @param threads how many arrive or wait, a multiple of 32
    */
   constructor(id: number, threads: number) {
-    if (!Number.isInteger(id) || id < 1 || id > 15) throw new RangeError(`a named barrier has number 1 to 15, not ${id}`);
+    if (!Number.isInteger(id) || id < 1 || id > 15)
+      throw new RangeError(`a named barrier has number 1 to 15, not ${id}`);
     if (threads % 32 !== 0 || threads < 32 || threads > 1024) {
       throw new RangeError(`a named barrier counts whole warps, 32 to 1024 threads, not ${threads}`);
     }
