@@ -4,6 +4,7 @@ import { chatCommand } from './commands/chat.ts';
 import { embedCommand } from './commands/embed.ts';
 import { generateCommand } from './commands/generate.ts';
 import { infoCommand } from './commands/info.ts';
+import { layoutCommand } from './commands/layout.ts';
 import { pullCommand } from './commands/pull.ts';
 import { rerankCommand } from './commands/rerank.ts';
 import { serveCommand } from './commands/serve.ts';
@@ -22,6 +23,7 @@ Examples:
   rose generate "Once upon a time" --max-tokens 60
   rose embed "A bear sleeps in a cave." "The bear is in its den." --similarity
   rose rerank "where do bears sleep" "Bears sleep in dens." "The boat is red."
+  rose layout 'composition((8,8):(1,8), (4,2):(2,1))'
 
 Exit codes:
   0  done                          4  the address is taken or not ours
@@ -53,6 +55,7 @@ for (const command of [
   pullCommand(),
   infoCommand(),
   benchCommand(),
+  layoutCommand(),
 ]) {
   program.addCommand(command.copyInheritedSettings(program));
 }

@@ -79,3 +79,8 @@ export function fillShape(block: Layout, shape: IntTuple, order: IntTuple | Majo
   const times = ceilDiv(target, tile);
   return productBlocked(padded, makeLayout(times, compactOrder(times, order)));
 }
+
+/** Zips the modes of a pair: `((a0,a1),(b0,b1))` becomes `((a0,b0),(a1,b1))`. */
+export function zipLayout(pair: Layout): Layout {
+  return new Layout(zip<unknown>(pair.shape) as IntTuple, zip<unknown>(pair.stride) as Layout['stride']);
+}
