@@ -173,3 +173,9 @@ export function loop(label: string, body: (leave: () => void) => void, latch: ()
   latch();
   builder().close();
 }
+
+/** Stores neighbouring values at once. */
+export function storeVector(address: Value, values: readonly Int[], type: TypeName, attributes: Attributes = {}): void {
+  const args = [address, ...values.map((value) => typed(value, type))];
+  emit('store', { args, attributes: { count: values.length, ...attributes } });
+}

@@ -1,0 +1,42 @@
+import { combine, recording, special } from '../src/atoms/record.ts';
+import { Builder } from '../src/ir/builder.ts';
+import type { KernelIR, KernelParameter, Value } from '../src/ir/ir.ts';
+import type { TypeName } from '../src/types/dtype.ts';
+
+/** A kernel written with functions instead of the language: what a generator of code would do. */
+export function recordKernel(
+  name: string,
+  parts: Pick<KernelIR, 'threads'> & { readonly cluster?: KernelIR['cluster']; readonly params: KernelParameter[] },
+  body: (...params: Value[]) => void,
+): KernelIR {
+  const kernel: KernelIR = {
+    ...{ name, params: parts.params, shared: [], body: [], threads: parts.threads, values: 0, slotCount: 0 },
+    ...(parts.cluster ? { cluster: parts.cluster } : {}),
+  };
+  const builder = new Builder(kernel, { file: `${name}.ts`, line: 1, column: 1 });
+  recording(builder, () => {
+    const params = parts.params.map((param, index) => builder.value('param', typeOf(param), { attributes: { index } }));
+    body(...params);
+  });
+  return kernel;
+}
+
+function typeOf(param: KernelParameter): TypeName {
+  if (param.kind === 'value') return param.type;
+  return param.kind === 'tensor' ? 'ptr.global' : 'ptr.generic';
+}
+
+export function tensor(
+  name: string,
+  element: TypeName,
+  access: 'read' | 'write' | 'readwrite' = 'read',
+): KernelParameter {
+  return { kind: 'tensor', name, element, align: 16, access };
+}
+
+export const add = (a: number, b: number): number => combine('add', a, b);
+export const mul = (a: number, b: number): number => combine('mul', a, b);
+export const shr = (a: number, b: number): number => combine('shr', a, b);
+export const and = (a: number, b: number): number => combine('and', a, b);
+export const thread = (): number => special('tid.x');
+export const block = (): number => special('ctaid.x');
