@@ -1,7 +1,14 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { MMA_SHAPES, wgmmaShape } from '../src/atoms/mma-shapes.ts';
-import { operandSlice, smemTile, swizzleMode, tileCoordinates, tmaTiles } from '../src/atoms/operand-tile.ts';
+import {
+  operandSlice,
+  smemTile,
+  swizzleMode,
+  tileBoxes,
+  tileCoordinates,
+  tmaTiles,
+} from '../src/atoms/operand-tile.ts';
 import { describeOperand, widestSwizzle } from '../src/atoms/smem-descriptor.ts';
 import { ldmatrixAtom, mmaAtom, plainCopyAtom, stmatrixAtom, wgmmaAtom } from '../src/atoms/thread-values.ts';
 import { makeComposedLayout } from '../src/layout/composed.ts';
@@ -146,13 +153,13 @@ test('descriptors of the canonical layouts', () => {
     ...{ leading: 1024, stride: 128, swizzle: 'none', major: 'k', bytes: 0 },
   });
   assert.deepEqual(operandSlice(smemTile('mn', '128', 16, 128, 64), 16, { rows: 128, k: 16 }), {
-    ...{ leading: 1024, stride: 2048, swizzle: '128', major: 'mn', bytes: 4096 },
+    ...{ leading: 8192, stride: 1024, swizzle: '128', major: 'mn', bytes: 2048 },
   });
   assert.deepEqual(operandSlice(smemTile('mn', '64', 16, 64, 16), 16, { rows: 64 }), {
-    ...{ leading: 512, stride: 1024, swizzle: '64', major: 'mn', bytes: 0 },
+    ...{ leading: 1024, stride: 512, swizzle: '64', major: 'mn', bytes: 0 },
   });
   assert.deepEqual(operandSlice(smemTile('mn', 'none', 16, 64, 16), 16, { rows: 64 }), {
-    ...{ leading: 1024, stride: 128, swizzle: 'none', major: 'mn', bytes: 0 },
+    ...{ leading: 128, stride: 256, swizzle: 'none', major: 'mn', bytes: 0 },
   });
   // The second 64 of 128 rows, 8-bit elements.
   assert.deepEqual(operandSlice(smemTile('k', '128', 8, 128, 128), 8, { row: 64, rows: 64, k: 32 }), {
@@ -198,4 +205,26 @@ test('tiles of a tensor: coordinates, innermost first', () => {
   assert.deepEqual(tileCoordinates(tmaTiles([256, 1024], [64, 32], [0, 1]), 2, 5), [128, 160]);
   assert.deepEqual(tileCoordinates(tmaTiles([4, 100, 64], [1, 32, 64]), 3, 2, 0), [0, 64, 3]);
   assert.throws(() => tmaTiles([4, 4], [2]), /2 modes .* boxes of 1/);
+});
+
+test('the boxes that fill a tile', () => {
+  assert.deepEqual(tileBoxes(smemTile('k', '128', 16, 64, 128), 16), {
+    box: [64, 64],
+    swizzle: '128',
+    starts: [
+      { bytes: 0, shift: 0 },
+      { bytes: 8192, shift: 64 },
+    ],
+  });
+  assert.deepEqual(tileBoxes(smemTile('mn', '64', 16, 64, 16), 16), {
+    box: [32, 16],
+    swizzle: '64',
+    starts: [
+      { bytes: 0, shift: 0 },
+      { bytes: 1024, shift: 32 },
+    ],
+  });
+  assert.deepEqual(tileBoxes(smemTile('k', 'none', 16, 8, 16), 16).box, [8, 8]);
+  assert.throws(() => tileBoxes(smemTile('k', '128', 16, 512, 64), 16), /at most 256 rows, the tile 512/);
+  assert.throws(() => tileBoxes(new Layout([64, 16], [24, 1]), 16), /no TMA box fills/);
 });

@@ -13,7 +13,10 @@ import { describeOperand, type Major } from './smem-descriptor.ts';
 
 const MODES: Readonly<Record<number, SwizzleMode>> = { 0: 'none', 1: '32', 2: '64', 3: '128' };
 
-/** An operand's tile in shared memory, (rows, K), made of swizzled atoms: those along the rows lie side by side. */
+/**
+ * An operand's tile in shared memory, (rows, K), made of swizzled atoms. Those across the contiguous dimension lie side
+ * by side, so that one TMA box fills a whole column of them.
+ */
 export function smemTile(
   major: Major,
   swizzle: SwizzleMode,
@@ -22,7 +25,7 @@ export function smemTile(
   depth: number,
 ): AnyLayout {
   const atom = smemLayoutAtom(major, swizzle === 'none' ? 16 : (Number(swizzle) as 32 | 64 | 128), elementBits);
-  return tileToShape(atom, [rows, depth]);
+  return tileToShape(atom, [rows, depth], major === 'k' ? [0, 1] : [1, 0]);
 }
 
 /**
@@ -85,6 +88,45 @@ export function operandSlice(
 function known(leaf: Leaf, what: string): number {
   if (typeof leaf === 'number') return leaf;
   throw new RangeError(`a tile in shared memory has ${what} that are known while tracing`);
+}
+
+export interface TileBoxes {
+  /** Elements of one box: the contiguous dimension first, as tensor maps count. */
+  readonly box: readonly [contiguous: number, across: number];
+  readonly swizzle: SwizzleMode;
+  /** Each box of the tile: bytes from the tile's start, and elements along the contiguous dimension. */
+  readonly starts: readonly { readonly bytes: number; readonly shift: number }[];
+}
+
+/**
+ * The TMA boxes that fill an operand's tile (rows, K) in shared memory, one for each column of swizzled atoms.
+ *
+ * @throws RangeError for a tile that boxes do not fill: made by something else than `smemTile`, or more than 256 across
+ */
+export function tileBoxes(layout: AnyLayout, elementBits: number): TileBoxes {
+  const swizzle = swizzleMode(layout, elementBits);
+  const plain = domainOf(layout);
+  const [rows, depth] = wrap(plain.shape).map((mode) => known(product(mode), 'extents'));
+  const byRow = known(plain.at(0, 1), 'strides') !== 1;
+  const [contiguous, across] = byRow ? [rows, depth] : [depth, rows];
+  const at = (along: number, over: number): number =>
+    known(byRow ? plain.at(along, over) : plain.at(over, along), 'strides');
+  const pitch = Math.min(contiguous, (swizzle === 'none' ? 128 : Number(swizzle) * 8) / elementBits);
+  if (across > 256) throw new RangeError(`a box has at most 256 rows, the tile ${across}: cut it`);
+  const starts = [];
+  for (let shift = 0; shift < contiguous; shift += pitch) {
+    const start = at(shift, 0);
+    for (let over = 0; over < across; over++) {
+      for (let along = 0; along < pitch; along++) {
+        if (at(shift + along, over) === start + over * pitch + along) continue;
+        throw new RangeError(
+          `no TMA box fills the layout ${String(layout)}: its columns of ${pitch} elements are not whole`,
+        );
+      }
+    }
+    starts.push({ bytes: (start * elementBits) / 8, shift });
+  }
+  return { box: [pitch, across], swizzle, starts };
 }
 
 /**
