@@ -1,4 +1,4 @@
-import { composition, leftInverse, logicalProduct, rakedProduct, rightInverse, zippedDivide } from './algebra.ts';
+import { composition, leftInverse, logicalProduct, rightInverse, zippedDivide } from './algebra.ts';
 import { mulLeaf } from './arithmetic.ts';
 import { coalesce, filter } from './coalesce.ts';
 import { compose, withShape } from './compose.ts';
@@ -12,6 +12,7 @@ import { upcast } from './recast.ts';
 import { sameFunction } from './same.ts';
 import { slice, sliceAndOffset } from './slice.ts';
 import type { Tiler } from './tiler.ts';
+import { makeLayoutTV } from './tv.ts';
 import { _, append, prepend, productEach, repeat, type IntTuple } from './tuple.ts';
 
 /** What the algebra needs to know of a copy instruction. All three layouts have the same size. */
@@ -140,9 +141,8 @@ function tilerSizes(tiler: Tiler): readonly Leaf[] {
 
 /** A tiled copy from (m, n) -> thread and (m, n) -> value. */
 export function makeTiledCopy(atom: CopyAtomLayouts, threads: Layout, values: Layout = makeLayout(1)): TiledCopy {
-  const tile = rakedProduct(threads, values);
-  const layoutTV = withShape(rightInverse(tile), [threads.size, values.size]);
-  return new TiledCopy(atom, layoutTV, productEach(tile.shape));
+  const { tiler, layout } = makeLayoutTV(threads, values);
+  return new TiledCopy(atom, layout, tiler);
 }
 
 /** A tiled copy from the addresses that threads and values have: (thread, value) -> index of `data`. */

@@ -1,4 +1,4 @@
-import { rakedProduct, rightInverse } from './algebra.ts';
+import { cosize, rakedProduct, rightInverse } from './algebra.ts';
 import { withShape } from './compose.ts';
 import { LayoutError } from './error.ts';
 import type { Layout } from './layout.ts';
@@ -15,10 +15,12 @@ export interface ThreadValueLayout {
 
 /** `make_layout_tv`: `threads` maps (m, n) to a thread, `values` maps (m, n) to a value; each thread's values are adjacent. */
 export function makeLayoutTV(threads: Layout, values: Layout): ThreadValueLayout {
+  for (const part of [threads, values]) {
+    if (cosize(part) !== part.size || rightInverse(part).size !== part.size) {
+      throw new LayoutError(`make_layout_tv: ${String(part)} must be compact: each thread and each value once`);
+    }
+  }
   const tile = rakedProduct(threads, values);
   const inverse = rightInverse(tile);
-  if (inverse.size !== tile.size) {
-    throw new LayoutError(`${String(threads)} and ${String(values)} must be compact: each thread and each value once`);
-  }
   return { tiler: productEach(tile.shape), layout: withShape(inverse, [threads.size, values.size]) };
 }
