@@ -17,11 +17,14 @@ function convert(e: Emitter, node: Node): void {
   const from = node.args[0].type;
   if (TYPES[to].kind === 'v' || TYPES[from].kind === 'v') return convertPacked(e, node);
   if (node.args.length !== 1) throw e.error(`convert to ${to} takes one value`);
-  if (from === to && !node.attributes.saturate && !node.attributes.relu) return e.alias(node.results[0], e.register(node.args[0]));
+  if (from === to && !node.attributes.saturate && !node.attributes.relu)
+    return e.alias(node.results[0], e.register(node.args[0]));
   if (from === 'pred') return fromPredicate(e, node);
   if (to === 'pred') {
     const source = toFloat32Or(e, node.args[0]);
-    return e.line(`setp.${source.type.startsWith('f') ? 'neu' : 'ne'}.${source.type} ${e.define(node.results[0])}, ${source.register}, ${zero(source.type)}`);
+    return e.line(
+      `setp.${source.type.startsWith('f') ? 'neu' : 'ne'}.${source.type} ${e.define(node.results[0])}, ${source.register}, ${zero(source.type)}`,
+    );
   }
   if (TYPES[to].kind === 'f') return toFloat(e, node);
   if (TYPES[from].kind === 'f') return floatToInteger(e, node);
@@ -37,7 +40,15 @@ function fromPredicate(e: Emitter, node: Node): void {
   const to = node.results[0].type;
   const p = e.register(node.args[0]);
   const result = e.define(node.results[0]);
-  const ONES: Partial<Record<TypeName, string>> = { f16: '0x3c00', bf16: '0x3f80', e4m3: '0x38', e5m2: '0x3c', f32: '0x3f800000', tf32: '0x3f800000', f64: '0x3ff0000000000000' };
+  const ONES: Partial<Record<TypeName, string>> = {
+    f16: '0x3c00',
+    bf16: '0x3f80',
+    e4m3: '0x38',
+    e5m2: '0x3c',
+    f32: '0x3f800000',
+    tf32: '0x3f800000',
+    f64: '0x3ff0000000000000',
+  };
   const bits = { p: '', h: 'b16', r: 'b32', d: 'b64', q: '' }[classOf(to)];
   if (bits === '') throw e.error(`convert from pred to ${to} does not exist`);
   e.line(`selp.${bits} ${result}, ${ONES[to] ?? '1'}, 0, ${p}`);
@@ -94,7 +105,8 @@ function toFloat(e: Emitter, node: Node): void {
   const relu = flagOf(node, 'relu');
   const saturate = flagOf(node, 'saturate');
   const integer = TYPES[from].kind === 'i' || TYPES[from].kind === 'u';
-  if (TYPES[from].kind === 'b' || TYPES[to].kind === 'b') throw e.error(`convert from ${from} to ${to} does not exist: bitcast`);
+  if (TYPES[from].kind === 'b' || TYPES[to].kind === 'b')
+    throw e.error(`convert from ${from} to ${to} does not exist: bitcast`);
   if (isEight(to)) return toEight(e, node, integer ? integerToFloat(e, value) : toFloat32(e, value));
   if (integer) {
     if (relu || saturate) throw e.error(`convert from ${from} to ${to} has neither relu nor saturate`);
@@ -120,9 +132,12 @@ function toFloat(e: Emitter, node: Node): void {
     return e.alias(result, source);
   }
   if (to === 'tf32') e.need(7.8, 'sm_90', 'rounding to tf32');
-  if (to === 'f16' && (rounding === 'rm' || rounding === 'rp') && (relu || saturate)) throw e.error(`convert to ${to} rounds ${rounding} only without relu and saturate`);
+  if (to === 'f16' && (rounding === 'rm' || rounding === 'rp') && (relu || saturate))
+    throw e.error(`convert to ${to} rounds ${rounding} only without relu and saturate`);
   if (saturate) e.need(8.1, to === 'tf32' ? 'sm_100' : 'sm_89', `saturating to ${to}`);
-  e.line(`cvt.${rounding}${saturate ? '.satfinite' : ''}${relu ? '.relu' : ''}.${to}.f32 ${e.define(result)}, ${source}`);
+  e.line(
+    `cvt.${rounding}${saturate ? '.satfinite' : ''}${relu ? '.relu' : ''}.${to}.f32 ${e.define(result)}, ${source}`,
+  );
 }
 
 /** A register with the value as float32; exact for all floats but f64. */
@@ -154,7 +169,8 @@ function floatToInteger(e: Emitter, node: Node): void {
   const [value] = node.args;
   const to = node.results[0].type;
   const rounding = choiceOf<Rounding>(node, 'round', ROUNDINGS, 'rz');
-  if (TYPES[to].kind !== 'i' && TYPES[to].kind !== 'u') throw e.error(`convert from ${value.type} to ${to} does not exist: bitcast`);
+  if (TYPES[to].kind !== 'i' && TYPES[to].kind !== 'u')
+    throw e.error(`convert from ${value.type} to ${to} does not exist: bitcast`);
   const source = value.type === 'f16' ? { register: e.register(value), type: 'f16' } : toFloat32Or(e, value);
   e.line(`cvt.${rounding}i.${suffixOf(to)}.${source.type} ${e.define(node.results[0])}, ${source.register}`);
 }
@@ -218,7 +234,8 @@ function convertPacked(e: Emitter, node: Node): void {
 function bitcast(e: Emitter, node: Node): void {
   const [value] = node.args;
   const [result] = node.results;
-  if (TYPES[value.type].bits !== TYPES[result.type].bits) throw e.error(`bitcast from ${value.type} to ${result.type}: the widths differ`);
+  if (TYPES[value.type].bits !== TYPES[result.type].bits)
+    throw e.error(`bitcast from ${value.type} to ${result.type}: the widths differ`);
   e.alias(result, e.register(value), e.part(value));
 }
 

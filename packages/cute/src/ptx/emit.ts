@@ -1,10 +1,10 @@
 import { KernelError } from '../ir/error.ts';
 import type { KernelIR } from '../ir/ir.ts';
 import { archOf } from './arch.ts';
-import { ringParameter } from './debug.ts';
 import { Emitter } from './emitter.ts';
 import { EMITTERS } from './emitters.ts';
 import { layoutOf, type ParameterPlace } from './params.ts';
+import type { PrintSite } from './ring.ts';
 
 export interface EmitOptions {
   /** `sm_90a`, `sm_100a`, ... */
@@ -29,6 +29,8 @@ export interface EmittedPtx {
   readonly paramBytes: number;
   /** Lines of the text. */
   readonly lines: number;
+  /** Where the kernel prints and asserts; `decodeRing` reads its buffer with them. Empty: no ring parameter. */
+  readonly sites: readonly PrintSite[];
 }
 
 /**
@@ -41,8 +43,7 @@ export function emitPtx(kernel: KernelIR, options: EmitOptions): EmittedPtx {
   const emitter = new Emitter(kernel, arch, EMITTERS);
   if (options.isa !== undefined && options.isa > emitter.isa) emitter.isa = options.isa;
   emitter.region(kernel.body);
-  const ring = ringParameter(kernel);
-  const { params, bytes, declarations } = layoutOf(kernel, ring);
+  const { params, bytes, declarations } = layoutOf(kernel, emitter.sites.length > 0);
   if (kernel.cluster) emitter.need(7.8, 'sm_90', 'a cluster');
   if (params.some((param) => param.kind === 'tensormap')) emitter.need(7.7, 'sm_90', 'a tensor map');
   const text = [
@@ -73,6 +74,7 @@ export function emitPtx(kernel: KernelIR, options: EmitOptions): EmittedPtx {
     params,
     paramBytes: bytes,
     lines: countLines(text),
+    sites: emitter.sites,
   };
 }
 

@@ -7,6 +7,7 @@ import { TYPES } from '../types/dtype.ts';
 import { supports, type Arch } from './arch.ts';
 import { constantBits, immediate } from './constants.ts';
 import { LineTable } from './lines.ts';
+import type { PrintSite } from './ring.ts';
 import { classOf, REGISTER_TYPES, type RegisterClass } from './registers.ts';
 
 /** Writes one node as PTX. */
@@ -51,6 +52,8 @@ export class Emitter {
   readonly prologue: string[] = [];
   /** Module-scope declarations. */
   readonly globals: Set<string> = new Set();
+  /** Where the kernel prints and asserts, by the numbers that its records carry. */
+  readonly sites: PrintSite[] = [];
 
   private readonly table: Readonly<Record<string, EmitNode>>;
   private readonly registers: (string | undefined)[] = [];

@@ -69,7 +69,8 @@ function extreme(name: string): EmitNode {
   return (e, node) => {
     const type = node.results[0].type;
     const element = TYPES[type].element ?? type;
-    if (element === 'e4m3' || element === 'e5m2' || TYPES[type].kind === 'b') throw e.error(`there is no ${name} of ${type}`);
+    if (element === 'e4m3' || element === 'e5m2' || TYPES[type].kind === 'b')
+      throw e.error(`there is no ${name} of ${type}`);
     const nan = flagOf(node, 'nan') ? '.NaN' : '';
     if (nan !== '' && type === 'f64') throw e.error(`${name} of f64 cannot propagate NaN`);
     if (type === 'f32x2') return onHalves(e, node, `${name}${nan}`);
@@ -117,7 +118,8 @@ function sign(name: string): EmitNode {
     const [value] = node.args;
     const type = value.type;
     const element = TYPES[type].element ?? type;
-    if (element === 'e4m3' || element === 'e5m2' || TYPES[type].kind === 'b') throw e.error(`there is no ${name} of ${type}`);
+    if (element === 'e4m3' || element === 'e5m2' || TYPES[type].kind === 'b')
+      throw e.error(`there is no ${name} of ${type}`);
     if (type === 'f32x2') return onHalves(e, node, name);
     if (TYPES[type].kind === 'u') {
       if (name === 'abs') return e.alias(node.results[0], e.register(value));
@@ -131,7 +133,9 @@ function sign(name: string): EmitNode {
 function bitwise(name: string): EmitNode {
   return (e, node) => {
     const type = node.results[0].type;
-    const sources = node.args.map((value) => (TYPES[type].kind === 'p' || isFloating(type) ? e.register(value) : e.use(value)));
+    const sources = node.args.map((value) =>
+      TYPES[type].kind === 'p' || isFloating(type) ? e.register(value) : e.use(value),
+    );
     e.line(`${name}.${bitsSuffix(type)} ${e.define(node.results[0])}, ${sources.join(', ')}`);
   };
 }
@@ -140,7 +144,8 @@ function bitwise(name: string): EmitNode {
 function onBits(name: string, widths: readonly number[]): EmitNode {
   return (e, node) => {
     const bits = TYPES[node.args[0].type].bits;
-    if (!widths.includes(bits)) throw e.error(`${node.op} is for ${widths.join(' or ')} bits, not ${node.args[0].type}`);
+    if (!widths.includes(bits))
+      throw e.error(`${node.op} is for ${widths.join(' or ')} bits, not ${node.args[0].type}`);
     e.line(`${name}.b${bits} ${e.define(node.results[0])}, ${operands(e, node)}`);
   };
 }
@@ -165,7 +170,11 @@ function compare(e: Emitter, node: Node): void {
     if (left.type === 'bf16') e.need(7.8, 'sm_90', 'comparing bf16');
   }
   if (kind === 'v' || bits === 128) throw e.error(`there is no comparison of ${left.type}: unpack first`);
-  const test = choiceOf(node, 'test', kind === 'f' ? FLOAT_TESTS : kind === 'b' || kind === 'p' ? ['eq', 'ne'] : INTEGER_TESTS);
+  const test = choiceOf(
+    node,
+    'test',
+    kind === 'f' ? FLOAT_TESTS : kind === 'b' || kind === 'p' ? ['eq', 'ne'] : INTEGER_TESTS,
+  );
   const sources = `${extended(e, left)}, ${extended(e, right)}`;
   const result = e.define(node.results[0]);
   if (kind === 'p') {
@@ -201,7 +210,8 @@ function approximate(e: Emitter, node: Node): void {
   const name = choiceOf(node, 'function', ['ex2', 'lg2', 'rsqrt', 'rcp', 'sqrt', 'tanh', 'sin', 'cos']);
   const type = node.args[0].type;
   const half = type === 'f16' || type === 'f16x2' || type === 'bf16' || type === 'bf16x2';
-  if (type !== 'f32' && !(half && (name === 'ex2' || name === 'tanh'))) throw e.error(`there is no approximate ${name} of ${type}`);
+  if (type !== 'f32' && !(half && (name === 'ex2' || name === 'tanh')))
+    throw e.error(`there is no approximate ${name} of ${type}`);
   if (type === 'bf16' || type === 'bf16x2') e.need(7.8, 'sm_90', `approximate ${name} of ${type}`);
   const flush = type === 'f32' ? name !== 'tanh' : name === 'ex2' && type.startsWith('bf16');
   e.line(`${name}.approx${flush ? '.ftz' : ''}.${type} ${e.define(node.results[0])}, ${e.use(node.args[0])}`);
@@ -269,13 +279,16 @@ export const SCALAR_EMITTERS: Readonly<Record<string, EmitNode>> = {
   max: extreme('max'),
   neg: sign('neg'),
   abs: sign('abs'),
-  mulhi: (e, node) => e.line(`mul.hi.${suffixOf(node.results[0].type)} ${e.define(node.results[0])}, ${operands(e, node)}`),
-  mulwide: (e, node) => e.line(`mul.wide.${suffixOf(node.args[0].type)} ${e.define(node.results[0])}, ${operands(e, node)}`),
+  mulhi: (e, node) =>
+    e.line(`mul.hi.${suffixOf(node.results[0].type)} ${e.define(node.results[0])}, ${operands(e, node)}`),
+  mulwide: (e, node) =>
+    e.line(`mul.wide.${suffixOf(node.args[0].type)} ${e.define(node.results[0])}, ${operands(e, node)}`),
   and: bitwise('and'),
   or: bitwise('or'),
   xor: bitwise('xor'),
   not: bitwise('not'),
-  shl: (e, node) => e.line(`shl.${bitsSuffix(node.results[0].type)} ${e.define(node.results[0])}, ${operands(e, node)}`),
+  shl: (e, node) =>
+    e.line(`shl.${bitsSuffix(node.results[0].type)} ${e.define(node.results[0])}, ${operands(e, node)}`),
   shr: (e, node) => {
     const type = node.results[0].type;
     const source = extended(e, node.args[0]);
