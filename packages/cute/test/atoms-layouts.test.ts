@@ -225,6 +225,11 @@ test('the boxes that fill a tile', () => {
     ],
   });
   assert.deepEqual(tileBoxes(smemTile('k', 'none', 16, 8, 16), 16).box, [8, 8]);
+  const boxes = tileBoxes(smemTile('k', '128', 16, 64, 128), 16);
+  assert.deepEqual(tileMap('bf16', [4096, 1000], boxes), {
+    ...{ element: 'bf16', shape: [4096, 1000], box: [64, 64], swizzle: '128' },
+  });
+  assert.deepEqual(tileMap('bf16', [4096, 1000], boxes, 8320).strides, [8320]);
   assert.throws(() => tileBoxes(smemTile('k', '128', 16, 512, 64), 16), /at most 256 rows, the tile 512/);
   assert.throws(() => tileBoxes(new Layout([64, 16], [24, 1]), 16), /no TMA box fills/);
 });

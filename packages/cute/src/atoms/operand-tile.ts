@@ -6,6 +6,7 @@ import type { Leaf } from '../layout/leaf.ts';
 import { smemLayoutAtom } from '../layout/smem-layout.ts';
 import { Swizzle } from '../layout/swizzle.ts';
 import { isTuple, product, wrap, type IntTuple } from '../layout/tuple.ts';
+import type { TensorMapDescription } from '../types/tensor-map.ts';
 import type { MatrixDescriptor, SwizzleMode } from './descriptors.ts';
 import { describeOperand, type Major } from './smem-descriptor.ts';
 
@@ -127,6 +128,21 @@ export function tileBoxes(layout: AnyLayout, elementBits: number): TileBoxes {
     starts.push({ bytes: (start * elementBits) / 8, shift });
   }
   return { box: [pitch, across], swizzle, starts };
+}
+
+/**
+ * The tensor map of a matrix whose tiles `boxes` fill.
+ *
+ * @param extents elements of the matrix, the contiguous dimension first
+ * @param pitch bytes from one row to the next; absent: no gaps
+ */
+export function tileMap(
+  element: TensorMapDescription['element'],
+  extents: readonly [contiguous: number, across: number],
+  { box, swizzle }: TileBoxes,
+  pitch?: number,
+): TensorMapDescription {
+  return { element, shape: extents, box, swizzle, ...(pitch === undefined ? {} : { strides: [pitch] }) };
 }
 
 /**
