@@ -7,6 +7,7 @@ import {
   swizzleMode,
   tileBoxes,
   tileCoordinates,
+  tileMap,
   tmaTiles,
 } from '../src/atoms/operand-tile.ts';
 import { describeOperand, widestSwizzle } from '../src/atoms/smem-descriptor.ts';
