@@ -1,31 +1,22 @@
 import type { InstructionForm } from '../src/atoms/form.ts';
 import { makeNode } from '../src/ir/builder.ts';
 import type { KernelIR, Position, Value } from '../src/ir/ir.ts';
-import { ASYNC_EMITTERS } from '../src/ptx/async.ts';
 import { archOf } from '../src/ptx/arch.ts';
-import { CLUSTER_EMITTERS } from '../src/ptx/cluster.ts';
 import { Emitter, type EmitNode } from '../src/ptx/emitter.ts';
-import { MATRIX_EMITTERS } from '../src/ptx/matrix.ts';
-import { TCGEN05_EMITTERS } from '../src/ptx/tcgen05.ts';
-import { TMA_EMITTERS } from '../src/ptx/tma.ts';
-import { WGMMA_EMITTERS } from '../src/ptx/wgmma.ts';
+import { EMITTERS } from '../src/ptx/emitters.ts';
 import { classOf } from '../src/ptx/registers.ts';
 
 const HERE: Position = { file: 'forms.ts', line: 1, column: 1 };
 
 const TABLE: Readonly<Record<string, EmitNode>> = {
-  ...ASYNC_EMITTERS,
-  ...TMA_EMITTERS,
-  ...CLUSTER_EMITTERS,
-  ...MATRIX_EMITTERS,
-  ...WGMMA_EMITTERS,
-  ...TCGEN05_EMITTERS,
+  ...EMITTERS,
   // Operands come from parameters; a predicate and 128 bits are made of one.
   param: (e, node) => {
     const [result] = node.results;
     const kind = classOf(result.type);
     const register = e.define(result);
     if (kind === 'p') return e.line(`setp.ne.u64 ${register}, ${word(e)}, 0`);
+    if (kind === 'q') e.need(8.3);
     if (kind === 'q') return e.line(`mov.b128 ${register}, {${word(e)}, ${word(e)}}`);
     e.line(`ld.param.b${{ h: 16, r: 32, d: 64 }[kind]} ${register}, [p0]`);
   },
@@ -52,7 +43,10 @@ export function entryOf(
   });
   const slots = form.slots.map((type) => ({ id: kernel.slotCount++, type, name: 'sum' }));
   const before = emitter.code.length;
-  emitter.node(makeNode(kernel, form.op, HERE, { args, types: form.results, attributes: form.attributes, slots }));
+  const node = makeNode(kernel, form.op, HERE, { args, types: form.results, attributes: form.attributes, slots });
+  emitter.node(node);
+  // Registers that are taken apart only when somebody asks.
+  for (const result of node.results) emitter.register(result);
   const code = emitter.code.slice(before).filter((line) => !line.startsWith('.loc'));
   const text = [
     `.visible .entry ${name}(.param .b64 p0) .reqntid 128`,

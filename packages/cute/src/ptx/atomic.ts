@@ -10,7 +10,7 @@ const FUNCTIONS = ['add', 'min', 'max', 'and', 'or', 'xor', 'exch', 'cas', 'inc'
 function typeOf(e: Emitter, name: string, type: TypeName): string {
   const { kind, bits } = TYPES[type];
   if (name === 'exch' || name === 'cas' || name === 'and' || name === 'or' || name === 'xor') {
-    if (bits === 128) e.need(8.4, 'sm_90', 'a 128-bit atomic');
+    if (bits === 128) e.need(8.3, 'sm_90', 'a 128-bit atomic');
     return `b${bits}`;
   }
   if (name === 'inc' || name === 'dec') return 'u32';

@@ -110,10 +110,10 @@ function toFloat(e: Emitter, node: Node): void {
   if (isEight(to)) return toEight(e, node, integer ? integerToFloat(e, value) : toFloat32(e, value));
   if (integer) {
     if (relu || saturate) throw e.error(`convert from ${from} to ${to} has neither relu nor saturate`);
-    const source = e.register(value);
     if (to === 'tf32') throw e.error('convert to f32 first, then to tf32');
     if (to === 'bf16') e.need(7.8, 'sm_90', 'converting integers to bf16');
-    return e.line(`cvt.${rounding}.${to}.${suffixOf(from)} ${e.define(result)}, ${source}`);
+    const source = to === 'bf16' ? toFloat32Or(e, value) : { register: e.register(value), type: suffixOf(from) };
+    return e.line(`cvt.${rounding}.${to}.${source.type} ${e.define(result)}, ${source.register}`);
   }
   if (to === 'f16' && isEight(from) && !relu) return lowHalf(e, eightToHalves(e, value), e.define(result));
   if (to === 'f64') {

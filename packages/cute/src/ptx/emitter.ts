@@ -265,11 +265,11 @@ export class Emitter {
     if (wordBits === 16 && index === 0) return word;
     const byte = this.temporary('h');
     if (wordBits === 16) this.line(`shr.u16 ${byte}, ${word}, 8`);
-    else if (wordBits > 32) throw this.error('bytes are taken from registers of at most 32 bits');
+    else if (wordBits > 64) throw this.error('bytes are taken from registers of at most 64 bits');
     else {
-      const shifted = index === 0 ? word : this.temporary('r');
-      if (index > 0) this.line(`shr.u32 ${shifted}, ${word}, ${8 * index}`);
-      this.line(`cvt.u16.u32 ${byte}, ${shifted}`);
+      const shifted = index === 0 ? word : this.temporary(wordBits === 32 ? 'r' : 'd');
+      if (index > 0) this.line(`shr.u${wordBits} ${shifted}, ${word}, ${8 * index}`);
+      this.line(`cvt.u16.u${wordBits} ${byte}, ${shifted}`);
     }
     return byte;
   }

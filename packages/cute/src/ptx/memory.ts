@@ -45,7 +45,7 @@ function accessOf(e: Emitter, node: Node, count: number, type: TypeName, policy:
   if ((align & (align - 1)) !== 0 || align % elementBytes !== 0) {
     throw e.error(`align ${align} must be a power of two that ${type} (${elementBytes} bytes) divides`);
   }
-  const wide = base.type === 'ptr.global' && e.arch.capability >= 100 && e.arch.capability < 120;
+  const wide = elementBytes < 16 && base.type === 'ptr.global' && e.arch.capability >= 100 && e.arch.capability < 120;
   const chunks = chunksOf(count * elementBytes, align, wide ? 32 : 16);
   if (chunks.some((chunk) => chunk.bytes === 32)) e.need(8.8, 'sm_100', 'a 32-byte access');
   const register = e.register(base);
@@ -107,7 +107,7 @@ function modifiersOf(e: Emitter, node: Node, base: Value, hinted: boolean): stri
 function shapeOf(e: Emitter, chunk: Chunk, elementBytes: number): { suffix: string; registers: number; bits: number } {
   if (elementBytes === 16) {
     e.need(8.3);
-    return { suffix: chunk.bytes === 32 ? '.v2.b128' : '.b128', registers: chunk.bytes / 16, bits: 128 };
+    return { suffix: '.b128', registers: 1, bits: 128 };
   }
   const bytes = Math.min(chunk.bytes, elementBytes === 8 ? 8 : 4);
   const registers = chunk.bytes / bytes;
