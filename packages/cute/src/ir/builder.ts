@@ -56,6 +56,20 @@ export class Builder {
     this.open.push(region);
   }
 
+  /**
+   * Puts the node that is open in the region at `depth` (1: the kernel's body) into a new node with one region, and
+   * continues in there: what follows at that depth becomes part of the new node.
+   */
+  wrap(depth: number, op: string, attributes: Attributes): Node {
+    const region = this.open[depth - 1];
+    const child = region.pop();
+    if (!child || depth >= this.open.length) throw new RangeError('there is no open node at this depth');
+    const node = makeNode(this.kernel, op, child.position, { attributes, regions: [[child]] });
+    region.push(node);
+    this.open.splice(depth, 0, node.regions[0]);
+    return node;
+  }
+
   close(): void {
     if (this.open.length === 1) throw new RangeError('the body of a kernel is closed by its end');
     this.open.pop();

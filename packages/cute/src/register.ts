@@ -1,0 +1,4 @@
+/** `node --import @rose/cute/register`: kernels in files that are imported afterwards are transformed. */
+import { installHook } from './transform/hook.ts';
+
+installHook();
