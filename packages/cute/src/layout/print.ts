@@ -30,12 +30,13 @@ export function print(layout: AnyLayout): string {
     Array.from({ length: columns }, (_column, j) => tupleText(tableIndex(layout, i, j))),
   );
   const width = cells.flat().reduce((most, cell) => Math.max(most, cell.length), String(columns - 1).length);
-  const margin = String(rows - 1).length + 1;
+  const label = Math.max(2, String(rows - 1).length);
+  const margin = label + 2;
   const rule = `${' '.repeat(margin)}${`+${'-'.repeat(width + 2)}`.repeat(columns)}+`;
   const head = Array.from({ length: columns }, (_column, j) => `  ${String(j).padStart(width)} `).join('');
   const lines = [String(layout), `${' '.repeat(margin)}${head}`, rule];
   for (const [i, row] of cells.entries()) {
-    lines.push(`${String(i).padStart(margin - 1)} ${row.map((cell) => `| ${cell.padStart(width)} `).join('')}|`, rule);
+    lines.push(`${String(i).padStart(label)}  ${row.map((cell) => `| ${cell.padStart(width)} `).join('')}|`, rule);
   }
   return `${lines.join('\n')}\n`;
 }
