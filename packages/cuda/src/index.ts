@@ -1,15 +1,37 @@
+export {
+  architectureOf,
+  chooseAssembler,
+  DriverAssembler,
+  PtxasAssembler,
+  type AssembleOptions,
+  type Assembler,
+  type Compiled,
+} from './assembler.ts';
+export {
+  CompileError,
+  formatDiagnostic,
+  type Diagnostic,
+  type KernelResources,
+  type SourcePlace,
+} from './compile-log.ts';
 export { Context } from './context.ts';
+export { CubinCache, cubinDirectory, cubinKey, type CubinCacheOptions } from './cubin-cache.ts';
 export { Device, listDevices, type DeviceAttribute } from './device.ts';
 export { Driver, loadDriver, openDriver, versionText } from './driver.ts';
 export { CudaError, CudaUnavailableError, CudaUsageError, DeviceLostError } from './errors.ts';
 export { Event, type EventOptions } from './event.ts';
 export type { Ffi, ForeignFunction, HostData, Word } from './ffi.ts';
 export { Graph, GraphExec } from './graph.ts';
+export { exportEvent, exportMemory, importEvent, ImportedMemory } from './ipc.ts';
+export { compile, Kernel, type CompileOptions } from './kernel.ts';
 export { PreparedLaunch, type Argument, type LaunchFacts } from './launch.ts';
+export { copyBandwidth, measure, measureGraph, type Measurement, type MeasureOptions } from './measure.ts';
 export { DeviceBlock, DeviceMemory, PinnedMemory, type DeviceRange } from './memory.ts';
 export { KernelFunction, Module, type FunctionFacts } from './module.ts';
+export { enablePeerAccess } from './peer.ts';
 export { MemoryPool, PoolMemory } from './pool.ts';
 export { layoutParameters, type Dim3, type ParameterKind, type Program, type ProgramParameter } from './program.ts';
 export { Resource, type ResourceKind } from './resource.ts';
+export { MappedRing, RING_CONTROL } from './ring.ts';
 export { Stream, type HostRange } from './stream.ts';
 export { checkTensorMap, encodeTensorMap, TensorMap, type TensorMapOptions } from './tensor-map.ts';

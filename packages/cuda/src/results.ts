@@ -10,7 +10,6 @@ export interface Result {
   readonly sticky?: true;
 }
 
-export const SUCCESS = 0;
 export const NOT_READY = 600;
 export const PEER_ACCESS_ALREADY_ENABLED = 704;
 
