@@ -96,7 +96,7 @@ function repeatedly(wanted: number, check: () => boolean): void {
 }
 
 test('composition: R(c) = A(B(c)), of the size and profile of B, wherever the extents divide', () => {
-  repeatedly(1500, () => {
+  repeatedly(600, () => {
     const a = randomLayout();
     // Compact, or a single mode: where modes of B overlap, their sums carry across the modes of A.
     const b =
@@ -123,7 +123,7 @@ function divides(a: Layout, b: Layout): boolean {
 }
 
 test('coalesce and filter keep the function', () => {
-  repeatedly(500, () => {
+  repeatedly(250, () => {
     const layout = randomLayout();
     const merged = coalesce(layout);
     assert.ok(merged.depth <= 1);
@@ -138,7 +138,7 @@ test('coalesce and filter keep the function', () => {
 });
 
 test('complement: ascends, and shares only index 0 with the layout', () => {
-  repeatedly(500, () => {
+  repeatedly(250, () => {
     const layout = randomLayout();
     const target = pick([16, 24, 64, 96, 256]);
     const rest = admissible(() => complement(layout, target));
@@ -152,7 +152,7 @@ test('complement: ascends, and shares only index 0 with the layout', () => {
 });
 
 test('inverses: L(R(i)) = i on the right, L(R(L(i))) = L(i) on the left', () => {
-  repeatedly(500, () => {
+  repeatedly(250, () => {
     const layout = randomLayout();
     const right = rightInverse(layout);
     for (let i = 0; i < sizeOf(right); i += 1) assert.equal(layout.at(right.at(i)), i);
@@ -169,7 +169,7 @@ test('inverses: L(R(i)) = i on the right, L(R(L(i))) = L(i) on the left', () => 
 });
 
 test('divides are regroupings of A o (B, complement(B, shape(coalesce(A))))', () => {
-  repeatedly(400, () => {
+  repeatedly(200, () => {
     const a = randomLayout();
     const b = randomLayout();
     const divided = admissible(() => logicalDivide(a, b));
@@ -196,7 +196,7 @@ test('divides are regroupings of A o (B, complement(B, shape(coalesce(A))))', ()
 });
 
 test('products: the block, repeated by the complement; blocked and raked are its regroupings', () => {
-  repeatedly(400, () => {
+  repeatedly(200, () => {
     const a = randomLayout();
     const b = randomLayout();
     const result = admissible(() => logicalProduct(a, b));

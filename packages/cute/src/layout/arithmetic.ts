@@ -31,10 +31,6 @@ export function mulLeaf(a: Leaf, b: Leaf): Leaf {
   return b === 1 ? a : a.mul(b);
 }
 
-export function negLeaf(a: Leaf): Leaf {
-  return subLeaf(0, a);
-}
-
 /** Quotient rounded towards zero, as in C++. */
 export function divLeaf(a: Leaf, b: Leaf): Leaf {
   if (b === 0) throw new LayoutError(`${leafText(a)} is divided by 0`);
@@ -101,11 +97,6 @@ export function divisorOf(a: Leaf): number {
 
 export function leafText(a: Leaf): string {
   return String(a);
-}
-
-/** Whether the leaf is this number, known while the layout is built. */
-export function isStaticValue(a: unknown, value: number): boolean {
-  return a === value;
 }
 
 /** Equal and known to be so. Two dynamic leaves are equal when they are the same value. */

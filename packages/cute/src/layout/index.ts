@@ -48,5 +48,6 @@ export * as tuples from './tuple.ts';
 export * as tupleMath from './tuple-math.ts';
 export { _, isTuple, product, productEach, tupleText } from './tuple.ts';
 export type { Coord, IntTuple, Tuple, Underscore } from './tuple.ts';
+export { tmaPartition, type TmaPartition } from './tma-partition.ts';
 export { makeLayoutTV, type ThreadValueLayout } from './tv.ts';
 export { Unknown } from './unknown.ts';
