@@ -1,6 +1,6 @@
-import { combine, recording, special } from '../src/atoms/record.ts';
-import { Builder } from '../src/ir/builder.ts';
+import { combine, special } from '../src/atoms/record.ts';
 import type { KernelIR, KernelParameter, Value } from '../src/ir/ir.ts';
+import { setTrace, Trace } from '../src/trace/state.ts';
 import type { TypeName } from '../src/types/dtype.ts';
 
 /** A kernel written with functions instead of the language: what a generator of code would do. */
@@ -13,11 +13,16 @@ export function recordKernel(
     ...{ name, params: parts.params, shared: [], body: [], threads: parts.threads, values: 0, slotCount: 0 },
     ...(parts.cluster ? { cluster: parts.cluster } : {}),
   };
-  const builder = new Builder(kernel, { file: `${name}.ts`, line: 1, column: 1 });
-  recording(builder, () => {
-    const params = parts.params.map((param, index) => builder.value('param', typeOf(param), { attributes: { index } }));
+  const trace = new Trace(kernel, { file: `${name}.ts`, line: 1, column: 1 });
+  const before = setTrace(trace);
+  try {
+    const params = parts.params.map((param, index) =>
+      trace.builder.value('param', typeOf(param), { attributes: { index } }),
+    );
     body(...params);
-  });
+  } finally {
+    setTrace(before);
+  }
   return kernel;
 }
 

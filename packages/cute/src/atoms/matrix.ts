@@ -1,4 +1,6 @@
 import type { Slot, Value } from '../ir/ir.ts';
+import { Fragment } from '../trace/fragment.ts';
+import { GET, PUT } from '../trace/symbols.ts';
 import type { TypeName } from '../types/dtype.ts';
 import type { MatrixDescriptor } from './descriptors.ts';
 import {
@@ -96,6 +98,7 @@ function checkCount(name: string, words: readonly unknown[], expected: number, {
  * of a thread lies where `wgmmaThreadValues` says.
  */
 export class Accumulators {
+  [index: number]: Int;
   readonly n: number;
   readonly element: AccumulatorElement;
   readonly slots: readonly Slot[];
@@ -111,22 +114,41 @@ export class Accumulators {
     return this.slots.length;
   }
 
-  /** Register i; read it behind `wgmmaWait`. */
+  /** Register i, as `sums[i]` in a kernel; read it behind `wgmmaWait`. */
   get(index: number): Int {
-    return readSlot(this.slots[index]);
+    return readSlot(this.slot(index));
   }
 
   set(index: number, value: Int): void {
-    writeSlot(this.slots[index], value);
+    writeSlot(this.slot(index), value);
   }
 
-  /** All registers, in order. */
-  values(): Int[] {
-    return this.slots.map((slot) => readSlot(slot));
+  [GET](index: unknown): unknown {
+    return this.get(index as number);
+  }
+
+  [PUT](index: unknown, value: unknown): void {
+    this.set(index as number, value as Int);
+  }
+
+  /** A copy of all registers, in order. */
+  values(): Fragment<Int> {
+    return new Fragment<Int>(
+      this.slots.map((slot) => readSlot(slot)),
+      accumulatorRegister(this.element),
+    );
   }
 
   fill(value: Int): void {
     for (const slot of this.slots) writeSlot(slot, value);
+  }
+
+  private slot(index: number): Slot {
+    const slot = constantOr(index) === undefined ? undefined : this.slots[index];
+    if (slot) return slot;
+    throw new RangeError(
+      `a thread has ${this.length} accumulators, with numbers known while tracing; there is no ${String(index)}`,
+    );
   }
 }
 

@@ -1,19 +1,10 @@
-import { Builder, type NodeParts } from '../ir/builder.ts';
-import { KernelError } from '../ir/error.ts';
+import type { Builder, NodeParts } from '../ir/builder.ts';
 import { Value, type Attributes, type Node, type Slot } from '../ir/ir.ts';
+import { constant, convert, isConstant, isDevice, widens } from '../trace/convert.ts';
+import { need } from '../trace/state.ts';
 import { TYPES, type TypeName } from '../types/dtype.ts';
 
-let open: Builder | undefined;
-
-export function recording<T>(builder: Builder, run: () => T): T {
-  const before = open;
-  open = builder;
-  try {
-    return run();
-  } finally {
-    open = before;
-  }
-}
+/** How atoms and kit record IR: operations by name, with operands that are numbers or values of the device. */
 
 /** A number of the kernel: known while tracing, or a value of the device. */
 export type Int = number;
@@ -24,8 +15,7 @@ export type Place = Value | { readonly address: Value };
 export type TensorMap = Place;
 
 function builder(): Builder {
-  if (!open) throw new TypeError('device operations are recorded only inside of a kernel');
-  return open;
+  return need('a device operation').builder;
 }
 
 export function emit(op: string, parts: NodeParts = {}): Node {
@@ -46,27 +36,26 @@ export function constantOr(value: unknown): number | undefined {
   return typeof value === 'number' ? value : undefined;
 }
 
+/** An operand of a type: a constant, a value that every value of its type fits, or bits of the same width. */
 export function typed(value: unknown, type: TypeName): Value {
-  if (value instanceof Value) {
-    if (value.type === type) return value;
-    if (TYPES[value.type].bits === TYPES[type].bits) return result('bitcast', type, { args: [value] });
-    throw new KernelError(`expected a value of type ${type}, not ${value.type}`);
-  }
-  if (
-    typeof value === 'boolean' ||
-    typeof value === 'number' ||
-    typeof value === 'bigint' ||
-    typeof value === 'string'
-  ) {
-    const attribute = typeof value === 'bigint' ? String(value) : value;
-    return result('const', type, { attributes: { value: attribute } });
-  }
-  throw new KernelError(`expected a value of type ${type}, not ${typeof value}`);
+  const trace = need('a device operation');
+  if (isConstant(value)) return constant(trace, value, type);
+  if (!isDevice(value)) return trace.fail(`a number or a device value of type ${type} is needed, not ${typeof value}`);
+  if (value.type === type) return value;
+  if (widens(value.type, type)) return convert(value, type);
+  const bits = TYPES[value.type].bits === TYPES[type].bits;
+  if (bits && isRaw(value.type) !== isRaw(type)) return result('bitcast', type, { args: [value] });
+  return trace.fail(`a value of type ${type} is needed, not ${value.type}: convert it, e.g. ${type}(...)`);
 }
 
+/** Types that only say how many bits: what the tensor cores take, and pairs. */
+function isRaw(type: TypeName): boolean {
+  return TYPES[type].kind === 'b' || TYPES[type].kind === 'v';
+}
+
+/** As `typed`, and integers of other types convert. */
 export function integer(value: unknown, type: TypeName): Value {
-  if (value instanceof Value && value.type !== type) return result('convert', type, { args: [value] });
-  return typed(value, type);
+  return isDevice(value) ? convert(value, type) : typed(value, type);
 }
 
 export function predicate(value: unknown): Value {
@@ -76,7 +65,7 @@ export function predicate(value: unknown): Value {
 export function addressIn(place: Place, spaces: readonly TypeName[]): Value {
   const address = place instanceof Value ? place : place.address;
   if (spaces.includes(address.type)) return address;
-  throw new KernelError(`expected a place in ${spaces.join(' or ')}, not ${address.type}`);
+  return need('an address').fail(`a place in ${spaces.join(' or ')} is needed, not in ${address.type}`);
 }
 
 export function mapAddress(map: TensorMap): Value {
@@ -118,7 +107,7 @@ function deviceType(value: unknown): TypeName | undefined {
 
 export function typeOf(value: unknown): TypeName {
   if (value instanceof Value) return value.type;
-  throw new KernelError(`expected a value of the device, not ${String(value)}`);
+  return need('a device operation').fail(`a value of the device is needed, not ${String(value)}`);
 }
 
 /** A pure operation on two values of one type; a constant becomes the other's type. */
