@@ -108,6 +108,11 @@ export class Accumulators {
     this.n = n;
     this.element = element;
     this.slots = Array.from({ length: count }, (_, i) => newSlot(accumulatorRegister(element), `sum${i}`));
+    // How the language reads and writes `sums[i]`.
+    Object.assign(this, {
+      [GET]: (index: number) => this.get(index),
+      [PUT]: (index: number, value: Int) => this.set(index, value),
+    });
   }
 
   get length(): number {
@@ -123,17 +128,9 @@ export class Accumulators {
     writeSlot(this.slot(index), value);
   }
 
-  [GET](index: unknown): unknown {
-    return this.get(index as number);
-  }
-
-  [PUT](index: unknown, value: unknown): void {
-    this.set(index as number, value as Int);
-  }
-
   /** A copy of all registers, in order. */
-  values(): Fragment<Int> {
-    return new Fragment<Int>(
+  values(): Fragment {
+    return new Fragment(
       this.slots.map((slot) => readSlot(slot)),
       accumulatorRegister(this.element),
     );
