@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import {
   E,
+  LayoutError,
   ScaledBasis,
   Swizzle,
   Unknown,
@@ -93,6 +94,20 @@ test('a swizzle on the right passes through a layout, or is refused', () => {
     String(composition(makeLayout([8, 64], 'right'), new Swizzle(1, 1, 3))),
     'S<1,1,-6> o 0 o (8,64):(64,1)',
   );
+  for (const [layout, swizzle] of [
+    [makeLayout([8, 64], 'right'), new Swizzle(1, 1, 3)],
+    [makeLayout([64, 8], 'right'), new Swizzle(3, 3, 3)],
+    [makeLayout([2, 2, 2, 2], [8, 4, 2, 1]), new Swizzle(1, 0, 2)],
+    [makeLayout([4, 4, 3], [4, 1, 16]), new Swizzle(2, 0, 2)],
+  ] as const) {
+    const passed = composition(layout, swizzle);
+    for (let i = 0; i < (layout.size as number); i += 1) assert.equal(passed.at(i), layout.at(swizzle.apply(i)));
+  }
+  assert.throws(
+    () => composition(makeLayout([2, 2, 2, 2], [1, 2, 8, 4]), new Swizzle(2, 0, 2)),
+    /is no swizzle before a layout/,
+  );
+  assert.throws(() => composition(makeLayout([3, 8], 'right'), new Swizzle(1, 0, 2)), LayoutError);
   const product = productWithSwizzle(
     makeLayout([4]),
     composition(new Swizzle(2, 0, 3), makeLayout([8, 8], 'right')) as ComposedLayout,

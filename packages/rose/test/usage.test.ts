@@ -7,7 +7,18 @@ test('--version and --help succeed on stdout', async () => {
   const [version, help] = await Promise.all([rose(['--version']), rose(['--help'])]);
   assert.deepEqual([version.code, help.code], [0, 0]);
   assert.match(version.stdout, /^\d+\.\d+\.\d+\n$/);
-  for (const command of ['serve', 'chat', 'generate', 'embed', 'rerank', 'pull', 'info', 'bench', 'Exit codes']) {
+  for (const command of [
+    'serve',
+    'chat',
+    'generate',
+    'embed',
+    'rerank',
+    'pull',
+    'info',
+    'bench',
+    'layout',
+    'Exit codes',
+  ]) {
     assert.ok(help.stdout.includes(command), command);
   }
 });

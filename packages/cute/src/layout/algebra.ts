@@ -17,7 +17,8 @@ import {
   productTiled,
   productZipped,
 } from './product.ts';
-import { Swizzle, makeSwizzle } from './swizzle.ts';
+import { Swizzle } from './swizzle.ts';
+import { swizzleThrough } from './through.ts';
 import {
   groupModes as groupTuple,
   select as selectTuple,
@@ -47,7 +48,7 @@ export function composition(a: AnyLayout | Swizzle, b: Tiler | ComposedLayout | 
     if (b instanceof Layout) return swizzled(a, 0, b);
     throw new LayoutError(`composition: ${String(a)} takes a layout on its right`);
   }
-  if (b instanceof Swizzle) return throughLayout(domainOnly(a), b);
+  if (b instanceof Swizzle) return swizzleThrough(domainOnly(a), b);
   if (b instanceof ComposedLayout) {
     requireZeroOffset('composition', b);
     const outer = composition(a, b.outer);
@@ -59,17 +60,6 @@ export function composition(a: AnyLayout | Swizzle, b: Tiler | ComposedLayout | 
 function domainOnly(layout: AnyLayout): Layout {
   if (layout instanceof Layout) return layout;
   throw new LayoutError(`composition: ${String(layout)} and a swizzle on its right do not merge`);
-}
-
-/** `L o S = S' o L` where the layout carries the bits of the swizzle over as two runs. */
-function throughLayout(layout: Layout, swizzle: Swizzle): AnyLayout {
-  if (swizzle.bits === 0) return layout;
-  const y = layout.at(swizzle.yMask);
-  const z = layout.at(swizzle.zMask);
-  if (typeof y !== 'number' || typeof z !== 'number') {
-    throw new LayoutError(`composition: ${String(layout)} must have known strides to let ${String(swizzle)} through`);
-  }
-  return swizzled(makeSwizzle(y, z), 0, layout);
 }
 
 export function coalesce<L extends AnyLayout>(layout: L, profile?: Tuple<unknown>): Same<L> {
@@ -96,7 +86,7 @@ export function leftInverse<L extends AnyLayout>(layout: L): Same<L> {
 function inverted(name: string, layout: AnyLayout, invert: (plain: Layout) => Layout): AnyLayout {
   if (layout instanceof Layout) return invert(layout);
   requireZeroOffset(name, layout);
-  if (layout.outer instanceof Swizzle) return throughLayout(invert(layout.inner), layout.outer);
+  if (layout.outer instanceof Swizzle) return swizzleThrough(invert(layout.inner), layout.outer);
   return compose(invert(layout.inner), invert(layout.outer));
 }
 

@@ -29,6 +29,7 @@ export const FUNCTIONS: Readonly<Record<string, NotationFunction>> = {
 
 /** The name that was probably meant, as the end of a sentence. */
 export function suggestion(name: string): string {
+  if (name.length < 3) return '';
   const near = Object.keys(FUNCTIONS).find((known) => distance(known, name.toLowerCase()) <= 2);
   return near === undefined ? '' : `; did you mean ${near}?`;
 }

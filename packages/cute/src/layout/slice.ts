@@ -1,14 +1,15 @@
 import { addLeaf, mulLeaf, subLeaf } from './arithmetic.ts';
-import { addCoord, isBasis } from './basis.ts';
-import { andLeaf, andNumber, isPowerOfTwo, orNumber, shiftRight } from './bits.ts';
+import { addCoord } from './basis.ts';
+import { andLeaf, andNumber, orNumber, shiftRight } from './bits.ts';
 import { compose } from './compose.ts';
+import { bitsOf } from './through.ts';
 import { ComposedLayout, domainOf, swizzled, type AnyLayout } from './composed.ts';
 import { diceTuple } from './coord.ts';
 import { LayoutError } from './error.ts';
 import { Layout, diceLayout, size as sizePlain, sliceLayout } from './layout.ts';
 import { isDynamic, type Leaf } from './leaf.ts';
 import { Swizzle } from './swizzle.ts';
-import { _, isTuple, leavesOf, type Coord, type IntTuple } from './tuple.ts';
+import { _, isTuple, type Coord, type IntTuple } from './tuple.ts';
 
 /** Number of coordinates of a layout, of one of its modes, or of a shape. */
 export function size(of: AnyLayout | IntTuple, ...path: number[]): Leaf {
@@ -90,22 +91,6 @@ function splitSwizzle(
     return [swizzled(swizzle, touched, open), untouched];
   }
   return [compose(decayedSwizzle(swizzle, touched), open), addLeaf(swizzle.apply(touched), untouched)];
-}
-
-/** The bits of all indices of a layout whose modes share none; undefined where that is not so, or not known. */
-function bitsOf(layout: Layout): number | undefined {
-  const extents = leavesOf(layout.shape);
-  let bits = 0;
-  for (const [i, stride] of leavesOf(layout.stride).entries()) {
-    const extent = extents[i];
-    if (extent === 1 || stride === 0) continue;
-    if (isBasis(stride) || isDynamic(stride) || isDynamic(extent)) return undefined;
-    if (!isPowerOfTwo(extent) || !isPowerOfTwo(stride) || extent * stride > 2 ** 31) return undefined;
-    const mode = (extent - 1) * stride;
-    if (andNumber(bits, mode) !== 0) return undefined;
-    bits = orNumber(bits, mode);
-  }
-  return bits;
 }
 
 /** The swizzle around an offset as a plain layout over bits; right where only Y or only Z bits are walked together. */
