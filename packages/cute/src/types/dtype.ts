@@ -18,7 +18,44 @@ export interface TypeInfo {
   readonly lanes?: number;
 }
 
-const TABLE = {
+/** Names of the types; TYPES says what each is. */
+export type TypeName =
+  | 'pred'
+  | 'i8'
+  | 'u8'
+  | 'i16'
+  | 'u16'
+  | 'i32'
+  | 'u32'
+  | 'i64'
+  | 'u64'
+  | 'f16'
+  | 'bf16'
+  | 'f32'
+  | 'f64'
+  | 'tf32'
+  | 'e4m3'
+  | 'e5m2'
+  | 'b8'
+  | 'b16'
+  | 'b32'
+  | 'b64'
+  | 'b128'
+  | 'f16x2'
+  | 'bf16x2'
+  | 'f32x2'
+  | 'e4m3x2'
+  | 'e5m2x2'
+  | 'e4m3x4'
+  | 'e5m2x4'
+  | 'ptr.global'
+  | 'ptr.generic'
+  | 'ptr.shared'
+  | 'ptr.cluster'
+  | 'ptr.tmem';
+
+/** Every type. */
+export const TYPES: Readonly<Record<TypeName, TypeInfo>> = Object.freeze({
   pred: { kind: 'p', bits: 1 },
   i8: { kind: 'i', bits: 8 },
   u8: { kind: 'u', bits: 8 },
@@ -55,14 +92,10 @@ const TABLE = {
   'ptr.shared': { kind: 'a', bits: 32 },
   'ptr.cluster': { kind: 'a', bits: 32 },
   'ptr.tmem': { kind: 'a', bits: 32 },
-} as const satisfies Record<string, { kind: TypeKind; bits: number; element?: string; lanes?: number }>;
-
-export type TypeName = keyof typeof TABLE;
-
-export const TYPES: Readonly<Record<TypeName, TypeInfo>> = TABLE;
+});
 
 export function isType(name: string): name is TypeName {
-  return Object.hasOwn(TABLE, name);
+  return Object.hasOwn(TYPES, name);
 }
 
 /** Bits of one element in memory. */
