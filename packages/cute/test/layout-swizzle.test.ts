@@ -29,6 +29,7 @@ import {
   sliceAndOffset,
   smemLayoutAtom,
   tileToShape,
+  transferSwizzle,
   upcast,
   zippedDivide,
   type ComposedLayout,
@@ -113,6 +114,8 @@ test('a swizzle on the right passes through a layout, or is refused', () => {
     composition(new Swizzle(2, 0, 3), makeLayout([8, 8], 'right')) as ComposedLayout,
   );
   assert.equal(String(product), 'S<2,2,3> o 0 o ((4),(8,8)):((1),(32,4))');
+  const moved = transferSwizzle(new Swizzle(2, 0, 3), makeLayout([8, 8], 'right'), makeLayout([8, 8], [32, 4]));
+  assert.equal(String(moved), 'S<2,2,3> o 0 o (8,8):(32,4)');
 });
 
 test("Hopper's atoms of shared memory", () => {
