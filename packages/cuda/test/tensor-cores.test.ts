@@ -43,6 +43,7 @@ function run(context: Context, { buffers, launches }: KernelCase): Record<string
     memory.set(name, room);
   }
   const argumentOf = (argument: Launch['args'][number]): Argument => {
+    if (typeof argument === 'number') return argument;
     if (typeof argument === 'string') return memory.get(argument)!;
     const { map, shape, box, swizzle } = argument;
     const type = buffers[map].element as TensorMapOptions['type'];

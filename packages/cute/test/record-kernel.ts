@@ -1,4 +1,4 @@
-import { combine, special } from '../src/atoms/record.ts';
+import { combine, compare, loop, newSlot, readSlot, special, when, writeSlot } from '../src/atoms/record.ts';
 import type { KernelIR, KernelParameter, Value } from '../src/ir/ir.ts';
 import { setTrace, Trace } from '../src/trace/state.ts';
 import type { TypeName } from '../src/types/dtype.ts';
@@ -45,3 +45,18 @@ export const shr = (a: number, b: number): number => combine('shr', a, b);
 export const and = (a: number, b: number): number => combine('and', a, b);
 export const thread = (): number => special('tid.x');
 export const block = (): number => special('ctaid.x');
+
+/** Runs `body(i)` for i from 0 to `count`, in a loop of the device. */
+export function repeat(count: number, body: (i: number) => void): void {
+  const counter = newSlot('i32', 'i');
+  writeSlot(counter, 0);
+  loop(
+    `repeat${counter.id}`,
+    (leave) => {
+      const i = readSlot(counter);
+      when(compare('ge', i, count), leave);
+      body(i);
+    },
+    () => writeSlot(counter, add(readSlot(counter), 1)),
+  );
+}
