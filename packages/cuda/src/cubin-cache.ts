@@ -132,18 +132,21 @@ function encode({ cubin, kernels, log }: Compiled): Buffer {
   const body = Buffer.concat([facts, cubin]);
   const length = Buffer.alloc(4);
   length.writeUInt32LE(facts.length);
-  return Buffer.concat([Buffer.from(MAGIC), length, createHash('sha256').update(body).digest(), body]);
+  return Buffer.concat([Buffer.from(MAGIC), length, checksum(length, body), body]);
 }
 
 function decode(entry: Buffer): Compiled | undefined {
   if (entry.length < HEADER || entry.toString('latin1', 0, MAGIC.length) !== MAGIC) return undefined;
   const body = entry.subarray(HEADER);
-  const sum = createHash('sha256').update(body).digest();
+  const sum = checksum(entry.subarray(MAGIC.length, MAGIC.length + 4), body);
   if (!sum.equals(entry.subarray(HEADER - 32, HEADER))) return undefined;
   const length = entry.readUInt32LE(MAGIC.length);
-  if (length > body.length) return undefined;
   const { kernels, log } = JSON.parse(body.toString('utf8', 0, length)) as Omit<Compiled, 'cubin'>;
   return { cubin: new Uint8Array(body.subarray(length)), kernels, log };
+}
+
+function checksum(length: Uint8Array, body: Uint8Array): Buffer {
+  return createHash('sha256').update(length).update(body).digest();
 }
 
 function removeQuietly(path: string): void {
