@@ -110,8 +110,21 @@ export function typeOf(value: unknown): TypeName {
   return need('a device operation').fail(`a value of the device is needed, not ${String(value)}`);
 }
 
+/** What is known on both sides is computed while tracing. */
+const KNOWN: Readonly<Record<string, (left: number, right: number) => number>> = {
+  add: (left, right) => left + right,
+  sub: (left, right) => left - right,
+  mul: (left, right) => left * right,
+  div: (left, right) => Math.trunc(left / right),
+  rem: (left, right) => left % right,
+  min: Math.min,
+  max: Math.max,
+};
+
 /** A pure operation on two values of one type; a constant becomes the other's type. */
 export function combine(op: string, left: Int, right: Int, attributes: Attributes = {}): Int {
+  const both = KNOWN[op];
+  if (both && !isDevice(left) && !isDevice(right)) return both(left, right);
   const type = deviceType(left) ?? typeOf(right);
   return result(op, type, { args: [typed(left, type), typed(right, type)], attributes });
 }
