@@ -1,0 +1,14 @@
+/** What kernels are built from: reductions, rings of stages, barriers of some warps, walks over tiles. */
+export {
+  blockArgmax,
+  blockReduce,
+  clusterReduce,
+  shuffleXor,
+  warpArgmax,
+  warpReduce,
+  type BlockOptions,
+  type Reduction,
+} from './reduce.ts';
+export { Consumer, Producer, Ring, type FilledStage, type RingOptions, type UsedStage } from './ring.ts';
+export { afterPrevious, NamedBarrier } from './sync.ts';
+export { bandedTile, persistentTiles } from './tiles.ts';
