@@ -152,6 +152,12 @@ export function when(condition: boolean, then: () => void): void {
   builder().close();
 }
 
+/** Whether what is recorded now may run several times. */
+export function inLoop(): boolean {
+  const trace = need('a device operation');
+  return trace.current.loop || trace.regions.some((region) => region.loop);
+}
+
 export function barrier(attributes: Attributes = {}): void {
   emit('barrier', { attributes });
 }

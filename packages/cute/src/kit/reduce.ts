@@ -5,6 +5,7 @@ import {
   barrier,
   combine,
   compare,
+  inLoop,
   loadFrom,
   moved,
   result,
@@ -108,8 +109,8 @@ function exchange(values: readonly Int[], warps: number, name: string): Int[] {
   barrier();
   const other = combine('min', lane, warps - 1);
   const out = places.map(({ type, first }) => loadFrom(moved(first, other, 4), type, { align: 4 }));
-  // The next exchange, here or in a loop around this, must not write before everybody has read.
-  barrier();
+  // The next round of a loop must not write before everybody has read. Other exchanges have places of their own.
+  if (inLoop()) barrier();
   return out;
 }
 
