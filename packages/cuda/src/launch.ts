@@ -6,14 +6,7 @@ import { Out } from './out.ts';
 import { writerOf } from './parameters.ts';
 import type { Dim3, Program, ProgramParameter } from './program.ts';
 import type { Stream } from './stream.ts';
-import {
-  KERNEL_NODE_PARAMS,
-  LAUNCH_ATTRIBUTE,
-  LAUNCH_ATTRIBUTE_ID,
-  LAUNCH_CONFIG,
-  LAUNCH_PARAM,
-  setWord,
-} from './structs.ts';
+import { KERNEL_NODE_PARAMS, LAUNCH_ATTRIBUTE, LAUNCH_ATTRIBUTE_ID, LAUNCH_CONFIG, setWord } from './structs.ts';
 import type { TensorMap } from './tensor-map.ts';
 
 /** What a parameter can be set to. Numbers beyond 2^53 need a bigint. */
@@ -27,7 +20,6 @@ export type LaunchFacts = Pick<
 
 /** Room for the attributes a launch can have at one time. */
 const MAX_ATTRIBUTES = 4;
-const EXTRA_WORDS = 5;
 
 /**
  * A launch with everything laid out beforehand in one piece of host memory: the configuration, its attributes, and the
@@ -39,7 +31,7 @@ export class PreparedLaunch {
   readonly context: Context;
   readonly #view: DataView;
   readonly #addressOfConfig: number;
-  readonly #addressOfExtra: number;
+  readonly #addressOfPointers: number;
   readonly #paramOffset: number;
   readonly #params: ReadonlyMap<string, ProgramParameter>;
   readonly #unset: Set<string>;
@@ -56,26 +48,24 @@ export class PreparedLaunch {
     this.#launch = context.driver.calls.cuLaunchKernelEx;
 
     const attributes = 64;
-    const extra = attributes + MAX_ATTRIBUTES * LAUNCH_ATTRIBUTE.bytes;
-    this.#paramOffset = Math.ceil((extra + 8 * EXTRA_WORDS) / 128) * 128;
+    const pointers = attributes + MAX_ATTRIBUTES * LAUNCH_ATTRIBUTE.bytes;
+    this.#paramOffset = Math.ceil((pointers + 8 * (facts.params.length + 1)) / 128) * 128;
     const view = new DataView(new ArrayBuffer(this.#paramOffset + Math.max(8, facts.paramBytes)));
     const base = context.driver.ffi.address(view);
     this.#view = view;
     this.#addressOfConfig = base;
-    this.#addressOfExtra = base + extra;
+    this.#addressOfPointers = base + pointers;
 
     setDim3(view, LAUNCH_CONFIG.block, facts.threads);
     view.setUint32(LAUNCH_CONFIG.sharedBytes, facts.sharedBytes, true);
     setWord(view, LAUNCH_CONFIG.attributes, base + attributes);
     view.setUint32(LAUNCH_CONFIG.attributeCount, writeAttributes(view, attributes, facts), true);
 
-    setWord(view, extra, LAUNCH_PARAM.bufferPointer);
-    setWord(view, extra + 8, base + this.#paramOffset);
-    setWord(view, extra + 16, LAUNCH_PARAM.bufferSize);
-    // The driver reads the size through a pointer; it lies in the word behind the configuration.
-    setWord(view, extra + 24, base + LAUNCH_CONFIG.bytes);
-    setWord(view, LAUNCH_CONFIG.bytes, facts.paramBytes);
-    setWord(view, extra + 32, LAUNCH_PARAM.end);
+    // A pointer to each parameter, and not one to the whole buffer: the driver puts a tensor map where the hardware wants
+    // it (a multiple of 64 from the start of its constant bank), which is not where PTX's alignment alone would.
+    for (const [index, { offset }] of facts.params.entries()) {
+      setWord(view, pointers + 8 * index, base + this.#paramOffset + offset);
+    }
 
     kernel.allowDynamicShared(facts.sharedBytes);
   }
@@ -117,7 +107,7 @@ export class PreparedLaunch {
     const { context } = this;
     context.enter('cuLaunchKernelEx');
     if (stream !== this.#stream || stream.disposed) this.#prepare(stream);
-    const code = this.#launch(this.#addressOfConfig, this.function.handle, 0, this.#addressOfExtra);
+    const code = this.#launch(this.#addressOfConfig, this.function.handle, this.#addressOfPointers, 0);
     if (code !== 0) context.fail('cuLaunchKernelEx', code, ` for kernel ${this.function.name}, ${this.#shape()}`);
   }
 
@@ -135,7 +125,7 @@ export class PreparedLaunch {
     for (let at = 0; at < LAUNCH_CONFIG.sharedBytes + 4; at += 4) {
       params.setUint32(KERNEL_NODE_PARAMS.grid + at, this.#view.getUint32(at, true), true);
     }
-    setWord(params, KERNEL_NODE_PARAMS.extra, this.#addressOfExtra);
+    setWord(params, KERNEL_NODE_PARAMS.kernelParams, this.#addressOfPointers);
     return params;
   }
 

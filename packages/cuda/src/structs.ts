@@ -22,9 +22,6 @@ export const LAUNCH_ATTRIBUTE_ID = {
   priority: 8,
 } as const;
 
-/** The `extra` argument of a launch: pairs of key and value, closed by END. */
-export const LAUNCH_PARAM = { end: 0, bufferPointer: 1, bufferSize: 2 } as const;
-
 /** CUDA_KERNEL_NODE_PARAMS (version 2). */
 export const KERNEL_NODE_PARAMS = {
   bytes: 72,
@@ -33,7 +30,6 @@ export const KERNEL_NODE_PARAMS = {
   block: 20,
   sharedBytes: 32,
   kernelParams: 40,
-  extra: 48,
   kernel: 56,
   context: 64,
 } as const;

@@ -19,13 +19,13 @@ export function executionCalls(fake: FakeDriver): FakeCalls {
     data.getUint32(at + 8, true),
   ];
 
-  /** The bytes behind the `extra` argument. */
-  const parameters = (extra: number): DataView => {
-    const list = view(extra, 40);
-    if (word(list, 0) !== 1 || word(list, 16) !== 2 || word(list, 32) !== 0) throw new FakeFault('extra is malformed');
-    const size = word(view(word(list, 24), 8), 0);
-    const copy = size === 0 ? new Uint8Array() : memory.at(word(list, 8), size).slice();
-    return new DataView(copy.buffer);
+  /**
+   * The parameters behind an array of pointers. How many there are a driver knows from the kernel; the fake relies on
+   * PreparedLaunch, which lays them out one behind the other at the end of its memory.
+   */
+  const parameters = (pointers: number): DataView => {
+    const first = word(view(pointers, 8), 0);
+    return new DataView(first === 0 ? new ArrayBuffer(0) : memory.rest(first).slice().buffer);
   };
 
   const run = (kernel: FakeFunction, launch: Omit<FakeLaunch, 'memory'>): void => {
@@ -45,7 +45,7 @@ export function executionCalls(fake: FakeDriver): FakeCalls {
     cuLaunchKernelEx: (configAddress, handle, params, extra) => {
       const config = view(configAddress, 56);
       const kernel = fake.get<FakeFunction>('function', handle);
-      if (params !== 0) throw new FakeFault('parameters are given in a buffer');
+      if (extra !== 0) throw new FakeFault('parameters are given one by one');
       const grid = axes(config, 0);
       const block = axes(config, 12);
       const sharedBytes = config.getUint32(24, true);
@@ -63,7 +63,7 @@ export function executionCalls(fake: FakeDriver): FakeCalls {
       if ([...grid, ...block].includes(0) || block[0] * block[1] * block[2] > 1024) return 1;
       if (cluster?.some((size, axis) => grid[axis] % size !== 0)) return 1;
       if (sharedBytes > kernel.maxDynamicShared) return 1;
-      const launch = { grid, block, sharedBytes, cluster, overlapsPrevious, cooperative, params: parameters(extra) };
+      const launch = { grid, block, sharedBytes, cluster, overlapsPrevious, cooperative, params: parameters(params) };
       return enqueue(fake, word(config, 32), () => run(kernel, launch), { function: handle, grid });
     },
     cuGraphKernelNodeGetParams_v2: (node, out) => {
@@ -86,9 +86,9 @@ export function executionCalls(fake: FakeDriver): FakeCalls {
         cluster: undefined,
         overlapsPrevious: false,
         cooperative: false,
-        params: parameters(word(data, 48)),
+        params: parameters(word(data, 40)),
       };
-      if (word(data, 40) !== 0) throw new FakeFault('parameters are given in a buffer');
+      if (word(data, 48) !== 0) throw new FakeFault('parameters are given one by one');
       target.run = () => run(kernel, launch);
       return undefined;
     },

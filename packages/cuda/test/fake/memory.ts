@@ -48,6 +48,12 @@ export class AddressSpace {
     return block.bytes.subarray(address - block.base, address - block.base + bytes);
   }
 
+  /** Bytes from an address to the end of its block. */
+  rest(address: number): Uint8Array {
+    const block = this.#blockOf(address, 0);
+    return this.at(address, block.base + block.bytes.length - address);
+  }
+
   has(address: number): boolean {
     return this.#blocks.some(({ base, alive }) => base === address && alive);
   }
