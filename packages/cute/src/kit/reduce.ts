@@ -94,7 +94,12 @@ function warpsOf({ threads }: BlockOptions): number {
   throw new RangeError(`a block that reduces has a multiple of 32 threads to 1024, not ${threads}`);
 }
 
-/** Exchanges one value of every warp: lane i gets that of warp i (of the last warp, beyond). */
+/** Which warp's value a lane takes up: the warps again and again, so that every group of lanes reduces all of them. */
+function slotOf(warps: number): Int {
+  return combine('and', special('laneid'), widthOf(warps) - 1);
+}
+
+/** Exchanges one value of every warp: a lane gets that of the warp of its slot (of the last warp, beyond). */
 function exchange(values: readonly Int[], warps: number, name: string): Int[] {
   const lane = special('laneid');
   const thread = special('tid.x');
@@ -107,7 +112,7 @@ function exchange(values: readonly Int[], warps: number, name: string): Int[] {
     for (const [i, { type, first }] of places.entries()) storeTo(moved(first, warp, 4), values[i], type, { align: 4 });
   });
   barrier();
-  const other = combine('min', lane, warps - 1);
+  const other = combine('min', slotOf(warps), warps - 1);
   const out = places.map(({ type, first }) => loadFrom(moved(first, other, 4), type, { align: 4 }));
   // The next round of a loop must not write before everybody has read. Other exchanges have places of their own.
   if (inLoop()) barrier();
@@ -127,7 +132,7 @@ export function blockReduce(value: Int, options: BlockOptions, reduction: Reduct
   const [theirs] = exchange([mine], warps, 'reduction');
   const width = widthOf(warps);
   if (width === warps || reduction !== 'sum') return warpReduce(theirs, reduction, width);
-  return warpReduce(select(compare('lt', special('laneid'), warps), theirs, 0), reduction, width);
+  return warpReduce(select(compare('lt', slotOf(warps), warps), theirs, 0), reduction, width);
 }
 
 /** The largest value of a block and its index (the smallest of equal ones). All threads call it. */
