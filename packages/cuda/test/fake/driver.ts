@@ -45,6 +45,8 @@ export class FakeDriver implements Ffi {
   /** Nonzero after a kernel failed: the answer to everything. */
   sticky = 0;
   context = 0;
+  /** Sees every call before it happens, and gives the code with which it shall fail, or 0. */
+  onCall: (name: CallName) => number = () => 0;
   readonly retained: Map<number, number> = new Map();
   readonly peers: Set<string> = new Set();
   initialised = false;
@@ -133,6 +135,8 @@ export class FakeDriver implements Ffi {
 
   #call(name: CallName, run: () => number | undefined | void): number {
     this.counts.set(name, (this.counts.get(name) ?? 0) + 1);
+    const wanted = this.onCall(name);
+    if (wanted !== 0) return wanted;
     const injected = this.#injected.get(name);
     if (injected && injected.after-- === 0) {
       this.#injected.delete(name);
