@@ -10,7 +10,6 @@ const FUNCTIONS = ['add', 'min', 'max', 'and', 'or', 'xor', 'exch', 'cas', 'inc'
 function typeOf(e: Emitter, name: string, type: TypeName): string {
   const { kind, bits } = TYPES[type];
   if (name === 'exch' || name === 'cas' || name === 'and' || name === 'or' || name === 'xor') {
-    if (bits === 128) e.need(8.3, 'sm_90', 'a 128-bit atomic');
     return `b${bits}`;
   }
   if (name === 'inc' || name === 'dec') return 'u32';
@@ -35,6 +34,7 @@ function atomic(e: Emitter, node: Node): void {
   const type = values[0].type;
   const order = choiceOf(node, 'order', ['relaxed', 'acquire', 'release', 'acq_rel'], 'relaxed');
   const form = `atom.${order}${scopeOf(e, node)}${spaceOf(e, address)}.${nameOf(name, type)}.${typeOf(e, name, type)}`;
+  if (TYPES[type].bits === 128) e.need(node.attributes.scope === 'sys' ? 8.4 : 8.3, 'sm_90', 'a 128-bit atomic');
   const operands = values.map((value) => (TYPES[type].bits === 16 ? e.register(value) : e.use(value))).join(', ');
   e.line(`${form} ${e.define(node.results[0])}, [${e.register(address)}], ${operands}`);
 }
