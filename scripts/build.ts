@@ -1,11 +1,15 @@
 /** `node scripts/build.ts`: compiles every package to its `dist`, as it is published. A checkout itself needs no build. */
 import { spawnSync } from 'node:child_process';
-import { cpSync, existsSync, readdirSync, renameSync, rmSync } from 'node:fs';
+import { cpSync, existsSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { extname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { transform } from '../packages/cute/src/transform/transform.ts';
 
 export const root: string = fileURLToPath(new URL('..', import.meta.url));
 const compiled = join(root, '.cache', 'build');
+
+/** The package that transforms kernels; it has none itself, and files that speak about the directive. */
+const TRANSFORMER = 'cute';
 
 /** Directories under `packages`, every one of which is published. */
 export function packages(): string[] {
@@ -26,11 +30,22 @@ export function build(): void {
     const dist = join(home, 'dist');
     rmSync(dist, { recursive: true, force: true });
     renameSync(join(compiled, name, 'src'), dist);
+    if (name !== TRANSFORMER) transformKernels(dist);
     // What is not TypeScript is read at run time as it is: pages, templates.
     cpSync(join(home, 'src'), dist, {
       recursive: true,
       filter: (file) => extname(file) !== '.ts',
     });
+  }
+}
+
+/** Kernels are published as what records them, so that nobody who uses them needs the transform. */
+function transformKernels(directory: string): void {
+  for (const file of readdirSync(directory, { recursive: true, encoding: 'utf8' })) {
+    if (!file.endsWith('.js')) continue;
+    const path = join(directory, file);
+    const out = transform(readFileSync(path, 'utf8'), path, { runtime: '@rose/cute/runtime', typescript: false });
+    if (out !== undefined) writeFileSync(path, out);
   }
 }
 

@@ -4,6 +4,7 @@
 var childProcess = require('child_process');
 var fs = require('fs');
 var path = require('path');
+var url = require('url');
 var launch = require('../packages/rose/bin/launch.cjs');
 var setup = require('./setup.cjs');
 
@@ -34,6 +35,10 @@ setup.withNode(function (node) {
   var options = args.filter(function (argument) {
     return !isPattern(argument);
   });
-  var flags = launch.nodeFlags(true).concat('--test', '--test-concurrency=2', '--test-timeout=' + LIMIT_MS, options);
+  // Tests import kernels from their sources.
+  var hook = '--import=' + url.pathToFileURL(path.join(setup.root, 'packages/cute/src/register.ts')).href;
+  var flags = launch
+    .nodeFlags(true)
+    .concat(hook, '--test', '--test-concurrency=2', '--test-timeout=' + LIMIT_MS, options);
   launch.run(node, flags.concat(files.length > 0 ? files : ALL), { cwd: setup.root });
 });

@@ -4,11 +4,13 @@ import { fileURLToPath } from 'node:url';
 import { mayHaveKernels, transform } from './transform.ts';
 
 /** The tracing runtime beside this file's package, as transformed files of other places can import it. */
-export const RUNTIME_URL: string = new URL(import.meta.url.endsWith('.ts') ? '../runtime.ts' : '../runtime.js', import.meta.url)
-  .href;
+export const RUNTIME_URL: string = new URL(
+  import.meta.url.endsWith('.ts') ? '../runtime.ts' : '../runtime.js',
+  import.meta.url,
+).href;
 
 /** Files whose functions may be kernels. Files that were transformed at build time no longer contain the directive. */
-const CODE = /^file:.*\.[cm]?[jt]s(\?.*)?$/;
+const CODE = /^file:(?!.*\/node_modules\/).*\.[cm]?[jt]s(\?.*)?$/;
 
 /** The transform itself speaks about the directive; it is no kernel. */
 const OWN = new URL('.', import.meta.url).href;
