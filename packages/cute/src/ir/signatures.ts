@@ -151,11 +151,18 @@ export function checkSignature(node: Node): void {
   match(node, 'result', pattern.results, node.results, bound);
 }
 
-function match(node: Node, what: string, words: readonly Word[], values: readonly Value[], bound: Map<string, TypeName>): void {
+function match(
+  node: Node,
+  what: string,
+  words: readonly Word[],
+  values: readonly Value[],
+  bound: Map<string, TypeName>,
+): void {
   const required = words.filter((word) => !word.optional && !word.many).length;
   const most = words.some((word) => word.many) ? Infinity : words.length;
   if (values.length < required || values.length > most) {
-    const range = most === required ? `${required}` : most === Infinity ? `at least ${required}` : `${required} to ${most}`;
+    const range =
+      most === required ? `${required}` : most === Infinity ? `at least ${required}` : `${required} to ${most}`;
     throw new KernelError(`${node.op} has ${values.length} ${what}s; it takes ${range}`, node.position);
   }
   for (const [i, value] of values.entries()) {

@@ -40,10 +40,14 @@ class Structure {
     const { threads, cluster } = this.kernel;
     const count = threads[0] * threads[1] * threads[2];
     if (!Number.isInteger(count) || count < 1 || count > 1024 || threads[2] > 64) {
-      throw new KernelError(`${this.kernel.name}: ${threads.join(' x ')} threads; a CTA has 1 to 1024, at most 64 in z`);
+      throw new KernelError(
+        `${this.kernel.name}: ${threads.join(' x ')} threads; a CTA has 1 to 1024, at most 64 in z`,
+      );
     }
     if (cluster && cluster[0] * cluster[1] * cluster[2] > 16) {
-      throw new KernelError(`${this.kernel.name}: a cluster of ${cluster.join(' x ')} CTAs; at most 8 (16 if the kernel allows it) fit`);
+      throw new KernelError(
+        `${this.kernel.name}: a cluster of ${cluster.join(' x ')} CTAs; at most 8 (16 if the kernel allows it) fit`,
+      );
     }
     this.region(this.kernel.body);
   }
@@ -59,7 +63,9 @@ class Structure {
     if (!info) throw new KernelError(`operation ${node.op} is unknown`, node.position);
     for (const arg of node.args) {
       if (this.visible.get(arg.id) === true) continue;
-      const where = this.visible.has(arg.id) ? 'inside of a branch or loop that has ended; keep it in a variable' : 'later or never';
+      const where = this.visible.has(arg.id)
+        ? 'inside of a branch or loop that has ended; keep it in a variable'
+        : 'later or never';
       throw new KernelError(
         `${node.op} uses the result of ${arg.node.op} (${formatPosition(arg.node.position)}), which is computed ${where}`,
         node.position,
@@ -67,7 +73,10 @@ class Structure {
     }
     checkSignature(node);
     if (node.regions.length !== info.regions.length) {
-      throw new KernelError(`${node.op} has ${node.regions.length} regions instead of ${info.regions.length}`, node.position);
+      throw new KernelError(
+        `${node.op} has ${node.regions.length} regions instead of ${info.regions.length}`,
+        node.position,
+      );
     }
     if (this.arch && info.needs) this.needs(node, this.arch);
     if (node.op === 'break' || node.op === 'continue') this.jump(node);
@@ -111,7 +120,8 @@ class Structure {
 
   private jump(node: Node): void {
     const target = this.labels.find((outer) => outer.label === node.attributes.label);
-    if (!target) throw new KernelError(`${node.op} to ${String(node.attributes.label)}, which is not around it`, node.position);
+    if (!target)
+      throw new KernelError(`${node.op} to ${String(node.attributes.label)}, which is not around it`, node.position);
     if (node.op === 'continue' && !target.loop) {
       throw new KernelError(`continue to ${target.label}, which is a block and no loop; use break`, node.position);
     }

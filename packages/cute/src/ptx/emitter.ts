@@ -194,6 +194,14 @@ export class Emitter {
     if (first?.wordBits === wordBits && first.index === 0) {
       if (values.every((value, i) => isPart(this.parts.get(value.id), first.word, i))) return first.word;
     }
+    // Two bytes that lie in one half of a word come out as that half.
+    if (wordBits === 16 && first?.bits === 8 && first.wordBits === 32 && first.index % 2 === 0) {
+      if (isPart(this.parts.get(values[1].id), first.word, first.index + 1)) {
+        const halves = [this.temporary('h'), this.temporary('h')];
+        this.line(`mov.b32 {${halves.join(', ')}}, ${first.word}`);
+        return halves[first.index / 2];
+      }
+    }
     return this.pack(values, wordBits);
   }
 

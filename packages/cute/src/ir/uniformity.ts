@@ -1,0 +1,215 @@
+import type { KernelIR, Node, Region, Value } from './ir.ts';
+
+/** How far threads may differ: not at all in the CTA, by warp only, or by thread. */
+export type Level = 0 | 1 | 2;
+
+export interface Uniformity {
+  /** How far threads differ in a value. */
+  readonly of: (value: Value) => Level;
+  /** How far threads differ in whether they execute a node. */
+  readonly at: (node: Node) => Level;
+  /** The branch that parts the threads which execute a node. */
+  readonly cause: (node: Node) => Node | undefined;
+}
+
+const THREAD = new Set([
+  'tid.x',
+  'tid.y',
+  'tid.z',
+  'laneid',
+  'lanemask_lt',
+  'lanemask_le',
+  'lanemask_gt',
+  'lanemask_ge',
+  'lanemask_eq',
+]);
+
+/**
+ * Which values are the same in all threads of a CTA or of a warp, and which code such threads execute together. What is
+ * read from memory is as uniform as its address; slots are as uniform as all that is ever written to them, where it is
+ * written. Repeated until nothing changes, because loops carry slots around.
+ */
+export function analyseUniformity(kernel: KernelIR): Uniformity {
+  const analysis = new Analysis(kernel);
+  while (analysis.round());
+  return {
+    of: (value) => analysis.value(value),
+    at: (node) => analysis.nodes.get(node)?.level ?? 0,
+    cause: (node) => analysis.nodes.get(node)?.cause,
+  };
+}
+
+interface Place {
+  readonly level: Level;
+  readonly cause: Node | undefined;
+}
+
+class Analysis {
+  readonly nodes = new Map<Node, Place>();
+  private readonly kernel: KernelIR;
+  private readonly values = new Map<Value, Level>();
+  private readonly slots = new Map<number, Level>();
+  /** How far the threads differ that are still inside of a loop or block, or in the kernel. */
+  private readonly exits = new Map<string, Place>();
+  private changed = false;
+
+  constructor(kernel: KernelIR) {
+    this.kernel = kernel;
+  }
+
+  round(): boolean {
+    this.changed = false;
+    this.region(this.kernel.body, { level: 0, cause: undefined });
+    return this.changed;
+  }
+
+  value(value: Value): Level {
+    return this.values.get(value) ?? 0;
+  }
+
+  private region(nodes: Region, around: Place): void {
+    let place = around;
+    for (const node of nodes) {
+      this.nodes.set(node, place);
+      this.node(node, place);
+      place = worst(place, this.left(node));
+    }
+  }
+
+  /** What leaves of the threads behind a branch: those that jumped are gone for the rest of the region. */
+  private left(node: Node): Place {
+    if (node.op !== 'if' && node.op !== 'loop' && node.op !== 'block') return NOWHERE;
+    return this.exitOf(node, new Set());
+  }
+
+  private exitOf(node: Node, inside: Set<string>): Place {
+    let place = NOWHERE;
+    if (node.op === 'loop' || node.op === 'block') inside.add(String(node.attributes.label));
+    for (const region of node.regions) {
+      for (const inner of region) {
+        const jumps =
+          inner.op === 'return' ||
+          ((inner.op === 'break' || inner.op === 'continue') && !inside.has(String(inner.attributes.label)));
+        if (jumps) place = worst(place, this.nodes.get(inner) ?? NOWHERE);
+        else if (inner.regions.length > 0) place = worst(place, this.exitOf(inner, inside));
+      }
+    }
+    if (node.op === 'loop' || node.op === 'block') inside.delete(String(node.attributes.label));
+    return place;
+  }
+
+  private node(node: Node, place: Place): void {
+    if (node.op === 'if') {
+      const level = this.value(node.args[0]);
+      const inner = level > place.level ? { level, cause: node } : place;
+      for (const region of node.regions) this.region(region, inner);
+      return;
+    }
+    if (node.op === 'loop' || node.op === 'block') {
+      // Threads that left in an earlier round are not there in the next one.
+      const label = String(node.attributes.label);
+      const around = node.op === 'loop' ? worst(place, this.exits.get(label) ?? NOWHERE) : place;
+      for (const region of node.regions) this.region(region, around);
+      return;
+    }
+    if (node.op === 'break' || node.op === 'return') {
+      const label = node.op === 'break' ? String(node.attributes.label) : '';
+      for (const key of node.op === 'return' ? this.exits.keys() : [label]) this.raise(key, place);
+      if (node.op === 'break' && !this.exits.has(label)) this.raise(label, place);
+      return;
+    }
+    const level = this.levelOf(node);
+    if (node.op !== 'get')
+      for (const slot of node.slots)
+        if (node.op !== 'slot') this.raiseSlot(slot.id, Math.max(level, place.level) as Level);
+    for (const result of node.results) {
+      if (this.value(result) >= level) continue;
+      this.values.set(result, level);
+      this.changed = true;
+    }
+  }
+
+  private raise(label: string, place: Place): void {
+    const before = this.exits.get(label);
+    if (before && before.level >= place.level) return;
+    this.exits.set(label, place);
+    this.changed = true;
+  }
+
+  private raiseSlot(id: number, level: Level): void {
+    if ((this.slots.get(id) ?? 0) >= level) return;
+    this.slots.set(id, level);
+    this.changed = true;
+  }
+
+  private levelOf(node: Node): Level {
+    switch (node.op) {
+      case 'special': {
+        const name = String(node.attributes.name);
+        if (name === 'tid.x' || name === 'tid.y' || name === 'tid.z') {
+          return this.kernel.threads['xyz'.indexOf(name[4])] === 1 ? 0 : 2;
+        }
+        return THREAD.has(name) ? 2 : name === 'warpid' ? 1 : 0;
+      }
+      case 'get':
+        return this.slots.get(node.slots[0].id) ?? 0;
+      case 'barrier_reduce':
+        return 0;
+      case 'vote':
+      case 'warp_reduce':
+      case 'mbarrier_try_wait':
+        return 1;
+      case 'elect':
+      case 'atomic':
+      case 'clock':
+      case 'active_mask':
+      case 'asm':
+      case 'mma':
+      case 'ldmatrix':
+      case 'movmatrix':
+      case 'match':
+      case 'wgmma':
+        return 2;
+      case 'shuffle':
+        return node.attributes.mode === 'idx' && (node.attributes.width ?? 32) === 32 && this.value(node.args[1]) < 2
+          ? 1
+          : this.most(node);
+      default:
+        return this.byWarp(node) ? 1 : this.most(node);
+    }
+  }
+
+  private most(node: Node): Level {
+    let level: Level = 0;
+    for (const arg of node.args) level = Math.max(level, this.value(arg)) as Level;
+    return level;
+  }
+
+  /** Thread numbers divided by whole warps, or compared with a border between warps. */
+  private byWarp(node: Node): boolean {
+    if (this.kernel.threads[0] % 32 !== 0 || node.args.length !== 2) return false;
+    const [left, right] = node.args;
+    if (!isThreadNumber(left) || right.node.op !== 'const') return false;
+    const number = Number(right.node.attributes.value);
+    if (node.op === 'shr') return number >= 5;
+    if (node.op === 'div') return number % 32 === 0;
+    if (node.op === 'and') return (number & 31) === 0;
+    if (node.op !== 'compare') return false;
+    const test = node.attributes.test;
+    if (test === 'lt' || test === 'ge') return number % 32 === 0;
+    return (test === 'le' || test === 'gt') && (number + 1) % 32 === 0;
+  }
+}
+
+const NOWHERE: Place = { level: 0, cause: undefined };
+
+function worst(a: Place, b: Place): Place {
+  return b.level > a.level ? b : a;
+}
+
+/** `tid.x`, also converted to another width or sign. */
+function isThreadNumber(value: Value): boolean {
+  const { node } = value;
+  if (node.op === 'convert' || node.op === 'bitcast') return isThreadNumber(node.args[0]);
+  return node.op === 'special' && node.attributes.name === 'tid.x';
+}
