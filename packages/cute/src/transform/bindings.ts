@@ -33,7 +33,7 @@ export class Bindings {
     this.visitFunction(root, []);
   }
 
-  private declare(pattern: AnyNode, scope: Scope, kind: Binding['kind'], owner: AnyNode): void {
+  private introduce(pattern: AnyNode, scope: Scope, kind: Binding['kind'], owner: AnyNode): void {
     for (const target of targetsOf(pattern)) {
       // A function's body may declare a `var` again; the first declaration stands for both.
       const binding = scope.get(target.name) ?? { name: target.name, kind, owner, reassigned: false, captured: false };
@@ -45,20 +45,20 @@ export class Bindings {
   private hoist(statements: readonly AnyNode[], scope: Scope, owner: AnyNode): void {
     for (const statement of statements) {
       if (statement.type === 'VariableDeclaration') this.hoistDeclaration(statement, scope, owner);
-      if (statement.type === 'FunctionDeclaration' && statement.id) this.declare(statement.id, scope, 'function', owner);
-      if (statement.type === 'ClassDeclaration' && statement.id) this.declare(statement.id, scope, 'class', owner);
+      if (statement.type === 'FunctionDeclaration' && statement.id) this.introduce(statement.id, scope, 'function', owner);
+      if (statement.type === 'ClassDeclaration' && statement.id) this.introduce(statement.id, scope, 'class', owner);
     }
   }
 
   private hoistDeclaration(node: acorn.VariableDeclaration, scope: Scope, owner: AnyNode): void {
     const kind = node.kind === 'let' || node.kind === 'var' ? node.kind : 'const';
-    for (const { id } of node.declarations) this.declare(id, scope, kind, owner);
+    for (const { id } of node.declarations) this.introduce(id, scope, kind, owner);
   }
 
   private visitFunction(node: FunctionNode, chain: readonly Scope[]): void {
     const scope: Scope = new Map();
-    if (node.type === 'FunctionExpression' && node.id) this.declare(node.id, scope, 'function', node);
-    for (const param of node.params) this.declare(param, scope, 'param', node);
+    if (node.type === 'FunctionExpression' && node.id) this.introduce(node.id, scope, 'function', node);
+    for (const param of node.params) this.introduce(param, scope, 'param', node);
     const inside = [...chain, scope];
     for (const param of node.params) this.visit(param, inside, node);
     if (node.body.type === 'BlockStatement') {
