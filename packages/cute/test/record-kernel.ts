@@ -1,9 +1,9 @@
-import { combine, compare, loop, newSlot, readSlot, special, when, writeSlot } from '../src/atoms/record.ts';
+import { special } from '../src/atoms/record.ts';
 import type { KernelIR, KernelParameter, Value } from '../src/ir/ir.ts';
 import { setTrace, Trace } from '../src/trace/state.ts';
 import type { TypeName } from '../src/types/dtype.ts';
 
-/** A kernel written with functions instead of the language: what a generator of code would do. */
+/** The IR of a body that takes addresses and maps instead of tensors. */
 export function recordKernel(
   name: string,
   parts: Pick<KernelIR, 'threads'> & { readonly cluster?: KernelIR['cluster']; readonly params: KernelParameter[] },
@@ -39,24 +39,5 @@ export function tensor(
   return { kind: 'tensor', name, element, align: 16, access };
 }
 
-export const add = (a: number, b: number): number => combine('add', a, b);
-export const mul = (a: number, b: number): number => combine('mul', a, b);
-export const shr = (a: number, b: number): number => combine('shr', a, b);
-export const and = (a: number, b: number): number => combine('and', a, b);
 export const thread = (): number => special('tid.x');
 export const block = (): number => special('ctaid.x');
-
-/** Runs `body(i)` for i from 0 to `count`, in a loop of the device. */
-export function repeat(count: number, body: (i: number) => void): void {
-  const counter = newSlot('i32', 'i');
-  writeSlot(counter, 0);
-  loop(
-    `repeat${counter.id}`,
-    (leave) => {
-      const i = readSlot(counter);
-      when(compare('ge', i, count), leave);
-      body(i);
-    },
-    () => writeSlot(counter, add(readSlot(counter), 1)),
-  );
-}
