@@ -14,10 +14,13 @@ export type Effect =
 /** Who has to execute a node together; every thread of the group, or the result is undefined. */
 export type Convergence = 'none' | 'warp' | 'warpgroup' | 'cta' | 'cluster';
 
-/** Least PTX ISA version and architecture of an operation; `sm_90a` and `sm_100a` name features of one architecture. */
+/**
+ * Least PTX ISA version and architecture of an operation. `sm_90a` and `sm_100a` name features of one architecture;
+ * `sm_90a+` those that came with it and that every later architecture with an `a` has.
+ */
 export interface Needs {
   readonly isa: number;
-  readonly target: 'sm_80' | 'sm_89' | 'sm_90' | 'sm_90a' | 'sm_100' | 'sm_100a';
+  readonly target: 'sm_80' | 'sm_89' | 'sm_90' | 'sm_90a' | 'sm_90a+' | 'sm_100' | 'sm_100a';
 }
 
 export interface OpInfo {

@@ -81,7 +81,7 @@ export const ASYNC_OPS: Readonly<Record<string, OpInfo>> = {
     '(ptr.shared map, value); field: global_address|rank|box_dim|global_dim|global_stride|element_stride|..., index.',
     {
       effect: 'write',
-      needs: () => ({ isa: 8.3, target: 'sm_90a' }),
+      needs: () => ({ isa: 8.3, target: 'sm_90a+' }),
     },
   ),
   tensormap_copy_fence: op('(ptr.global map, ptr.shared map): copies and releases to the tensormap proxy.', {
@@ -107,7 +107,7 @@ export const ASYNC_OPS: Readonly<Record<string, OpInfo>> = {
   set_max_registers: op('(); count: multiple of 8 from 24 to 256; direction: inc|dec.', {
     effect: 'sync',
     convergence: 'warpgroup',
-    needs: () => ({ isa: 8, target: 'sm_90a' }),
+    needs: () => ({ isa: 8, target: 'sm_90a+' }),
   }),
   grid_dependency_wait: op('(): until the grids before have ended and their writes are visible.', {
     effect: 'sync',

@@ -75,6 +75,7 @@ export function archOf(name: string): Arch {
 
 /** Whether code that needs `target` runs on `arch`: features with an `a` are those of one architecture. */
 export function supports(arch: Arch, target: Needs['target']): boolean {
+  if (target === 'sm_90a+') return arch.capability >= 90 && arch.kind !== '';
   const wanted = archOf(target);
   if (wanted.kind === '') return arch.capability >= wanted.capability;
   if (arch.kind === '') return false;

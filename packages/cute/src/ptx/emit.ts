@@ -1,6 +1,6 @@
 import { KernelError } from '../ir/error.ts';
 import type { KernelIR } from '../ir/ir.ts';
-import { archOf } from './arch.ts';
+import { archOf, type Arch } from './arch.ts';
 import { Emitter } from './emitter.ts';
 import { EMITTERS } from './emitters.ts';
 import { layoutOf, type ParameterPlace } from './params.ts';
@@ -70,7 +70,7 @@ export function emitPtx(kernel: KernelIR, options: EmitOptions): EmittedPtx {
     name: entryName(kernel.name),
     isa: emitter.isa,
     target: arch.name,
-    sharedBytes: sharedBytesOf(kernel),
+    sharedBytes: sharedBytesOf(kernel, arch),
     params,
     paramBytes: bytes,
     lines: countLines(text),
@@ -79,13 +79,21 @@ export function emitPtx(kernel: KernelIR, options: EmitOptions): EmittedPtx {
 }
 
 /** Bytes of shared memory up to the end of the last allocation. */
-function sharedBytesOf(kernel: KernelIR): number {
+function sharedBytesOf(kernel: KernelIR, arch: Arch): number {
   let bytes = 0;
   for (const allocation of kernel.shared) {
     if (allocation.offset === undefined) {
       throw new KernelError(`shared memory ${allocation.name} of ${kernel.name} has no place: run the allocation pass`);
     }
     bytes = Math.max(bytes, allocation.offset + allocation.bytes);
+  }
+  if (bytes > arch.sharedBytes) {
+    const largest = kernel.shared.toSorted((a, b) => b.bytes - a.bytes).slice(0, 3);
+    const list = largest.map((allocation) => `${allocation.name}: ${allocation.bytes}`).join(', ');
+    throw new KernelError(
+      `${kernel.name} takes ${bytes} bytes of shared memory; a CTA of ${arch.name} has ${arch.sharedBytes}. ` +
+        `The largest are ${list}: use smaller tiles or fewer stages`,
+    );
   }
   return bytes;
 }
