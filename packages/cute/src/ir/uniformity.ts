@@ -51,6 +51,8 @@ class Analysis {
   private readonly slots = new Map<number, Level>();
   /** How far the threads differ that are still inside of a loop or block, or in the kernel. */
   private readonly exits = new Map<string, Place>();
+  /** Loops and blocks around the node that is looked at. */
+  private readonly inside: string[] = [];
   private changed = false;
 
   constructor(kernel: KernelIR) {
@@ -109,13 +111,14 @@ class Analysis {
       // Threads that left in an earlier round are not there in the next one.
       const label = String(node.attributes.label);
       const around = node.op === 'loop' ? worst(place, this.exits.get(label) ?? NOWHERE) : place;
+      this.inside.push(label);
       for (const region of node.regions) this.region(region, around);
+      this.inside.pop();
       return;
     }
     if (node.op === 'break' || node.op === 'return') {
       const label = node.op === 'break' ? String(node.attributes.label) : '';
-      for (const key of node.op === 'return' ? this.exits.keys() : [label]) this.raise(key, place);
-      if (node.op === 'break' && !this.exits.has(label)) this.raise(label, place);
+      for (const key of node.op === 'return' ? this.inside : [label]) this.raise(key, place);
       return;
     }
     const level = this.levelOf(node);
