@@ -1,20 +1,17 @@
 import { test } from 'node:test';
-import { emitPtx } from '../../cute/src/ptx/emit.ts';
+import { compileKernel } from '../../cute/src/compile.ts';
 import { CASES, type KernelCase, type Launch, type Memory } from '../../cute/test/fixtures/cases.ts';
-import { prepare } from '../../cute/test/prepare.ts';
 import {
   Context,
   CudaUnavailableError,
   DeviceMemory,
   encodeTensorMap,
+  Kernel,
   listDevices,
   loadDriver,
-  Module,
-  PreparedLaunch,
   Stream,
   type Argument,
   type Device,
-  type LaunchFacts,
   type TensorMapOptions,
 } from '../src/index.ts';
 
@@ -50,25 +47,13 @@ function run(context: Context, { buffers, launches }: KernelCase): Record<string
     return encodeTensorMap(context, { type, memory: memory.get(map)!, shape, box, swizzle: SWIZZLES[swizzle] });
   };
   using stream = new Stream(context);
-  const modules: Module[] = [];
+  const kernels: Kernel[] = [];
   for (const { kernel, grid, args } of launches) {
-    const ptx = emitPtx(prepare(kernel), { arch: 'sm_90a' });
-    const module = new Module(context, new TextEncoder().encode(`${ptx.text}\0`));
-    modules.push(module);
-    const facts: LaunchFacts = {
-      params: ptx.params.map((place, i) => {
-        const param = kernel.params[i];
-        const kind = param.kind === 'tensor' ? 'pointer' : param.kind === 'tensormap' ? 'tensormap' : 'i32';
-        return { name: place.name, kind, offset: place.offset, size: place.size };
-      }),
-      paramBytes: ptx.paramBytes,
-      sharedBytes: ptx.sharedBytes,
-      threads: kernel.threads,
-      ...(kernel.cluster ? { cluster: kernel.cluster } : {}),
-      ...(kernel.overlapsPrevious ? { overlapsPrevious: true } : {}),
-    };
-    const launch = new PreparedLaunch(module.function(ptx.name), facts).grid(...grid);
-    for (const [i, argument] of args.entries()) launch.set(ptx.params[i].name, argumentOf(argument));
+    const { program } = compileKernel(kernel, { arch: 'sm_90a' });
+    const compiled = new Kernel(context, program, { cache: false });
+    kernels.push(compiled);
+    const launch = compiled.prepare().grid(...grid);
+    for (const [i, argument] of args.entries()) launch.set(program.params[i].name, argumentOf(argument));
     launch.launch(stream);
   }
   stream.synchronize();
@@ -79,7 +64,7 @@ function run(context: Context, { buffers, launches }: KernelCase): Record<string
       return [name, { element, data: result }];
     }),
   );
-  for (const owned of [...modules, ...memory.values()]) owned[Symbol.dispose]();
+  for (const owned of [...kernels, ...memory.values()]) owned[Symbol.dispose]();
   return out;
 }
 

@@ -1,8 +1,13 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { compileKernel } from '../src/compile.ts';
 import type { KernelIR } from '../src/ir/ir.ts';
-import { emitPtx } from '../src/ptx/emit.ts';
+import { runPasses } from '../src/passes/passes.ts';
+import type { SimulatorArgument, SimulatorOptions } from '../src/sim/api.ts';
+import { simulate } from '../src/sim/simulate.ts';
+import type { TensorMapElement } from '../src/types/tensor-map.ts';
 import { bulkAdd } from './fixtures/bulk-add.ts';
+import { CASES, type KernelCase, type Memory } from './fixtures/cases.ts';
 import { clusterExchange, clusterMulticast } from './fixtures/cluster-exchange.ts';
 import { clusterSum } from './fixtures/cluster-sum.ts';
 import { dependentFirst, dependentSecond } from './fixtures/dependent-pair.ts';
@@ -14,7 +19,6 @@ import { tcgen05Tile } from './fixtures/tcgen05-tile.ts';
 import { tmaDouble } from './fixtures/tma-store.ts';
 import { transposeTile } from './fixtures/transpose.ts';
 import { wgmmaTile } from './fixtures/wgmma-tile.ts';
-import { prepare } from './prepare.ts';
 import { assemble, WITHOUT_PTXAS } from './ptxas.ts';
 
 const KERNELS: readonly (readonly [kernel: () => KernelIR, arch: string, isa: number])[] = [
@@ -38,14 +42,51 @@ const KERNELS: readonly (readonly [kernel: () => KernelIR, arch: string, isa: nu
 ];
 
 for (const [make, arch, isa] of KERNELS) {
-  const kernel = prepare(make());
+  const kernel = make();
   test(`${kernel.name} for ${arch}: the lowest version, no spills`, { skip: WITHOUT_PTXAS }, () => {
-    const ptx = emitPtx(kernel, { arch });
-    assert.equal(ptx.isa, isa);
-    const { errors, info } = assemble(ptx.text, arch);
+    const compiled = compileKernel(kernel, { arch });
+    assert.equal(compiled.isa, isa);
+    const { errors, info } = assemble(compiled.program.ptx, arch);
     assert.equal(errors, '');
     assert.match(info, /0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads/);
     // What ptxas says where it cannot let wgmma run beside the threads.
     assert.doesNotMatch(info, /serialized|setmaxnreg/);
+  });
+}
+
+const SCHEDULES: readonly SimulatorOptions[] = [
+  { schedule: 'round-robin' },
+  { schedule: 'late' },
+  { schedule: 'random', seed: 1 },
+  { schedule: 'random', seed: 2 },
+];
+
+/** Runs a case on the CPU and gives what its buffers hold then. */
+function run({ buffers, launches }: KernelCase, options: SimulatorOptions): Record<string, Memory> {
+  const memory = Object.fromEntries(
+    Object.entries(buffers).map(([name, { element, data }]) => [name, { element, data: data.slice() }]),
+  );
+  for (const { kernel, grid, args } of launches) {
+    const named = args.map((argument, i): [string, SimulatorArgument] => {
+      const { name } = kernel.params[i];
+      if (typeof argument === 'number') return [name, argument];
+      if (typeof argument === 'string') return [name, memory[argument].data];
+      const { map, shape, box, swizzle } = argument;
+      const element = memory[map].element as TensorMapElement;
+      return [name, { map: { element, shape, box, swizzle }, tensor: memory[map].data }];
+    });
+    const result = simulate(runPasses(kernel), { grid, args: Object.fromEntries(named), options });
+    assert.deepEqual(
+      result.findings.map(({ message }) => message),
+      [],
+    );
+  }
+  return memory;
+}
+
+for (const make of CASES) {
+  const kernelCase = make();
+  test(`${kernelCase.name} in the simulator, in every schedule`, () => {
+    for (const options of SCHEDULES) kernelCase.check(run(kernelCase, options));
   });
 }

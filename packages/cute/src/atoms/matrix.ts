@@ -1,6 +1,6 @@
 import type { Slot, Value } from '../ir/ir.ts';
 import { Fragment } from '../trace/fragment.ts';
-import { GET, PUT } from '../trace/symbols.ts';
+import type { Indexed } from '../trace/symbols.ts';
 import type { TypeName } from '../types/dtype.ts';
 import type { MatrixDescriptor } from './descriptors.ts';
 import {
@@ -97,7 +97,7 @@ function checkCount(name: string, words: readonly unknown[], expected: number, {
  * The sums of a warpgroup's products, 64 x N, in registers that stay where they are while the tensor cores work. Value v
  * of a thread lies where `wgmmaThreadValues` says.
  */
-export class Accumulators {
+export class Accumulators implements Indexed {
   [index: number]: Int;
   readonly n: number;
   readonly element: AccumulatorElement;
@@ -108,11 +108,6 @@ export class Accumulators {
     this.n = n;
     this.element = element;
     this.slots = Array.from({ length: count }, (_, i) => newSlot(accumulatorRegister(element), `sum${i}`));
-    // How the language reads and writes `sums[i]`.
-    Object.assign(this, {
-      [GET]: (index: number) => this.get(index),
-      [PUT]: (index: number, value: Int) => this.set(index, value),
-    });
   }
 
   get length(): number {
@@ -126,6 +121,14 @@ export class Accumulators {
 
   set(index: number, value: Int): void {
     writeSlot(this.slot(index), value);
+  }
+
+  getElement(index: unknown): unknown {
+    return this.get(index as number);
+  }
+
+  putElement(index: unknown, value: unknown): void {
+    this.set(index as number, value as Int);
   }
 
   /** A copy of all registers, in order. */
