@@ -20,7 +20,9 @@ export interface FloatFormat {
   readonly nan: number;
 }
 
-export const FLOAT_FORMATS = {
+export type SmallFloat = 'f16' | 'bf16' | 'e4m3' | 'e5m2';
+
+export const FLOAT_FORMATS: Readonly<Record<SmallFloat, FloatFormat>> = {
   f16: { fraction: 10, exponent: 5, lowest: -14, largest: 65504, largestBits: 0x7bff, infinity: 0x7c00, nan: 0x7fff },
   bf16: {
     fraction: 7,
@@ -33,9 +35,7 @@ export const FLOAT_FORMATS = {
   },
   e4m3: { fraction: 3, exponent: 4, lowest: -6, largest: 448, largestBits: 0x7e, infinity: undefined, nan: 0x7f },
   e5m2: { fraction: 2, exponent: 5, lowest: -14, largest: 57344, largestBits: 0x7b, infinity: 0x7c, nan: 0x7f },
-} as const satisfies Record<string, FloatFormat>;
-
-export type SmallFloat = keyof typeof FLOAT_FORMATS;
+};
 
 const f64 = new Float64Array(1);
 const words = new Uint32Array(f64.buffer);

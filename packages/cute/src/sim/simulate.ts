@@ -1,0 +1,155 @@
+import { KernelError } from '../ir/error.ts';
+import type { KernelIR, KernelParameter, Node } from '../ir/ir.ts';
+import { TYPES } from '../types/dtype.ts';
+import { encodeFloat, FLOAT_FORMATS, type SmallFloat } from '../types/numeric.ts';
+import type { Launch, LineReport, SimulatorArgument, SimulatorResult, SimulatorTensor } from './api.ts';
+import { Findings } from './findings.ts';
+import { isBig, viewOf } from './lanes.ts';
+import { MAP_WINDOW } from './locate.ts';
+import { Machine, type Warp } from './machine.ts';
+import { GLOBAL_WINDOW, MemoryRegion } from './memory.ts';
+import { Program } from './program.ts';
+import { Scheduler } from './scheduler.ts';
+import { tensorMapState } from './tensor-maps.ts';
+
+/**
+ * Runs a kernel on the CPU: the same IR that becomes PTX, with exact arithmetic (`APPROXIMATE` lists what the GPU computes
+ * less exactly), and with checks that no GPU makes. Tensors are changed in place.
+ *
+ * @throws KernelError where the kernel cannot be run at all: an argument that is missing or has the wrong kind, an
+ * operation that is not simulated. What the kernel does wrong comes back as findings.
+ */
+export function simulate(kernel: KernelIR, { grid, args, options = {} }: Launch): SimulatorResult {
+  checkGrid(kernel, grid);
+  const findings = new Findings(options.limits?.findings ?? 100);
+  const { trace } = options;
+  const program = new Program(kernel, trace && traced);
+  const machine = new Machine(kernel, program, findings, grid, options);
+  const tensors = bindArguments(machine, args);
+  let ctas = 0;
+  try {
+    ctas = new Scheduler(machine).run();
+  } finally {
+    for (const [tensor, region] of tensors)
+      if (region.access !== 'read') bytesOf(tensor).set(region.bytes.subarray(0, region.size));
+  }
+  return {
+    findings: findings.list,
+    ok: findings.list.length === 0,
+    printed: machine.printed,
+    stats: { ctas, steps: machine.steps, banks: sorted(machine.banks), coalescing: sorted(machine.coalescing) },
+  };
+
+  function traced(warp: Warp, node: Node): void {
+    const { cta, thread, step } = trace!;
+    if (warp.cta.id.some((x, i) => x !== cta[i])) return;
+    for (let lane = 0; lane < 32; lane++) {
+      if (((warp.mask >>> lane) & 1) === 0 || warp.thread(lane).some((x, i) => x !== thread[i])) continue;
+      step({ node, values: program.valuesOf(warp, node, lane) });
+    }
+  }
+}
+
+function checkGrid(kernel: KernelIR, grid: Launch['grid']): void {
+  const limits = [2 ** 31 - 1, 65535, 65535];
+  for (const [i, size] of grid.entries()) {
+    if (!Number.isInteger(size) || size < 1 || size > limits[i]) {
+      throw new KernelError(`${kernel.name}: the grid's ${'xyz'[i]} is 1 to ${limits[i]}, not ${size}`);
+    }
+    if (kernel.cluster && size % kernel.cluster[i] !== 0) {
+      throw new KernelError(
+        `${kernel.name}: clusters of ${kernel.cluster.join(' x ')} do not divide the grid ${grid.join(' x ')}`,
+      );
+    }
+  }
+  const threads = kernel.threads[0] * kernel.threads[1] * kernel.threads[2];
+  if (!Number.isInteger(threads) || threads < 1 || threads > 1024) {
+    throw new KernelError(`${kernel.name}: a CTA has 1 to 1024 threads, not ${threads}`);
+  }
+}
+
+function sorted(reports: Map<Node, LineReport>): LineReport[] {
+  return [...reports.values()].sort((a, b) => b.actual - b.ideal - (a.actual - a.ideal));
+}
+
+function bytesOf(tensor: SimulatorTensor): Uint8Array {
+  return new Uint8Array(tensor.buffer, tensor.byteOffset, tensor.byteLength);
+}
+
+function isMap(argument: SimulatorArgument): argument is Extract<SimulatorArgument, { map: unknown }> {
+  return typeof argument === 'object' && 'map' in argument;
+}
+
+/** Gives the tensors places in global memory and fills in the parameters. */
+function bindArguments(machine: Machine, args: Launch['args']): Map<SimulatorTensor, MemoryRegion> {
+  const { kernel, globals } = machine;
+  const regions = new Map<SimulatorTensor, MemoryRegion>();
+  const known = new Set(kernel.params.map(({ name }) => name));
+  for (const name of Object.keys(args)) {
+    if (!known.has(name))
+      throw new KernelError(`${kernel.name} has no parameter ${name}: it has ${[...known].join(', ')}`);
+  }
+  const place = (name: string, tensor: SimulatorTensor, access: MemoryRegion['access']): MemoryRegion => {
+    const before = regions.get(tensor);
+    const merged = before && before.access !== access ? 'readwrite' : access;
+    if (before && before.access === merged) return before;
+    const base = before?.base ?? GLOBAL_WINDOW * (globals.length + 1);
+    const region = new MemoryRegion('global', before?.name ?? name, base, tensor.byteLength, merged, []);
+    region.bytes.set(bytesOf(tensor));
+    if (machine.checkRaces || machine.checkUninitialised) region.watch();
+    globals[base / GLOBAL_WINDOW - 1] = region;
+    regions.set(tensor, region);
+    return region;
+  };
+  // Places first, so that a tensor which is both read and written has one region with both rights.
+  for (const param of kernel.params) {
+    const argument = args[param.name];
+    if (argument === undefined) throw new KernelError(`${kernel.name}: parameter ${param.name} is missing`);
+    if (param.kind === 'tensor') place(param.name, tensorOf(kernel, param, argument), param.access);
+    if (param.kind === 'tensormap' && isMap(argument)) place(param.name, argument.tensor, 'readwrite');
+  }
+  for (const [index, param] of kernel.params.entries()) {
+    const argument = args[param.name];
+    if (param.kind === 'tensor') {
+      machine.parameters[index] = regions.get(argument as SimulatorTensor)!.base;
+    } else if (param.kind === 'tensormap') {
+      if (!isMap(argument)) throw new KernelError(`${kernel.name}: parameter ${param.name} is a tensor map`);
+      const { map, tensor, offset = 0 } = argument;
+      machine.maps[index] = tensorMapState(param.name, map, regions.get(tensor)!, offset);
+      machine.parameters[index] = MAP_WINDOW + 128 * index;
+    } else machine.parameters[index] = scalar(kernel, param, argument);
+  }
+  return regions;
+}
+
+function tensorOf(kernel: KernelIR, param: KernelParameter, argument: SimulatorArgument): SimulatorTensor {
+  if (ArrayBuffer.isView(argument)) return argument;
+  throw new KernelError(`${kernel.name}: parameter ${param.name} is a tensor, and the argument a ${typeof argument}`);
+}
+
+/** A number as lanes hold it. Packed and untyped ones are their bits. */
+function scalar(
+  kernel: KernelIR,
+  param: Extract<KernelParameter, { kind: 'value' }>,
+  argument: SimulatorArgument,
+): number | bigint {
+  if (typeof argument === 'object') {
+    throw new KernelError(`${kernel.name}: parameter ${param.name} is a ${param.type}, and the argument a tensor`);
+  }
+  const { type } = param;
+  if (type === 'pred') return argument ? 1 : 0;
+  if (isBig(type)) {
+    const whole = BigInt(argument);
+    return viewOf(type) === 'q' ? BigInt.asIntN(64, whole) : BigInt.asUintN(TYPES[type].bits, whole);
+  }
+  const value = Number(argument);
+  if (Object.hasOwn(FLOAT_FORMATS, type))
+    return encodeFloat(type as SmallFloat, value, 'rn', type === 'e4m3' || type === 'e5m2');
+  if (TYPES[type].kind === 'f') return type === 'f64' ? value : Math.fround(value);
+  const { bits, kind } = TYPES[type];
+  const wrapped =
+    kind === 'i' || (kind !== 'u' && bits === 32)
+      ? BigInt.asIntN(bits, BigInt(value))
+      : BigInt.asUintN(bits, BigInt(value));
+  return Number(wrapped);
+}
