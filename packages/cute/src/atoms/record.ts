@@ -72,20 +72,35 @@ export function mapAddress(map: TensorMap): Value {
   return addressIn(map, ['ptr.generic']);
 }
 
-/** The address of element `index` of so many bytes each. */
+/** The address of element `index` of so many bytes each. What is known to divide it is kept. */
 export function moved(address: Value, index: Int, scale: number): Value {
   const known = constantOr(index);
   if (known === 0) return address;
-  if (known !== undefined)
-    return result('ptr_add', address.type, { args: [address], attributes: { bytes: known * scale } });
-  return result('ptr_add', address.type, { args: [address, integer(index, 'i32')], attributes: { scale } });
+  if (known !== undefined) {
+    const bytes = known * scale;
+    const fixed: Value = result('ptr_add', address.type, { args: [address], attributes: { bytes } });
+    fixed.divisor = gcd(address.divisor, bytes);
+    return fixed;
+  }
+  const by = integer(index, 'i32');
+  const place: Value = result('ptr_add', address.type, { args: [address, by], attributes: { scale } });
+  place.divisor = gcd(address.divisor, by.divisor * scale);
+  return place;
+}
+
+function gcd(a: number, b: number): number {
+  let [x, y] = [Math.abs(a), Math.abs(b)];
+  while (y !== 0) [x, y] = [y, x % y];
+  return x;
 }
 
 export function sharedBytes(name: string, bytes: number, align: number, element: TypeName = 'b8'): Value {
   const { kernel } = builder();
   const id = kernel.shared.length;
   kernel.shared.push({ id, name, bytes, align, element });
-  return result('shared_address', 'ptr.shared', { attributes: { id } });
+  const address: Value = result('shared_address', 'ptr.shared', { attributes: { id } });
+  address.divisor = align;
+  return address;
 }
 
 export function newSlot(type: TypeName, name: string): Slot {
