@@ -146,7 +146,9 @@ test('reductions refuse groups and blocks that they cannot reduce', () => {
     assert.throws(() => blockReduce(value, { threads: 100 }), /multiple of 32 threads to 1024, not 100/);
     assert.throws(() => blockReduce(value, { threads: 2048 }), /not 2048/);
     assert.throws(() => clusterReduce(value, { threads: 128, size: 17 }), /1 to 16 CTAs, not 17/);
-    assert.throws(() => warpReduce(1), KernelError);
+    // Known in all lanes: known at once.
+    assert.deepEqual([warpReduce(1), warpReduce(3, 'max')], [32, 3]);
+    assert.throws(() => blockReduce(1, { threads: 64 }), KernelError);
   });
 });
 

@@ -19,11 +19,6 @@ export function clusterSync(): void {
   clusterWait();
 }
 
-/** Number of this CTA in its cluster. */
-export function clusterRank(): Int {
-  return result('special', 'i32', { attributes: { name: 'cluster_ctarank' } });
-}
-
 /** CTAs of the cluster. */
 export function clusterSize(): Int {
   return result('special', 'i32', { attributes: { name: 'cluster_nctarank' } });

@@ -17,7 +17,6 @@ export {
   clusterArrive,
   clusterLaunchQuery,
   clusterLaunchTryCancel,
-  clusterRank,
   clusterSize,
   clusterSync,
   clusterWait,

@@ -3,7 +3,6 @@ export {
   blockArgmax,
   blockReduce,
   clusterReduce,
-  shuffleXor,
   warpArgmax,
   warpReduce,
   type BlockOptions,

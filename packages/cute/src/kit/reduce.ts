@@ -1,5 +1,5 @@
 import { clusterSync, mapShared } from '../atoms/cluster.ts';
-import type { Value } from '../ir/ir.ts';
+import { shuffleXor } from '../trace/intrinsics.ts';
 import { isFloat } from '../types/dtype.ts';
 import {
   barrier,
@@ -8,12 +8,10 @@ import {
   inLoop,
   loadFrom,
   moved,
-  result,
   select,
   sharedBytes,
   special,
   storeTo,
-  typed,
   typeOf,
   when,
 } from '../atoms/record.ts';
@@ -30,15 +28,6 @@ import type { Int } from '../atoms/record.ts';
 export type Reduction = 'sum' | 'max' | 'min';
 
 const OPS: Readonly<Record<Reduction, string>> = { sum: 'add', max: 'max', min: 'min' };
-
-/** Value of lane `lane ^ distance`, of 32 bits. */
-export function shuffleXor(value: Int, distance: number, width: number = 32): Int {
-  const type = typeOf(value);
-  return result('shuffle', type, {
-    args: [value as unknown as Value, typed(distance, 'i32')],
-    attributes: { mode: 'bfly', width, mask: 0xffffffff },
-  });
-}
 
 function checkWidth(width: number): void {
   if (width >= 1 && width <= 32 && Number.isInteger(Math.log2(width))) return;
