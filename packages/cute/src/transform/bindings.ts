@@ -45,7 +45,8 @@ export class Bindings {
   private hoist(statements: readonly AnyNode[], scope: Scope, owner: AnyNode): void {
     for (const statement of statements) {
       if (statement.type === 'VariableDeclaration') this.hoistDeclaration(statement, scope, owner);
-      if (statement.type === 'FunctionDeclaration' && statement.id) this.introduce(statement.id, scope, 'function', owner);
+      if (statement.type === 'FunctionDeclaration' && statement.id)
+        this.introduce(statement.id, scope, 'function', owner);
       if (statement.type === 'ClassDeclaration' && statement.id) this.introduce(statement.id, scope, 'class', owner);
     }
   }

@@ -34,7 +34,19 @@ const UNARY: Readonly<Record<string, string>> = { '-': 'neg', '+': 'plus', '!': 
 const FRESH = new Set(['from', 'of', 'map', 'filter', 'slice', 'concat', 'flatMap', 'flat', 'toSorted', 'toReversed']);
 
 /** Methods that change the array, map or set they are called on. */
-const CHANGING = new Set(['push', 'pop', 'shift', 'unshift', 'splice', 'sort', 'reverse', 'fill', 'set', 'add', 'clear']);
+const CHANGING = new Set([
+  'push',
+  'pop',
+  'shift',
+  'unshift',
+  'splice',
+  'sort',
+  'reverse',
+  'fill',
+  'set',
+  'add',
+  'clear',
+]);
 
 /** A node inside a marked function, rewritten. */
 export function rewrite(unit: Unit, node: AnyNode, context: Context): string {
@@ -83,7 +95,9 @@ function expression(unit: Unit, node: AnyNode, context: Context): string | undef
     case 'UnaryExpression': {
       if (node.operator === 'delete') unit.refuse(node, 'delete', 'build the object without the property instead');
       const method = UNARY[node.operator];
-      return method ? unit.call(method, unit.gap(node.start, node.argument.start) + inside(node.argument), at) : undefined;
+      return method
+        ? unit.call(method, unit.gap(node.start, node.argument.start) + inside(node.argument), at)
+        : undefined;
     }
     case 'ConditionalExpression':
       return unit.call(
@@ -131,7 +145,11 @@ function expression(unit: Unit, node: AnyNode, context: Context): string | undef
   }
 }
 
-function copyKey(unit: Unit, node: acorn.MethodDefinition | acorn.PropertyDefinition | acorn.Property | acorn.AssignmentProperty, context: Context) {
+function copyKey(
+  unit: Unit,
+  node: acorn.MethodDefinition | acorn.PropertyDefinition | acorn.Property | acorn.AssignmentProperty,
+  context: Context,
+) {
   return unit.text(node.start, node.key.start) + rewrite(unit, node.key, context);
 }
 
@@ -157,7 +175,12 @@ function member(unit: Unit, node: acorn.MemberExpression, context: Context): str
   }
   const object = unit.text(node.start, node.object.start) + rewrite(unit, node.object, context);
   if (!node.computed) return object + unit.text(node.object.end, node.end);
-  return object + unit.text(node.object.end, node.property.start) + rewrite(unit, node.property, context) + unit.text(node.property.end, node.end);
+  return (
+    object +
+    unit.text(node.object.end, node.property.start) +
+    rewrite(unit, node.property, context) +
+    unit.text(node.property.end, node.end)
+  );
 }
 
 /** Optional chains stay what they are, unless an element is read by an index that only the runtime can read. */
@@ -167,7 +190,8 @@ function chain(unit: Unit, node: acorn.ChainExpression, context: Context): strin
     if (link.type !== 'MemberExpression' && link.type !== 'CallExpression') break;
     links.push(link);
   }
-  if (!links.some((link) => link.type === 'MemberExpression' && link.computed)) return rewrite(unit, node.expression, context);
+  if (!links.some((link) => link.type === 'MemberExpression' && link.computed))
+    return rewrite(unit, node.expression, context);
   const first = links.findLast((link) => link.optional);
   if (!first || links.some((link) => link.optional && link !== first) || first.type === 'CallExpression') {
     unit.refuse(node, 'an optional chain of several parts with an index', 'keep each part in a variable of its own');
@@ -232,7 +256,12 @@ function call(unit: Unit, node: acorn.CallExpression, context: Context): string 
 }
 
 /** Arguments of a call; the last one tells the runtime where the call is, after the others were computed. */
-function argumentsOf(unit: Unit, node: acorn.CallExpression | acorn.NewExpression, from: number, context: Context): string {
+function argumentsOf(
+  unit: Unit,
+  node: acorn.CallExpression | acorn.NewExpression,
+  from: number,
+  context: Context,
+): string {
   const where = node.type === 'CallExpression' && node.callee.type === 'MemberExpression' ? node.callee.property : node;
   let out = '';
   let at = from;
@@ -244,7 +273,8 @@ function argumentsOf(unit: Unit, node: acorn.CallExpression | acorn.NewExpressio
     const written = rewrite(unit, argument, context);
     const last = index === node.arguments.length - 1;
     if (!last) out += unit.text(at, argument.start) + written;
-    else if (argument.type === 'SpreadElement') out += `${unit.text(at, argument.start)}${written}, ...${unit.call('at', unit.at(where))}`;
+    else if (argument.type === 'SpreadElement')
+      out += `${unit.text(at, argument.start)}${written}, ...${unit.call('at', unit.at(where))}`;
     else out += unit.text(at, argument.start) + unit.call('p', written, unit.at(where));
     at = argument.end;
   }
@@ -322,7 +352,12 @@ function property(unit: Unit, node: acorn.Property | acorn.AssignmentProperty, c
     return written === key ? key : `${key}: ${written}`;
   }
   const key = node.computed ? copyKey(unit, node, context) : unit.text(node.start, node.key.end);
-  return key + unit.text(node.key.end, node.value.start) + rewrite(unit, node.value, context) + unit.text(node.value.end, node.end);
+  return (
+    key +
+    unit.text(node.key.end, node.value.start) +
+    rewrite(unit, node.value, context) +
+    unit.text(node.value.end, node.end)
+  );
 }
 
 function template(unit: Unit, node: acorn.TemplateLiteral, context: Context): string {

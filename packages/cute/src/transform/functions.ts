@@ -6,7 +6,8 @@ import type { Context, Unit } from './unit.ts';
 
 /** A marked function, or one inside it: its body runs between `enter` and `leave`, which keep its frame. */
 export function rewriteFunction(unit: Unit, node: FunctionNode, outer: Context): string {
-  if (node.generator) unit.refuse(node, 'a generator', 'return an array, or pass a function that is called for each value');
+  if (node.generator)
+    unit.refuse(node, 'a generator', 'return an array, or pass a function that is called for each value');
   if (node.async) unit.refuse(node, 'an async function', 'compute the value outside of the kernel and capture it');
   const context: Context = { labels: new Map(), pending: [], renamed: outer.renamed };
   const { text, end } = parameters(unit, node, context);
@@ -60,7 +61,11 @@ function refuseCaptures(unit: Unit, param: AnyNode): void {
       if (!isFunction(inner)) continue;
       const found = findCell(unit, inner.body);
       if (found) {
-        unit.refuse(inner, `a default value that keeps the reassigned parameter '${found.name}'`, 'copy the parameter to a variable and assign that');
+        unit.refuse(
+          inner,
+          `a default value that keeps the reassigned parameter '${found.name}'`,
+          'copy the parameter to a variable and assign that',
+        );
       }
     }
     return false;

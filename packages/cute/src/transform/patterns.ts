@@ -7,7 +7,11 @@ import type { Context, Unit } from './unit.ts';
 /** Declarators of a `let` or `const`; variables that are assigned later become cells. */
 export function declarators(unit: Unit, node: acorn.VariableDeclaration, context: Context): string {
   if (node.kind !== 'let' && node.kind !== 'const') {
-    unit.refuse(node, `'${node.kind}'`, node.kind === 'var' ? "use 'let' or 'const'" : 'release resources outside of the kernel');
+    unit.refuse(
+      node,
+      `'${node.kind}'`,
+      node.kind === 'var' ? "use 'let' or 'const'" : 'release resources outside of the kernel',
+    );
   }
   let out = '';
   for (const [index, declarator] of node.declarations.entries()) {
@@ -32,7 +36,9 @@ function declare(unit: Unit, node: acorn.VariableDeclarator, context: Context): 
 /** A value whose reading may take a device register through a getter is attributed to its own line. */
 function located(unit: Unit, init: acorn.Expression, context: Context): string {
   const written = rewrite(unit, init, context);
-  return init.type === 'MemberExpression' && !init.computed ? `(${unit.call('at', unit.at(init))}, ${written})` : written;
+  return init.type === 'MemberExpression' && !init.computed
+    ? `(${unit.call('at', unit.at(init))}, ${written})`
+    : written;
 }
 
 /** A pattern whose reassigned variables have other names, and the declarators that make cells of those. */
@@ -76,7 +82,9 @@ export function writePattern(
       let at = node.start;
       for (const child of node.type === 'ObjectPattern' ? node.properties : node.elements) {
         if (!child) continue;
-        out += unit.text(at, child.start) + (child.type === 'Property' ? property(unit, child, context, inside) : inside(child));
+        out +=
+          unit.text(at, child.start) +
+          (child.type === 'Property' ? property(unit, child, context, inside) : inside(child));
         at = child.end;
       }
       return out + unit.text(at, node.end);

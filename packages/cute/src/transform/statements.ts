@@ -60,7 +60,11 @@ export function statement(unit: Unit, node: AnyNode, context: Context): string |
       return `throw ${unit.call('thrown', gap + rewrite(unit, node.argument, context), unit.at(node))};${unit.gap(node.argument.end, node.end)}`;
     }
     case 'TryStatement':
-      return unit.refuse(node, 'try', 'a kernel cannot catch errors: check with if or assert() before, or catch outside of the kernel');
+      return unit.refuse(
+        node,
+        'try',
+        'a kernel cannot catch errors: check with if or assert() before, or catch outside of the kernel',
+      );
     case 'WithStatement':
       return unit.refuse(node, 'with', 'name the object');
     default:
@@ -258,7 +262,9 @@ function leavesAlways(statements: readonly acorn.Statement[]): boolean {
   if (!last) return false;
   if (last.type === 'BlockStatement') return leavesAlways(last.body);
   if (last.type === 'IfStatement') {
-    return Boolean(last.alternate) && leavesAlways([last.consequent]) && leavesAlways(last.alternate ? [last.alternate] : []);
+    return (
+      Boolean(last.alternate) && leavesAlways([last.consequent]) && leavesAlways(last.alternate ? [last.alternate] : [])
+    );
   }
   return (
     last.type === 'BreakStatement' ||

@@ -27,9 +27,7 @@ export class TransformError extends SyntaxError {
 
 export function isFunction(node: AnyNode): node is FunctionNode {
   return (
-    node.type === 'FunctionDeclaration' ||
-    node.type === 'FunctionExpression' ||
-    node.type === 'ArrowFunctionExpression'
+    node.type === 'FunctionDeclaration' || node.type === 'FunctionExpression' || node.type === 'ArrowFunctionExpression'
   );
 }
 

@@ -70,7 +70,8 @@ function parseSource(source: string, file: string): AnyNode {
 /** `$`, unless the file uses names that begin so. */
 function prefixFor(source: string): string {
   let prefix = '$';
-  while (source.includes(`${prefix}make`) || new RegExp(`(^|[^\\w$.'"\`}])\\${prefix}(?!\\{)`, 'm').test(source)) prefix += '_';
+  while (source.includes(`${prefix}make`) || new RegExp(`(^|[^\\w$.'"\`}])\\${prefix}(?!\\{)`, 'm').test(source))
+    prefix += '_';
   return prefix;
 }
 

@@ -1,0 +1,25 @@
+/** What authors of kernels write with. */
+export * from './intrinsics.ts';
+export {
+  kernel,
+  tensorMap,
+  type Arguments,
+  type DimsConfig,
+  type Kernel,
+  type KernelFacts,
+  type Parameters,
+} from './kernel.ts';
+export * from './math.ts';
+export { Fragment, fragment } from './fragment.ts';
+export { divisible, type Dim, type TensorOptions, type TensorSpec } from './spec.ts';
+export {
+  compose,
+  makeTensor,
+  reinterpret,
+  tensorAt,
+  type AccessOptions,
+  type Space,
+  type Tensor,
+  type TensorCoord,
+} from './tensor.ts';
+export * from './types.ts';
