@@ -1,6 +1,3 @@
-/** Filled step by step. */
-export const VERSION = '0.1.0';
-
 export * from './types/dtype.ts';
 export type {
   Attribute,
@@ -33,3 +30,7 @@ export {
   type PrintRecord,
   type PrintSite,
 } from './ptx/ring.ts';
+export * from './atoms/index.ts';
+export * from './kit/index.ts';
+export * from './trace/index.ts';
+export { _, makeLayout, Layout, type AnyLayout, type Coord } from './layout/index.ts';

@@ -1,13 +1,14 @@
 import type { Attributes, Value } from '../ir/ir.ts';
 import { isLayout, type AnyLayout } from '../layout/composed.ts';
 import { Layout, makeLayout } from '../layout/layout.ts';
+import { size as sizeOf } from '../layout/slice.ts';
 import { leavesOf, type IntTuple } from '../layout/tuple.ts';
 import { bitsOf, TYPES, type TypeName } from '../types/dtype.ts';
 import { quotient } from './arithmetic.ts';
 import { Range } from './control.ts';
 import { condition, constant, convert, describe, isDevice, operand } from './convert.ts';
 import { need } from './state.ts';
-import { makeTensor, type Tensor } from './tensor.ts';
+import { isTensor, makeTensor, type Tensor } from './tensor.ts';
 import { typeNameOf, type i32, type Scalar, type ScalarType, type u32, type u64 } from './types.ts';
 
 /** Functions of the device for authors of kernels. Those of numbers alone compute at compile time. */
@@ -255,4 +256,9 @@ function elementsOf(layout: AnyLayout): number {
     count *= extent;
   }
   return layout instanceof Layout ? last + 1 : Math.max(last + 1, count);
+}
+
+/** Number of elements of a tensor, a layout or a shape. */
+export function size(of: Tensor<unknown> | AnyLayout | IntTuple): number {
+  return isTensor(of) ? of.size : (sizeOf(of as AnyLayout | IntTuple) as number);
 }
