@@ -34,3 +34,5 @@ export * from './atoms/index.ts';
 export * from './kit/index.ts';
 export * from './trace/index.ts';
 export { _, makeLayout, Layout, type AnyLayout, type Coord } from './layout/index.ts';
+export * from './sim/api.ts';
+export { simulate } from './sim/simulate.ts';

@@ -4,6 +4,7 @@ import { chatCommand } from './commands/chat.ts';
 import { embedCommand } from './commands/embed.ts';
 import { generateCommand } from './commands/generate.ts';
 import { infoCommand } from './commands/info.ts';
+import { kernelCommand } from './commands/kernel.ts';
 import { layoutCommand } from './commands/layout.ts';
 import { pullCommand } from './commands/pull.ts';
 import { rerankCommand } from './commands/rerank.ts';
@@ -24,6 +25,7 @@ Examples:
   rose embed "A bear sleeps in a cave." "The bear is in its den." --similarity
   rose rerank "where do bears sleep" "Bears sleep in dens." "The boat is red."
   rose layout 'composition((8,8):(1,8), (4,2):(2,1))'
+  rose kernel sim rmsnorm
 
 Exit codes:
   0  done                          4  the address is taken or not ours
@@ -56,6 +58,7 @@ for (const command of [
   infoCommand(),
   benchCommand(),
   layoutCommand(),
+  kernelCommand(),
 ]) {
   program.addCommand(command.copyInheritedSettings(program));
 }

@@ -1,0 +1,172 @@
+import { decodeRing, describeRecord, RING_HEADER_WORDS, type Compiled } from '@rose/cute';
+import {
+  Context,
+  copyBandwidth,
+  CudaUnavailableError,
+  DeviceMemory,
+  Kernel,
+  listDevices,
+  loadDriver,
+  measure,
+  PinnedMemory,
+  Stream,
+  type Argument,
+  type PreparedLaunch,
+} from '@rose/cuda';
+import { makeCase, type Executor, type ExecutorArgument, type KernelModule, type Specialisation } from '@rose/kernels';
+import { CommandError, ExitCode } from '../errors.ts';
+
+/** Bytes for what a kernel prints. */
+const RING_BYTES = 1 << 20;
+/** Bytes of inputs and outputs that are rotated while timing: several times the largest level-2 cache. */
+const ROTATED_BYTES = 512 * 2 ** 20;
+const MOST_SETS = 64;
+
+/** A GPU for the commands that run kernels. */
+export interface Gpu extends Disposable {
+  readonly context: Context;
+  readonly stream: Stream;
+  /** `sm_90a` and the like: what kernels are compiled for. */
+  readonly arch: string;
+}
+
+/** Opens a GPU. Throws CommandError, in one sentence, where there is none. */
+export function openGpu(index: number): Gpu {
+  try {
+    const devices = listDevices(loadDriver());
+    const device = devices[index];
+    if (!device) {
+      throw new CommandError(ExitCode.device, `there is no GPU ${index}: this machine has ${devices.length}.`);
+    }
+    const context = new Context(device);
+    const stream = new Stream(context);
+    const arch = `sm_${device.capability}${device.capability >= 90 ? 'a' : ''}`;
+    return {
+      context,
+      stream,
+      arch,
+      [Symbol.dispose]() {
+        context[Symbol.dispose]();
+      },
+    };
+  } catch (error) {
+    if (!(error instanceof CudaUnavailableError)) throw error;
+    throw new CommandError(ExitCode.device, `${error.message} (\`rose kernel sim\` runs kernels without a GPU.)`, {
+      cause: error,
+    });
+  }
+}
+
+/** The GPU as an executor of compiled kernels; `say` gets what they print. */
+export function gpuExecutor(gpu: Gpu, say: (line: string) => void): Executor<Compiled> {
+  return {
+    name: gpu.context.device.toString(),
+    run(compiled, args, grid) {
+      using kernel = new Kernel(gpu.context, compiled.program);
+      const launch = kernel.prepare().grid(...grid);
+      using ring = compiled.sites.length > 0 ? openRing(gpu.context, launch) : undefined;
+      const tensors: [ExecutorArgument & object, DeviceMemory][] = [];
+      try {
+        for (const [name, argument] of Object.entries(args)) {
+          if (typeof argument === 'number') {
+            launch.set(name, argument);
+            continue;
+          }
+          const memory = new DeviceMemory(gpu.context, argument.bytes.length);
+          memory.write(argument.bytes);
+          tensors.push([argument, memory]);
+          launch.set(name, memory.slice(argument.offset, argument.length));
+        }
+        launch.launch(gpu.stream);
+        try {
+          gpu.stream.synchronize();
+        } finally {
+          // Pinned memory outlives the device: an assertion says its message although the launch failed.
+          if (ring) for (const line of printed(ring, compiled)) say(line);
+        }
+        for (const [argument, memory] of tensors) memory.read(argument.bytes);
+      } finally {
+        if (!gpu.context.lost) for (const [, memory] of tensors) memory[Symbol.dispose]();
+      }
+    },
+  };
+}
+
+export interface Timing {
+  /** Median microseconds of a launch, replayed from a graph, and of its fastest and slowest replay. */
+  readonly median: number;
+  readonly fastest: number;
+  readonly slowest: number;
+  /** Bytes a second of the fewest bytes that the kernel could move, and their share of a copy's. */
+  readonly bandwidth: number;
+  readonly shareOfCopy: number;
+  /** Operations a second. */
+  readonly rate: number;
+  /** Sets of inputs that were rotated. */
+  readonly sets: number;
+}
+
+/** Times a kernel on random inputs that no cache holds. */
+export function timeKernel(
+  gpu: Gpu,
+  module: KernelModule,
+  s: Specialisation,
+  compiled: Compiled,
+  copy: number,
+): Timing {
+  using kernel = new Kernel(gpu.context, compiled.program);
+  const grid = module.grid(s, { multiprocessors: gpu.context.device.attribute('multiprocessors') });
+  const { args } = makeCase(module, s);
+  const bytes = Object.values(args).reduce((sum: number, a) => sum + (typeof a === 'number' ? 0 : a.length), 0);
+  const sets = Math.max(1, Math.min(MOST_SETS, Math.ceil(ROTATED_BYTES / bytes)));
+  const memories: DeviceMemory[] = [];
+  using ring = compiled.sites.length > 0 ? new PinnedMemory(gpu.context, RING_BYTES) : undefined;
+  try {
+    const launches = Array.from({ length: sets }, () => {
+      const values: Record<string, Argument> = ring ? { ring: ring.address } : {};
+      for (const [name, argument] of Object.entries(args)) {
+        if (typeof argument === 'number') {
+          values[name] = argument;
+          continue;
+        }
+        const memory = new DeviceMemory(gpu.context, argument.length);
+        memories.push(memory);
+        memory.write(argument.bytes.subarray(argument.offset, argument.offset + argument.length));
+        values[name] = memory;
+      }
+      return kernel
+        .prepare()
+        .grid(...grid)
+        .args(values);
+    });
+    const { median, fastest, slowest } = measure(gpu.stream, (n) => launches[n % sets].launch(gpu.stream), {
+      launches: Math.max(20, sets),
+      repeats: 25,
+    });
+    const roofline = module.roofline(s.dims, s.options);
+    const bandwidth = (roofline.bytes * 1e6) / median;
+    const rate = (roofline.flops * 1e6) / median;
+    return { median, fastest, slowest, bandwidth, shareOfCopy: bandwidth / copy, rate, sets };
+  } finally {
+    for (const memory of memories) memory[Symbol.dispose]();
+  }
+}
+
+export function copyOf(gpu: Gpu): number {
+  return copyBandwidth(gpu.stream);
+}
+
+function openRing(context: Context, launch: PreparedLaunch): PinnedMemory {
+  const ring = new PinnedMemory(context, RING_BYTES);
+  const words = new Uint32Array(ring.buffer);
+  words.fill(0);
+  words[1] = words.length - RING_HEADER_WORDS;
+  launch.set('ring', ring.address);
+  return ring;
+}
+
+function printed(ring: PinnedMemory, { sites }: Compiled): string[] {
+  const { records, overflowed } = decodeRing(new Uint8Array(ring.buffer), sites);
+  const lines = records.map(describeRecord);
+  return overflowed ? [...lines, '(more was printed than the buffer holds)'] : lines;
+}
