@@ -1,9 +1,27 @@
-import { todo } from './support/todo.ts';
+import { bid, f32, gdim, idiv, max, min, range, rcp, tid, _, type i32, type KernelIR, type Tensor } from '@rose/cute';
+import {
+  gelu as deviceGelu,
+  geluTanh as deviceGeluTanh,
+  sigmoid as deviceSigmoid,
+  silu as deviceSilu,
+} from './support/math.ts';
+import { vectorsOf } from './support/rows.ts';
+import { traceKernel } from './support/trace.ts';
 import { gelu, geluTanh, saturated, silu, sigmoid } from './support/reference.ts';
 import { bound } from './support/rounding.ts';
 import { vectorOf } from './support/row-plan.ts';
 import { bytesOf } from './support/storage.ts';
-import { defineKernel, input, normal, output, scalar, values, type Chosen, type KernelModule } from './spec.ts';
+import {
+  defineKernel,
+  input,
+  normal,
+  output,
+  scalar,
+  values,
+  type Chosen,
+  type KernelModule,
+  type Specialisation,
+} from './spec.ts';
 
 /**
  * The activations of feed-forward layers. All but `relu2` take a gate g and a value u of each output from a row of
@@ -35,12 +53,14 @@ const BOUND = bound(
   'exponentials of arguments up to 2^6, whose rounding is multiplied by them, times two approximations and four products',
 );
 
+const TUNING = { threads: [128, 256, 512], turns: [1, 2, 4, 8], waves: [0, 1, 2, 4, 8, 16] } as const;
+
 const activation: KernelModule = defineKernel({
   name: 'activation',
   summary: 'y = act(gate) * value: SwiGLU, GeGLU, clamped SwiGLU; or squared ReLU; e4m3 of y / scale on demand',
   dims: { rows: 'rows', columns: 'elements of a row of the output' },
   options: OPTIONS,
-  tuning: { threads: [128, 256, 512], turns: [1, 2, 4, 8], waves: [0, 1, 2, 4, 8, 16] },
+  tuning: TUNING,
   refuse: ({ options: { kind, interleaved } }) =>
     kind === 'relu2' && interleaved ? 'relu2 has one input for an output: nothing is interleaved' : undefined,
   choose: () => ({ threads: 128, turns: 2, waves: 0 }),
@@ -50,7 +70,7 @@ const activation: KernelModule = defineKernel({
     y: output(options.output === 'e4m3' ? 'e4m3' : options.type, [rows, columns], BOUND),
     rows: scalar('i32', rows),
   }),
-  trace: (s) => todo(s),
+  trace: record,
   grid: ({ dims: { rows, columns }, options, tuning: { threads, turns, waves } }, { multiprocessors }) => {
     const vectors = (rows * columns) / vectorOf(columns, [options.type]);
     const blocks = Math.ceil(vectors / (threads * turns));
@@ -90,6 +110,69 @@ const activation: KernelModule = defineKernel({
 });
 
 export default activation;
+
+interface Tensors {
+  readonly x: Tensor;
+  readonly scale?: Tensor;
+  readonly y: Tensor;
+  readonly rows: i32;
+}
+
+function record({ dims, options, tuning }: Specialisation<typeof OPTIONS, typeof TUNING>): KernelIR {
+  const { threads, turns, waves } = tuning;
+  const vector = vectorOf(dims.columns, [options.type]);
+  const perRow = dims.columns / vector;
+  return traceKernel('activation', activation.args(dims, options), threads, (t: Tensors) => {
+    'use gpu';
+    const inverseScale = t.scale && rcp(t.scale[0]);
+    const vectors = t.rows * perRow;
+    const first = bid() * (threads * turns);
+    for (const begin of waves === 0 ? [first] : range(first, vectors, gdim() * (threads * turns))) {
+      const places = Array.from({ length: turns }, (_none, turn) => {
+        'use gpu';
+        const index = begin + tid() + turn * threads;
+        const known = min(index, vectors - 1);
+        const row = idiv(known, perRow);
+        return { live: index < vectors, row, at: known - row * perRow };
+      });
+      const loaded = places.map(({ row, at }) => {
+        'use gpu';
+        const vectors = vectorsOf(t.x(row, _), vector);
+        if (options.kind === 'relu2') return [vectors(_, at).load()];
+        if (options.interleaved) return [vectors(_, 2 * at).load(), vectors(_, 2 * at + 1).load()];
+        return [vectors(_, at).load(), vectors(_, at + perRow).load()];
+      });
+      for (const [turn, { live, row, at }] of places.entries()) {
+        const [left, right] = loaded[turn].map((v) => v.to(f32));
+        const y = left.map((_e, i) => {
+          'use gpu';
+          const value = options.interleaved
+            ? i < vector / 2
+              ? [left[2 * i], left[2 * i + 1]]
+              : [right[2 * i - vector], right[2 * i + 1 - vector]]
+            : [left[i], options.kind === 'relu2' ? left[i] : right[i]];
+          const scaled = act(options.kind, value[0], value[1]);
+          return inverseScale === undefined ? scaled : scaled * inverseScale;
+        });
+        if (live) vectorsOf(t.y(row, _), vector)(_, at).store(y.to(t.y.type));
+      }
+    }
+  });
+}
+
+/** One output of the device, as `activate` has it. */
+function act(kind: Options['kind'], gate: f32, value: f32): f32 {
+  'use gpu';
+  if (kind === 'relu2') {
+    const positive = max(gate, 0);
+    return positive * positive;
+  }
+  if (kind === 'swiglu') return deviceSilu(gate) * value;
+  if (kind === 'geglu_erf') return deviceGelu(gate) * value;
+  if (kind === 'geglu_tanh') return deviceGeluTanh(gate) * value;
+  const [g, u] = [min(gate, CLAMPED.limit), min(max(value, -CLAMPED.limit), CLAMPED.limit)];
+  return g * deviceSigmoid(g * CLAMPED.alpha) * (u + 1);
+}
 
 function inputs({ kind }: Options): number {
   return kind === 'relu2' ? 1 : 2;

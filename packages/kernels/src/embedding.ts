@@ -1,8 +1,13 @@
-import { todo } from './support/todo.ts';
+import { bid, f32, fma, idiv, min, tid, _, type i32, type KernelIR, type Tensor } from '@rose/cute';
+import { vectorsOf } from './support/rows.ts';
+import { traceKernel } from './support/trace.ts';
 import { bound } from './support/rounding.ts';
 import { vectorOf } from './support/row-plan.ts';
 import { bytesOf } from './support/storage.ts';
-import { defineKernel, input, integers, output, scalar, type KernelModule } from './spec.ts';
+import { defineKernel, input, integers, output, scalar, type KernelModule, type Specialisation } from './spec.ts';
+
+const TUNING = { threads: [128, 256], turns: [1, 2, 4] } as const;
+const OPTIONS = { type: ['bf16', 'f16', 'f32'], scaled: [false, true], positions: [false, true] } as const;
 
 /**
  * Rows of a table by token id, optionally scaled (Gemma: by the root of the width) and with the row of a second table
@@ -17,8 +22,8 @@ const embedding: KernelModule = defineKernel({
     vocabulary: 'rows of the table',
     positions: 'rows of the position table',
   },
-  options: { type: ['bf16', 'f16', 'f32'], scaled: [false, true], positions: [false, true] },
-  tuning: { threads: [128, 256], turns: [1, 2, 4] },
+  options: OPTIONS,
+  tuning: TUNING,
   choose: () => ({ threads: 128, turns: 4 }),
   args: ({ tokens, columns, vocabulary, positions }, { type, scaled, positions: placed }) => ({
     ids: input('i32', [tokens], integers(vocabulary)),
@@ -29,7 +34,7 @@ const embedding: KernelModule = defineKernel({
     ...(scaled ? { scale: scalar('f32', Math.sqrt(columns)) } : {}),
     tokens: scalar('i32', tokens),
   }),
-  trace: (s) => todo(s),
+  trace: record,
   grid: ({ dims: { tokens, columns }, options: { type }, tuning: { threads, turns } }) => {
     const vectors = (tokens * columns) / vectorOf(columns, [type]);
     return [Math.ceil(vectors / (threads * turns)), 1, 1];
@@ -66,3 +71,49 @@ const embedding: KernelModule = defineKernel({
 });
 
 export default embedding;
+
+interface Tensors {
+  readonly ids: Tensor;
+  readonly table: Tensor;
+  readonly positions?: Tensor;
+  readonly positionTable?: Tensor;
+  readonly y: Tensor;
+  readonly scale?: f32;
+  readonly tokens: i32;
+}
+
+function record({ dims, options, tuning }: Specialisation<typeof OPTIONS, typeof TUNING>): KernelIR {
+  const { threads, turns } = tuning;
+  const vector = vectorOf(dims.columns, [options.type]);
+  const perRow = dims.columns / vector;
+  return traceKernel('embedding', embedding.args(dims, options), threads, (t: Tensors) => {
+    'use gpu';
+    const total = t.tokens * perRow;
+    const first = bid() * (threads * turns) + tid();
+    const work = Array.from({ length: turns }, (_none, turn) => {
+      'use gpu';
+      const index = first + turn * threads;
+      const known = min(index, total - 1);
+      const token = idiv(known, perRow);
+      const at = known - token * perRow;
+      const row = vectorsOf(t.table(t.ids[token], _), vector)(_, at).load();
+      const place =
+        t.positions && t.positionTable && vectorsOf(t.positionTable(t.positions[token], _), vector)(_, at).load();
+      return { live: index < total, token, at, row, place };
+    });
+    for (const { live, token, at, row, place } of work) {
+      const exact = t.scale === undefined && !place;
+      const y = exact
+        ? row
+        : row
+            .to(f32)
+            .map((e, i) => {
+              'use gpu';
+              const scale = t.scale ?? f32(1);
+              return place ? fma(e, scale, f32(place[i])) : e * scale;
+            })
+            .to(t.y.type);
+      if (live) vectorsOf(t.y(token, _), vector)(_, at).store(y);
+    }
+  });
+}

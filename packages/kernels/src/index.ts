@@ -26,3 +26,5 @@ export const KERNELS: readonly KernelModule[] = [
 
 export * from './check.ts';
 export * from './spec.ts';
+export { seededRandom } from './support/random.ts';
+export { bytesOf, decode, encode, halfUlp, isStorable, round } from './support/storage.ts';

@@ -1,13 +1,19 @@
-import { todo } from './support/todo.ts';
+import { f32, fma, min, rsqrt, _, type i32, type KernelIR, type Tensor } from '@rose/cute';
+import { add, inside, loadRow, reduceRow, rowPlace, rowsOf, storeRow, sum, sumOfSquares } from './support/rows.ts';
+import { traceKernel } from './support/trace.ts';
 import { APPROXIMATION, bound, SUM_DEPTH } from './support/rounding.ts';
 import { columnsRefused, LANES, lanesOf, rowBlocks, rowPlan, THREADS, vectorOf, WAVES } from './support/row-plan.ts';
 import { bytesOf } from './support/storage.ts';
-import { defineKernel, input, normal, output, scalar, type KernelModule } from './spec.ts';
+import { defineKernel, input, normal, output, scalar, type KernelModule, type Specialisation } from './spec.ts';
 
 const BOUND = bound(
   SUM_DEPTH + APPROXIMATION.rsqrt + 8,
   'the mean is off by the depth of a tree of additions in units of the mean of |x|; the variance is computed from differences',
 );
+
+/** `early`: weights are on their way while the row is reduced, and take registers meanwhile. */
+const TUNING = { lanes: LANES, threads: THREADS, waves: WAVES, early: [true, false] } as const;
+const OPTIONS = { type: ['bf16', 'f16', 'f32'], bias: [true, false] } as const;
 
 /**
  * Layer normalisation of rows (Ba, Kiros and Hinton 2016) with weight and bias. The row stays in registers: first its
@@ -17,11 +23,15 @@ const layernorm: KernelModule = defineKernel({
   name: 'layernorm',
   summary: 'y = (x - mean(x)) / sqrt(variance(x) + eps) * weight + bias',
   dims: { rows: 'rows', columns: 'elements of a row' },
-  options: { type: ['bf16', 'f16', 'f32'], bias: [true, false] },
-  tuning: { lanes: LANES, threads: THREADS, waves: WAVES },
+  options: OPTIONS,
+  tuning: TUNING,
   refuse: ({ dims: { columns }, options: { type }, tuning: { lanes } }) =>
     columnsRefused(columns, vectorOf(columns, [type]), lanes),
-  choose: ({ columns }, { type }) => ({ lanes: lanesOf(columns, vectorOf(columns, [type])), threads: 128, waves: 0 }),
+  choose: ({ columns }, { type }) => {
+    const lanes = lanesOf(columns, vectorOf(columns, [type]));
+    // 1024 threads have 64 registers each.
+    return { lanes, threads: 128, waves: 0, early: lanes < 1024 };
+  },
   args: ({ rows, columns }, { type, bias }) => ({
     x: input(type, [rows, columns], normal(2, 0.5)),
     weight: input(type, [columns], normal(0.3, 1)),
@@ -30,7 +40,7 @@ const layernorm: KernelModule = defineKernel({
     eps: scalar('f32', 1e-5),
     rows: scalar('i32', rows),
   }),
-  trace: (s) => todo(s),
+  trace: record,
   grid: ({ dims: { rows, columns }, options: { type }, tuning }, device) =>
     rowBlocks(rows, rowPlan(columns, vectorOf(columns, [type]), tuning.lanes, tuning.threads), tuning.waves, device),
   reference: ({ x, weight, bias, eps }, { rows, columns }) => {
@@ -66,3 +76,53 @@ const layernorm: KernelModule = defineKernel({
 });
 
 export default layernorm;
+
+interface Tensors {
+  readonly x: Tensor;
+  readonly weight: Tensor;
+  readonly bias?: Tensor;
+  readonly y: Tensor;
+  readonly eps: f32;
+  readonly rows: i32;
+}
+
+function record({ dims, options, tuning }: Specialisation<typeof OPTIONS, typeof TUNING>): KernelIR {
+  const plan = rowPlan(dims.columns, vectorOf(dims.columns, [options.type]), tuning.lanes, tuning.threads);
+  return traceKernel('layernorm', layernorm.args(dims, options), plan.threads, (t: Tensors) => {
+    'use gpu';
+    const place = rowPlace(plan);
+    const loadWeights = () => [loadRow(t.weight, plan, place), t.bias && loadRow(t.bias, plan, place)] as const;
+    const kept = tuning.early && tuning.waves > 0 ? loadWeights() : undefined;
+    for (const first of rowsOf(t.rows, plan, tuning.waves)) {
+      const live = first + place.sub < t.rows;
+      const row = min(first + place.sub, t.rows - 1);
+      const x = loadRow(t.x(row, _), plan, place);
+      const soon = kept ?? (tuning.early ? loadWeights() : undefined);
+
+      let own = f32(0);
+      for (let turn = 0; turn < plan.turns; turn++) own += inside(turn, plan, place) ? sum(x[turn]) : f32(0);
+      const mean = reduceRow(own, plan, place, add) * (1 / dims.columns);
+      let squares = f32(0);
+      for (let turn = 0; turn < plan.turns; turn++) {
+        squares += inside(turn, plan, place) ? sumOfSquares(x[turn].to(f32).map((e) => e - mean)) : f32(0);
+      }
+      const r = rsqrt(reduceRow(squares, plan, place, add) * (1 / dims.columns) + t.eps);
+
+      const [weight, bias] = soon ?? loadWeights();
+      const y = x.map((v, turn) =>
+        v.to(f32).map((e, i) => {
+          'use gpu';
+          const scaled = (e - mean) * r;
+          return bias ? fma(scaled, f32(weight[turn][i]), f32(bias[turn][i])) : scaled * f32(weight[turn][i]);
+        }),
+      );
+      storeRow(
+        t.y(row, _),
+        y.map((v) => v.to(t.y.type)),
+        plan,
+        place,
+        live,
+      );
+    }
+  });
+}

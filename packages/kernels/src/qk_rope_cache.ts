@@ -1,4 +1,22 @@
-import { todo } from './support/todo.ts';
+import {
+  bid,
+  f32,
+  fma,
+  idiv,
+  laneId,
+  min,
+  rsqrt,
+  shuffleIndex,
+  shuffleXor,
+  tid,
+  _,
+  type Fragment,
+  type i32,
+  type KernelIR,
+  type Tensor,
+} from '@rose/cute';
+import { sumOfSquares, vectorsOf } from './support/rows.ts';
+import { traceKernel } from './support/trace.ts';
 import { APPROXIMATION, bound, SUM_DEPTH } from './support/rounding.ts';
 import { bytesOf } from './support/storage.ts';
 import {
@@ -12,6 +30,7 @@ import {
   updated,
   type Fill,
   type KernelModule,
+  type Specialisation,
 } from './spec.ts';
 
 /** Tokens of a page of the cache. */
@@ -21,6 +40,14 @@ const ROTATED = bound(
   SUM_DEPTH / 2 + APPROXIMATION.rsqrt + 8,
   'as rmsnorm, then two products and an addition; the magnitude is that of both elements of the pair',
 );
+
+const OPTIONS = {
+  type: ['bf16', 'f16'],
+  norm: [true, false],
+  weight: ['plain', 'plus_one'],
+  layout: ['neox', 'interleaved'],
+} as const;
+const TUNING = { threads: [128, 256] } as const;
 
 /**
  * From the rows of the QKV product to attention's inputs, in one pass: RMSNorm of every query and key head (Qwen3),
@@ -44,13 +71,8 @@ const qkRopeCache: KernelModule = defineKernel({
     positions: 'rows of the table of angles',
     pages: 'pages of the cache',
   },
-  options: {
-    type: ['bf16', 'f16'],
-    norm: [true, false],
-    weight: ['plain', 'plus_one'],
-    layout: ['neox', 'interleaved'],
-  },
-  tuning: { threads: [128, 256] },
+  options: OPTIONS,
+  tuning: TUNING,
   refuse: ({ dims: { head, rotary, qHeads, kvHeads }, options: { layout } }) => {
     if (![32, 64, 128, 256].includes(head)) return `heads of ${head} elements are not had: 32, 64, 128 or 256`;
     const step = layout === 'neox' ? 16 : 8;
@@ -74,7 +96,7 @@ const qkRopeCache: KernelModule = defineKernel({
       tokens: scalar('i32', tokens),
     };
   },
-  trace: (s) => todo(s),
+  trace: record,
   grid: ({ dims: { tokens, qHeads, kvHeads, head }, tuning: { threads } }) => [
     Math.ceil((tokens * (qHeads + 2 * kvHeads) * (head / 8)) / threads),
     1,
@@ -157,6 +179,96 @@ const qkRopeCache: KernelModule = defineKernel({
 });
 
 export default qkRopeCache;
+
+interface Tensors {
+  readonly qkv: Tensor;
+  readonly qWeight?: Tensor;
+  readonly kWeight?: Tensor;
+  readonly table: Tensor;
+  readonly positions: Tensor;
+  readonly slots: Tensor;
+  readonly q: Tensor;
+  readonly keys: Tensor;
+  readonly values: Tensor;
+  readonly eps: f32;
+  readonly tokens: i32;
+}
+
+/** Elements of a head that a thread has: 16 bytes. */
+const VECTOR = 8;
+
+function record({ dims, options, tuning: { threads } }: Specialisation<typeof OPTIONS, typeof TUNING>): KernelIR {
+  const { qHeads, kvHeads, head, rotary } = dims;
+  const heads = qHeads + 2 * kvHeads;
+  const lanes = head / VECTOR;
+  return traceKernel('qk_rope_cache', qkRopeCache.args(dims, options), threads, (t: Tensors) => {
+    'use gpu';
+    const wanted = idiv(bid() * threads + tid(), lanes);
+    const lane = tid() & (lanes - 1);
+    const item = min(wanted, t.tokens * heads - 1);
+    const token = idiv(item, heads);
+    const h = item - token * heads;
+    const raw = vectorsOf(t.qkv(token, _), VECTOR)(_, h * lanes + lane).load();
+    const position = t.positions[token];
+    const slot = t.slots[token];
+
+    let x = raw.to(f32);
+    if (t.qWeight && t.kWeight) {
+      const [qw, kw] = [t.qWeight, t.kWeight].map((w) => vectorsOf(w, VECTOR)(_, lane).load().to(f32));
+      let squares = sumOfSquares(x);
+      for (let distance = lanes / 2; distance >= 1; distance /= 2) squares += shuffleXor(squares, distance);
+      const r = rsqrt(squares * (1 / head) + t.eps);
+      x = x.map((e, i) => {
+        const w = h < qHeads ? qw[i] : kw[i];
+        return e * r * (options.weight === 'plus_one' ? w + 1 : w);
+      });
+    }
+    const angles = t.table(position, _, _);
+    const rotated =
+      options.layout === 'neox' ? rotateHalves(x, angles, lane, rotary) : rotatePairs(x, angles, lane, rotary);
+    const y = rotated.to(t.q.type);
+    if (wanted < t.tokens * heads) {
+      if (h < qHeads) vectorsOf(t.q(token, _), VECTOR)(_, h * lanes + lane).store(y);
+      else if (slot >= 0) {
+        const page = slot >> 4;
+        if (h < qHeads + kvHeads) vectorsOf(t.keys(page, h - qHeads, slot & (PAGE - 1), _), VECTOR)(_, lane).store(y);
+        else vectorsOf(t.values(page, h - qHeads - kvHeads, slot & (PAGE - 1), _), VECTOR)(_, lane).store(raw);
+      }
+    }
+  });
+}
+
+/** Element i with i + rotary / 2, which another lane has. `angles`: (cosine or sine, angle). */
+function rotateHalves(x: Fragment, angles: Tensor, lane: i32, rotary: number): Fragment {
+  'use gpu';
+  const apart = rotary / 2 / VECTOR;
+  const first = lane < apart;
+  const turned = lane < 2 * apart;
+  const at = first ? lane : min(lane - apart, apart - 1);
+  const cos = vectorsOf(angles(0, _), VECTOR)(_, at).load();
+  const sin = vectorsOf(angles(1, _), VECTOR)(_, at).load();
+  const other = turned ? (first ? laneId() + apart : laneId() - apart) : laneId();
+  return x.map((e, i) => {
+    const partner = shuffleIndex(e, other);
+    const cross = partner * sin[i];
+    const y = fma(e, cos[i], first ? -cross : cross);
+    return turned ? y : e;
+  });
+}
+
+/** Element 2i with 2i + 1. */
+function rotatePairs(x: Fragment, angles: Tensor, lane: i32, rotary: number): Fragment {
+  'use gpu';
+  const turned = lane < rotary / VECTOR;
+  const at = min(lane, rotary / VECTOR - 1);
+  const cos = vectorsOf(angles(0, _), VECTOR / 2)(_, at).load();
+  const sin = vectorsOf(angles(1, _), VECTOR / 2)(_, at).load();
+  return x.map((e, i) => {
+    const cross = x[i ^ 1] * sin[i >> 1];
+    const y = fma(e, cos[i >> 1], i % 2 === 0 ? -cross : cross);
+    return turned ? y : e;
+  });
+}
 
 /** Cosines, then sines, of position * 10000^(-i / half). */
 function angles(half: number): Fill {

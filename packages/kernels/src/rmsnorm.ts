@@ -1,14 +1,27 @@
-import { todo } from './support/todo.ts';
+import { f32, min, rcp, rsqrt, _, type i32, type KernelIR, type Tensor } from '@rose/cute';
+import { add, inside, loadRow, reduceRow, rowPlace, rowsOf, storeRow, sumOfSquares } from './support/rows.ts';
+import { traceKernel } from './support/trace.ts';
+import { silu as deviceSilu } from './support/math.ts';
 import { saturated, silu } from './support/reference.ts';
 import { APPROXIMATION, bound, SUM_DEPTH } from './support/rounding.ts';
 import { columnsRefused, LANES, lanesOf, rowBlocks, rowPlan, THREADS, vectorOf, WAVES } from './support/row-plan.ts';
 import { bytesOf, round } from './support/storage.ts';
-import { defineKernel, input, normal, output, scalar, values, type KernelModule } from './spec.ts';
+import { defineKernel, input, normal, output, scalar, values, type KernelModule, type Specialisation } from './spec.ts';
 
 const BOUND = bound(
   SUM_DEPTH / 2 + APPROXIMATION.rsqrt + 2 * APPROXIMATION.ex2 + 8,
   'the mean of squares is a tree of additions of one sign, and its root halves its error; rsqrt and the gate are approximations',
 );
+
+const OPTIONS = {
+  type: ['bf16', 'f16', 'f32'],
+  weight: ['plain', 'plus_one', 'none'],
+  residual: [false, true],
+  gate: [false, true],
+  output: ['same', 'e4m3'],
+} as const;
+/** `early`: weights are on their way while the row is reduced, and take registers meanwhile. */
+const TUNING = { lanes: LANES, threads: THREADS, waves: WAVES, early: [true, false] } as const;
 
 /**
  * Root mean square normalisation of rows (Zhang and Sennrich 2019), with what models put around it.
@@ -22,17 +35,15 @@ const rmsnorm: KernelModule = defineKernel({
   summary:
     'y = x / sqrt(mean(x^2) + eps) * w; x + residual first, 1 + w or no w, times silu(gate), e4m3 of y / scale on demand',
   dims: { rows: 'rows', columns: 'elements of a row' },
-  options: {
-    type: ['bf16', 'f16', 'f32'],
-    weight: ['plain', 'plus_one', 'none'],
-    residual: [false, true],
-    gate: [false, true],
-    output: ['same', 'e4m3'],
-  },
-  tuning: { lanes: LANES, threads: THREADS, waves: WAVES },
+  options: OPTIONS,
+  tuning: TUNING,
   refuse: ({ dims: { columns }, options: { type }, tuning: { lanes } }) =>
     columnsRefused(columns, vectorOf(columns, [type]), lanes),
-  choose: ({ columns }, { type }) => ({ lanes: lanesOf(columns, vectorOf(columns, [type])), threads: 128, waves: 0 }),
+  choose: ({ columns }, { type }) => {
+    const lanes = lanesOf(columns, vectorOf(columns, [type]));
+    // 1024 threads have 64 registers each.
+    return { lanes, threads: 128, waves: 0, early: lanes < 1024 };
+  },
   args: ({ rows, columns }, { type, weight, residual, gate, output: kind }) => ({
     x: input(type, [rows, columns]),
     ...(residual ? { residual: input(type, [rows, columns]) } : {}),
@@ -44,7 +55,7 @@ const rmsnorm: KernelModule = defineKernel({
     eps: scalar('f32', 1e-6),
     rows: scalar('i32', rows),
   }),
-  trace: (s) => todo(s),
+  trace: record,
   grid: ({ dims: { rows, columns }, options: { type }, tuning }, device) =>
     rowBlocks(rows, rowPlan(columns, vectorOf(columns, [type]), tuning.lanes, tuning.threads), tuning.waves, device),
   reference: ({ x, residual, weight, gate, scale, eps }, { rows, columns }, options) => {
@@ -85,3 +96,68 @@ const rmsnorm: KernelModule = defineKernel({
 });
 
 export default rmsnorm;
+
+interface Tensors {
+  readonly x: Tensor;
+  readonly residual?: Tensor;
+  readonly weight?: Tensor;
+  readonly gate?: Tensor;
+  readonly scale?: Tensor;
+  readonly sum?: Tensor;
+  readonly y: Tensor;
+  readonly eps: f32;
+  readonly rows: i32;
+}
+
+function record({ dims, options, tuning }: Specialisation<typeof OPTIONS, typeof TUNING>): KernelIR {
+  const plan = rowPlan(dims.columns, vectorOf(dims.columns, [options.type]), tuning.lanes, tuning.threads);
+  return traceKernel('rmsnorm', rmsnorm.args(dims, options), plan.threads, (t: Tensors) => {
+    'use gpu';
+    const place = rowPlace(plan);
+    const loadWeight = () => t.weight && loadRow(t.weight, plan, place);
+    const kept = tuning.early && tuning.waves > 0 ? loadWeight() : undefined;
+    const inverseScale = t.scale && rcp(t.scale[0]);
+    for (const first of rowsOf(t.rows, plan, tuning.waves)) {
+      const live = first + place.sub < t.rows;
+      const row = min(first + place.sub, t.rows - 1);
+      const x = loadRow(t.x(row, _), plan, place);
+      const residual = t.residual && loadRow(t.residual(row, _), plan, place);
+      const gate = t.gate && loadRow(t.gate(row, _), plan, place);
+
+      const soon = kept ?? (tuning.early ? loadWeight() : undefined);
+      const h = residual
+        ? x.map((v, turn) =>
+            v
+              .to(f32)
+              .map((e, i) => e + f32(residual[turn][i]))
+              .to(options.type),
+          )
+        : x;
+      if (t.sum) storeRow(t.sum(row, _), h, plan, place, live);
+      let squares = f32(0);
+      for (let turn = 0; turn < plan.turns; turn++) {
+        const own = sumOfSquares(h[turn]);
+        squares += inside(turn, plan, place) ? own : f32(0);
+      }
+      const r = rsqrt(reduceRow(squares, plan, place, add) * (1 / dims.columns) + t.eps);
+
+      const weight = soon ?? loadWeight();
+      const y = h.map((v, turn) =>
+        v.to(f32).map((e, i) => {
+          'use gpu';
+          let scaled = e * r;
+          if (weight) scaled *= options.weight === 'plus_one' ? f32(weight[turn][i]) + 1 : f32(weight[turn][i]);
+          if (gate) scaled *= deviceSilu(f32(gate[turn][i]));
+          return inverseScale === undefined ? scaled : scaled * inverseScale;
+        }),
+      );
+      storeRow(
+        t.y(row, _),
+        y.map((v) => v.to(t.y.type)),
+        plan,
+        place,
+        live,
+      );
+    }
+  });
+}

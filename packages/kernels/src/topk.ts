@@ -1,6 +1,12 @@
-import { todo } from './support/todo.ts';
+import { bid, f32, i32, TYPE_TOKENS, min, range, warpArgmax, _, type KernelIR, type Tensor } from '@rose/cute';
+import { inside, loadRow, rowPlace } from './support/rows.ts';
+import { rowPlan, vectorOf } from './support/row-plan.ts';
+import { traceKernel } from './support/trace.ts';
 import { bytesOf } from './support/storage.ts';
-import { defineKernel, input, output, type KernelModule } from './spec.ts';
+import { defineKernel, input, output, type KernelModule, type Specialisation } from './spec.ts';
+
+const TUNING = { threads: [128, 32] } as const;
+const OPTIONS = { type: ['f32', 'bf16', 'f16'] } as const;
 
 /**
  * The k largest elements of each row and their places, in descending order; of equals the earlier goes first. Rows are
@@ -10,8 +16,8 @@ const topk: KernelModule = defineKernel({
   name: 'topk',
   summary: 'the k largest of each row, descending, and where they are',
   dims: { rows: 'rows', columns: 'elements of a row', k: 'how many to find' },
-  options: { type: ['f32', 'bf16', 'f16'] },
-  tuning: { threads: [128, 32] },
+  options: OPTIONS,
+  tuning: TUNING,
   refuse: ({ dims: { columns, k } }) => {
     if (columns > 2048)
       return `rows of ${columns} elements are too long: at most 2048 fit into the registers of a warp`;
@@ -24,7 +30,7 @@ const topk: KernelModule = defineKernel({
     index: output('i32', [rows, k]),
     rows: { kind: 'scalar', type: 'i32', value: rows },
   }),
-  trace: (s) => todo(s),
+  trace: record,
   grid: ({ dims: { rows }, tuning: { threads } }) => [Math.ceil((rows * 32) / threads), 1, 1],
   reference: ({ x }, { rows, columns, k }) => {
     const [value, index] = [new Float64Array(rows * k), new Float64Array(rows * k)];
@@ -49,3 +55,45 @@ const topk: KernelModule = defineKernel({
 });
 
 export default topk;
+
+interface Tensors {
+  readonly x: Tensor;
+  readonly value: Tensor;
+  readonly index: Tensor;
+  readonly rows: i32;
+}
+
+function record({ dims, options, tuning: { threads } }: Specialisation<typeof OPTIONS, typeof TUNING>): KernelIR {
+  const { columns, k } = dims;
+  const vector = vectorOf(columns, [options.type]);
+  const plan = rowPlan(columns, vector, 32, threads);
+  return traceKernel('topk', topk.args(dims, options), threads, (t: Tensors) => {
+    'use gpu';
+    const place = rowPlace(plan);
+    const wanted = bid() * plan.rows + place.sub;
+    const row = min(wanted, t.rows - 1);
+    const x = loadRow(t.x(row, _), plan, place).map((v) => v.to(f32).map((e) => (e === e ? e : f32(-Infinity))));
+    let last = f32(Infinity);
+    let lastIndex = i32(-1);
+    for (const pick of range(k)) {
+      let best = f32(-Infinity);
+      let index = i32(columns);
+      for (let turn = 0; turn < plan.turns; turn++) {
+        for (let i = 0; i < vector; i++) {
+          const at = (place.lane + turn * plan.lanes) * vector + i;
+          const e = x[turn][i];
+          const later = e < last || (e === last && at > lastIndex);
+          const better = later && (e > best || (e === best && at < index)) && inside(turn, plan, place);
+          best = better ? e : best;
+          index = better ? at : index;
+        }
+      }
+      const all = warpArgmax(best, index);
+      [last, lastIndex] = [all.value, all.index];
+      if (place.lane === 0 && wanted < t.rows) {
+        t.value(row, _)[pick] = TYPE_TOKENS[options.type](all.value);
+        t.index(row, _)[pick] = all.index;
+      }
+    }
+  });
+}

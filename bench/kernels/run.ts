@@ -1,0 +1,255 @@
+/**
+ * The kernel library on an NVIDIA GPU: microseconds and GB/s of every bar of "Kernel language", with their share of the
+ * bandwidth of a device-to-device copy, beside torch.compile in the same run. Graphs are replayed, inputs rotate so that
+ * the L2 cache does not serve them, numbers are medians.
+ *
+ *     node --conditions=development --import @rose/cute/register bench/kernels/run.ts
+ *       [--only TEXT] [--peer-seconds 0.3] [--no-peer] [--check] [--tune] [--json FILE]
+ *
+ * `--check` compares every kernel's cases with the float64 reference first. `--tune` times every tuning of the cases
+ * that are named, instead of the chosen one. Without --json the result goes to bench/results.
+ */
+import { spawnSync } from 'node:child_process';
+import { readFileSync, writeFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+import {
+  Context,
+  copyBandwidth,
+  Kernel,
+  listDevices,
+  loadDriver,
+  measure as measureLaunches,
+  Stream,
+  versionText,
+  type Measurement,
+  type PreparedLaunch,
+} from '@rose/cuda';
+import {
+  checkKernel,
+  combinations,
+  formatReport,
+  KERNELS,
+  specialise,
+  type KernelCase,
+  type KernelModule,
+  type Specialisation,
+} from '@rose/kernels';
+import { circumstances, writeResult } from '../measure/report.ts';
+import { DeviceArgs } from './device-args.ts';
+import { CudaExecutor } from './executor.ts';
+import { hostCosts } from './host.ts';
+import { programOf } from './program.ts';
+import { gigabytes } from './time.ts';
+
+interface BenchCase extends KernelCase {
+  readonly id: string;
+  readonly kernel: string;
+  /** Least share of the copy's bandwidth. */
+  readonly bar?: number;
+  /** Most microseconds of a launch. */
+  readonly microseconds?: number;
+}
+
+interface Figure {
+  readonly id: string;
+  readonly tuning: object;
+  readonly microseconds: number;
+  readonly range: readonly [number, number];
+  readonly gigabytes: number;
+  /** Of the bandwidth of a copy of 256 MiB. */
+  readonly copyShare: number;
+  readonly registers?: number;
+  readonly torchMicroseconds?: number;
+  /** Whether the bars of this case are met; absent where it has none. */
+  readonly passed?: boolean;
+}
+
+const { values } = parseArgs({
+  options: {
+    only: { type: 'string', default: '' },
+    'peer-seconds': { type: 'string', default: '0.3' },
+    'no-peer': { type: 'boolean', default: false },
+    check: { type: 'boolean', default: false },
+    tune: { type: 'boolean', default: false },
+    json: { type: 'string' },
+  },
+});
+/** Sets of inputs are as large as this together: several times an L2 cache. */
+const ROTATION_BYTES = 2 ** 28;
+const LAUNCHES = 16;
+const REPEATS = 31;
+/** Sets of inputs of small cases; they stay in the L2 cache, as between kernels of a model. */
+const SMALL_SETS = 16;
+const SMALL_BYTES = 2 ** 20;
+
+const cases = (JSON.parse(readFileSync(new URL('cases.json', import.meta.url), 'utf8')) as BenchCase[]).filter(
+  ({ id }) => id.includes(values.only),
+);
+
+using context = new Context(listDevices(loadDriver())[0]);
+using stream = new Stream(context);
+const { device } = context;
+const arch = `sm_${device.capability}a`;
+const multiprocessors = device.attribute('multiprocessors');
+console.log(
+  `${device.name}, driver for CUDA ${versionText(context.driver.version)}, ${multiprocessors} multiprocessors`,
+);
+
+if (values.check) await check();
+const copy = copyBandwidth(stream, 2 ** 28, { repeats: REPEATS }) / 1e9;
+console.log(`device-to-device copy of 256 MiB: ${copy.toFixed(0)} GB/s read and written`);
+if (values.tune) tune();
+else await measureAll();
+
+function moduleOf(name: string): KernelModule {
+  const module = KERNELS.find((kernel) => kernel.name === name);
+  if (!module) throw new RangeError(`there is no kernel ${name}`);
+  return module;
+}
+
+async function check(): Promise<void> {
+  using executor = new CudaExecutor(context);
+  let failed = 0;
+  for (const module of KERNELS) {
+    for (const wanted of module.cases.filter(({ large }) => !large)) {
+      const s = specialise(module, wanted);
+      const report = await checkKernel(module, s, executor, programOf(module.trace(s), arch), { multiprocessors });
+      if (!report.passed) failed += 1;
+      console.log(formatReport(report));
+    }
+  }
+  if (failed > 0) throw new Error(`${failed} cases failed: nothing is timed`);
+}
+
+function measure(module: KernelModule, s: Specialisation): Measurement & { registers: number | undefined } {
+  const program = programOf(module.trace(s), arch);
+  using kernel = new Kernel(context, program);
+  const grid = module.grid(s, { multiprocessors });
+  const sets: DeviceArgs[] = [new DeviceArgs(context, module, s, 1)];
+  try {
+    const { bytes } = sets[0];
+    const count = bytes < SMALL_BYTES ? SMALL_SETS : Math.max(2, Math.ceil(ROTATION_BYTES / bytes));
+    while (sets.length < count) sets.push(new DeviceArgs(context, module, s, 1000 * sets.length));
+    const launches: PreparedLaunch[] = sets.map((set) =>
+      kernel
+        .prepare()
+        .grid(...grid)
+        .args(set.values),
+    );
+    const times = measureLaunches(stream, (i) => launches[i % count].launch(stream), {
+      launches: Math.max(LAUNCHES, count),
+      repeats: REPEATS,
+    });
+    return { ...times, registers: kernel.resources?.registers };
+  } finally {
+    for (const set of sets) set[Symbol.dispose]();
+  }
+}
+
+function tune(): void {
+  for (const wanted of cases) {
+    const module = moduleOf(wanted.kernel);
+    const rows: { tuning: string; us: number; line: string }[] = [];
+    for (const tuning of combinations(module.tuning)) {
+      let s: Specialisation;
+      try {
+        s = specialise(module, { ...wanted, tuning });
+      } catch {
+        continue; // This tuning is refused for these sizes.
+      }
+      const { median: microseconds, registers } = measure(module, s);
+      const share = gigabytes(module.roofline(s.dims, s.options).bytes, microseconds) / copy;
+      const text = Object.entries(tuning)
+        .map(([name, value]) => `${name}=${String(value)}`)
+        .join(' ');
+      rows.push({
+        tuning: text,
+        us: microseconds,
+        line: `${microseconds.toFixed(2)} us ${(100 * share).toFixed(1)} % regs ${registers} ${text}`,
+      });
+    }
+    rows.sort((a, b) => a.us - b.us);
+    console.log(
+      `${wanted.id}\n  ${rows
+        .slice(0, 8)
+        .map(({ line }) => line)
+        .join('\n  ')}`,
+    );
+  }
+}
+
+async function measureAll(): Promise<void> {
+  const figures: Figure[] = [];
+  const peer = values['no-peer'] ? undefined : runPeer();
+  for (const wanted of cases) {
+    const module = moduleOf(wanted.kernel);
+    const s = specialise(module, wanted);
+    const { median: microseconds, fastest, slowest, registers } = measure(module, s);
+    const rate = gigabytes(module.roofline(s.dims, s.options).bytes, microseconds);
+    const torch = peer?.results[wanted.id]?.microseconds;
+    const bars = [
+      ...(wanted.bar === undefined ? [] : [rate / copy >= wanted.bar, torch === undefined || microseconds <= torch]),
+      ...(wanted.microseconds === undefined ? [] : [microseconds <= wanted.microseconds]),
+    ];
+    const figure: Figure = {
+      id: wanted.id,
+      tuning: s.tuning,
+      microseconds: rounded(microseconds),
+      range: [rounded(fastest), rounded(slowest)],
+      gigabytes: rounded(rate),
+      copyShare: rounded(rate / copy),
+      ...(registers === undefined ? {} : { registers }),
+      ...(torch === undefined ? {} : { torchMicroseconds: rounded(torch) }),
+      ...(bars.length === 0 ? {} : { passed: bars.every(Boolean) }),
+    };
+    figures.push(figure);
+    console.log(
+      `${wanted.id.padEnd(30)} ${microseconds.toFixed(2).padStart(9)} us ${rate.toFixed(0).padStart(6)} GB/s ` +
+        `${(100 * (rate / copy)).toFixed(1).padStart(5)} % of copy` +
+        `${torch === undefined ? '' : `, torch.compile ${torch.toFixed(2)} us`}` +
+        `${figure.passed === undefined ? '' : figure.passed ? ' ok' : ' BELOW ITS BAR'}`,
+    );
+  }
+  const host = hostCosts(context, stream, arch, multiprocessors);
+  console.log(host);
+  const result = {
+    ...(await circumstances()),
+    device: device.name,
+    driver: versionText(context.driver.version),
+    copyGigabytes: rounded(copy),
+    peer: peer && { torch: peer.torch, copyGigabytes: rounded(peer.copyGBs), errors: errorsOf(peer) },
+    figures,
+    host,
+  };
+  if (values.json === undefined) await writeResult('kernels', result);
+  else writeFileSync(values.json, JSON.stringify(result, undefined, 2));
+}
+
+interface Peer {
+  readonly torch: string;
+  readonly copyGBs: number;
+  readonly results: Readonly<Record<string, { microseconds?: number; error?: string }>>;
+}
+
+function runPeer(): Peer | undefined {
+  const script = fileURLToPath(new URL('peer.py', import.meta.url));
+  const list = JSON.stringify(cases);
+  const run = spawnSync('python3', [script, '-', values['peer-seconds']], {
+    input: list,
+    encoding: 'utf8',
+    maxBuffer: 2 ** 26,
+  });
+  if (run.status === 0) return JSON.parse(run.stdout.slice(run.stdout.indexOf('{'))) as Peer;
+  console.log(`no peer: ${run.error?.message ?? run.stderr.trim().split('\n').at(-1)}`);
+  return undefined;
+}
+
+function errorsOf(peer: Peer): Record<string, string> {
+  const failed = Object.entries(peer.results).filter(([, { error }]) => error !== undefined);
+  return Object.fromEntries(failed.map(([id, { error }]) => [id, error!]));
+}
+
+function rounded(value: number): number {
+  return Number(value.toPrecision(5));
+}

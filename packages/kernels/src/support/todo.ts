@@ -1,3 +1,0 @@
-export function todo(_: unknown): never {
-  throw new Error('later');
-}

@@ -1,0 +1,4 @@
+import argmax from '../src/argmax.ts';
+import { testKernel } from './support.ts';
+
+testKernel(argmax);

@@ -1,0 +1,4 @@
+import cast from '../src/cast.ts';
+import { testKernel } from './support.ts';
+
+testKernel(cast);

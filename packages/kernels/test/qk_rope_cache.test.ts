@@ -1,0 +1,4 @@
+import qkRopeCache from '../src/qk_rope_cache.ts';
+import { testKernel } from './support.ts';
+
+testKernel(qkRopeCache);

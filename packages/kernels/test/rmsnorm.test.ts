@@ -1,0 +1,4 @@
+import rmsnorm from '../src/rmsnorm.ts';
+import { testKernel } from './support.ts';
+
+testKernel(rmsnorm);

@@ -1,0 +1,4 @@
+import softmax from '../src/softmax.ts';
+import { testKernel } from './support.ts';
+
+testKernel(softmax);

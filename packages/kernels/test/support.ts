@@ -1,0 +1,90 @@
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { compileKernel, simulate, type KernelIR } from '@rose/cute';
+import { checkKernel, formatReport, type Executor } from '../src/check.ts';
+import { specialise, type KernelCase, type KernelModule } from '../src/spec.ts';
+
+/** The simulator; what it finds fails the test. */
+export const SIMULATOR: Executor<KernelIR> = {
+  name: 'the simulator',
+  run(kernel, args, grid) {
+    const bare = Object.fromEntries(
+      Object.entries(args).map(([name, argument]) => [
+        name,
+        typeof argument === 'number'
+          ? argument
+          : argument.bytes.subarray(argument.offset, argument.offset + argument.length),
+      ]),
+    );
+    const { findings } = simulate(kernel, { grid, args: bare });
+    assert.deepEqual(
+      findings.map(({ message }) => message),
+      [],
+    );
+  },
+};
+
+/** Multiprocessors that grids are for: few, so that walks over rows take several turns. */
+const MULTIPROCESSORS = 2;
+
+/** Every small case of a kernel, and more, in the simulator within its bounds; all cases assemble without spills. */
+export function testKernel(module: KernelModule, more: readonly KernelCase[] = []): void {
+  const cases = [...module.cases.filter(({ large }) => !large), ...more];
+  for (const wanted of cases) {
+    test(`${module.name} ${text(wanted)}`, async () => {
+      const s = specialise(module, wanted);
+      const report = await checkKernel(module, s, SIMULATOR, module.trace(s), { multiprocessors: MULTIPROCESSORS });
+      assert.ok(report.passed, formatReport(report));
+    });
+  }
+  const ptxas = process.env.ROSE_PTXAS ?? 'ptxas';
+  const missing = spawnSync(ptxas, ['--version']).status === 0 ? false : 'no ptxas (ROSE_PTXAS or PATH)';
+  test(`${module.name} assembles without spills`, { skip: missing }, () => {
+    for (const wanted of [...module.cases, ...more]) {
+      for (const arch of ['sm_90a', 'sm_100a']) {
+        const { registers, spills } = assembled(ptxas, module, wanted, arch);
+        assert.equal(spills, 0, `${text(wanted)} for ${arch} takes ${registers} registers and spills`);
+      }
+    }
+  });
+}
+
+function assembled(
+  ptxas: string,
+  module: KernelModule,
+  wanted: KernelCase,
+  arch: string,
+): { registers: number; spills: number } {
+  const { program } = compileKernel(module.trace(specialise(module, wanted)), { arch });
+  const folder = mkdtempSync(join(tmpdir(), 'rose-kernels-'));
+  try {
+    const file = join(folder, 'kernel.ptx');
+    writeFileSync(file, program.ptx);
+    const { stderr, stdout, status } = spawnSync(ptxas, ['-v', `-arch=${arch}`, file, '-o', '/dev/null'], {
+      encoding: 'utf8',
+    });
+    assert.equal(status, 0, stderr);
+    const log = stdout + stderr;
+    return {
+      registers: Number(/Used (\d+) registers/.exec(log)?.[1]),
+      spills: Number(/(\d+) bytes spill stores/.exec(log)?.[1] ?? 0),
+    };
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+function text({ dims, options, tuning }: KernelCase): string {
+  return [dims, options, tuning]
+    .map((part) =>
+      Object.entries(part ?? {})
+        .map(([name, value]) => `${name}=${String(value)}`)
+        .join(' '),
+    )
+    .filter((part) => part !== '')
+    .join(', ');
+}
