@@ -125,6 +125,7 @@ const clusterArrive: Handler = (node) => {
     }
     warp.state.clusterPhase = cluster.phase;
     if (!relaxed) warp.release(cluster.meeting, warp.mask);
+    else if (warp.state.published) cluster.meeting.join(warp.state.published);
     cluster.machine.progress++;
     cluster.arrived += 32;
     if (cluster.arrived < 32 * cluster.ctas.reduce((sum, cta) => sum + cta.warps.length, 0)) return;
@@ -176,8 +177,8 @@ export const BARRIER_HANDLERS: Readonly<Record<string, Handler>> = {
   cluster_arrive: clusterArrive,
   cluster_wait: clusterWait,
   set_max_registers: setMaxRegisters,
-  // Strong accesses order what came before them already, with or without a fence.
-  fence: () => () => {},
+  // Strong accesses order what came before them already, with or without a fence; relaxed arrivals do not.
+  fence: () => (warp) => warp.publish(),
   nanosleep: () => (warp) => {
     warp.sliced = true;
   },

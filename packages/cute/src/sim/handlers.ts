@@ -1,7 +1,10 @@
 import { ACCESS_HANDLERS } from './access.ts';
 import { BARRIER_HANDLERS } from './barriers.ts';
+import { COPY_HANDLERS } from './copies.ts';
 import { DEBUG_HANDLERS } from './debug.ts';
+import { MBARRIER_HANDLERS } from './mbarriers.ts';
 import type { Handler } from './program.ts';
+import { TMA_HANDLERS } from './tma.ts';
 import { WARP_HANDLERS } from './warp-ops.ts';
 
 /** How a warp executes every operation that is not lane-wise and not control flow. */
@@ -9,5 +12,8 @@ export const HANDLERS: Readonly<Record<string, Handler>> = {
   ...ACCESS_HANDLERS,
   ...WARP_HANDLERS,
   ...BARRIER_HANDLERS,
+  ...MBARRIER_HANDLERS,
+  ...COPY_HANDLERS,
+  ...TMA_HANDLERS,
   ...DEBUG_HANDLERS,
 };

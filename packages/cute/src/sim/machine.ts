@@ -32,6 +32,8 @@ export interface AsyncOperation {
   readonly ready?: () => boolean;
   /** Moves the data and tells whoever waits. */
   readonly complete: () => void;
+  /** Runs when the thread that started it has waited for it. */
+  readonly visible?: () => void;
   /** It writes shared memory, which must live until then. */
   readonly intoShared: boolean;
   done: boolean;
@@ -311,6 +313,13 @@ export class Warp {
     this.meeting.join(from);
   }
 
+  /** A fence: what came before it is handed over by relaxed operations behind it. */
+  publish(): void {
+    const meeting = new Meeting(this.cta.cluster.components);
+    this.release(meeting, this.mask);
+    this.state.published = meeting;
+  }
+
   /** What these lanes know to have happened may be seen by the async proxy. */
   fence(mask: number): void {
     this.meeting.fenced.join(this.meeting.before);
@@ -333,6 +342,8 @@ export interface WarpState {
   /** What `set_max_registers` said last, and where. */
   registers: number | undefined;
   registerNode: Node | undefined;
+  /** What came before the last fence. */
+  published: Meeting | undefined;
   /** The cluster barrier's phase that the warp has arrived for and not waited for. */
   clusterPhase: number | undefined;
 }
@@ -358,6 +369,7 @@ function newWarpState(): WarpState {
     pinned: new Map(),
     registers: undefined,
     registerNode: undefined,
+    published: undefined,
     clusterPhase: undefined,
   };
 }

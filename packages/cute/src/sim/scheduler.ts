@@ -1,5 +1,6 @@
 import type { FindingPlace } from './api.ts';
 import { Cluster, countLanes, firstLane, type Machine, type Triple, type Warp } from './machine.ts';
+import { checkBarriers } from './mbarriers.ts';
 
 /** Runs a grid: which warp runs when, when asynchronous operations end, and when nothing can go on. */
 
@@ -173,7 +174,8 @@ export class Scheduler {
   /** Checks what a cluster leaves behind. */
   private finish(cluster: Cluster): void {
     for (const cta of cluster.ctas) for (const warp of cta.warps) checkDrained(warp);
-    for (const operation of [...cluster.operations]) {
+    const { operations } = cluster;
+    for (const operation of [...operations]) {
       if (operation.intoShared) {
         this.machine.findings.add(
           'async-not-drained',
@@ -183,7 +185,8 @@ export class Scheduler {
       }
       operation.complete();
     }
-    cluster.operations.length = 0;
+    operations.length = 0;
+    for (const cta of cluster.ctas) checkBarriers(cta);
   }
 }
 

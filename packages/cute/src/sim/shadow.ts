@@ -61,7 +61,7 @@ export class Shadow {
     strong: boolean,
   ): void {
     const { writes, reads, otherReads } = region;
-    if (region.pending.length > 0) this.checkPending(region, start, bytes, false, warp, lane);
+    if (region.pending.length > 0 && this.checkPending(region, start, bytes, false, warp, lane)) return;
     if (!writes || !reads || !otherReads) return;
     const mine = (record << 5) | lane;
     let known = 0;
@@ -129,7 +129,7 @@ export class Shadow {
    */
   engineRead(region: MemoryRegion, start: number, bytes: number, warp: Warp, lane: number, record: number): void {
     const { writes, reads } = region;
-    if (region.pending.length > 0) this.checkPending(region, start, bytes, false, warp, lane);
+    if (region.pending.length > 0 && this.checkPending(region, start, bytes, false, warp, lane)) return;
     if (!writes || !reads) return;
     let known = 0;
     for (let i = start; i < start + bytes; i++) {
@@ -212,12 +212,13 @@ export class Shadow {
     write: boolean,
     warp: Warp,
     lane: number,
-  ): void {
+  ): boolean {
     for (const range of region.pending) {
       if (range.start >= start + bytes || range.end <= start || (!range.writes && !write)) continue;
       this.reportPending(range, region, Math.max(start, range.start), write, warp, lane);
-      return;
+      return true;
     }
+    return false;
   }
 
   private reportPending(

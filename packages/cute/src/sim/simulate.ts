@@ -1,5 +1,5 @@
 import { KernelError } from '../ir/error.ts';
-import type { KernelIR, KernelParameter, Node } from '../ir/ir.ts';
+import { walk, type KernelIR, type KernelParameter, type Node } from '../ir/ir.ts';
 import { TYPES } from '../types/dtype.ts';
 import { encodeFloat, FLOAT_FORMATS, type SmallFloat } from '../types/numeric.ts';
 import type { Launch, LineReport, SimulatorArgument, SimulatorResult, SimulatorTensor } from './api.ts';
@@ -102,11 +102,13 @@ function bindArguments(machine: Machine, args: Launch['args']): Map<SimulatorTen
     return region;
   };
   // Places first, so that a tensor which is both read and written has one region with both rights.
-  for (const param of kernel.params) {
+  for (const [index, param] of kernel.params.entries()) {
     const argument = args[param.name];
     if (argument === undefined) throw new KernelError(`${kernel.name}: parameter ${param.name} is missing`);
     if (param.kind === 'tensor') place(param.name, tensorOf(kernel, param, argument), param.access);
-    if (param.kind === 'tensormap' && isMap(argument)) place(param.name, argument.tensor, 'readwrite');
+    if (param.kind === 'tensormap' && isMap(argument)) {
+      place(param.name, argument.tensor, storesThrough(kernel, index) ? 'readwrite' : 'read');
+    }
   }
   for (const [index, param] of kernel.params.entries()) {
     const argument = args[param.name];
@@ -120,6 +122,17 @@ function bindArguments(machine: Machine, args: Launch['args']): Map<SimulatorTen
     } else machine.parameters[index] = scalar(kernel, param, argument);
   }
   return regions;
+}
+
+/** Whether a tensor map is stored through; one whose address is computed may be. */
+function storesThrough(kernel: KernelIR, index: number): boolean {
+  let stores = false;
+  walk(kernel.body, ({ op, args }) => {
+    if (op !== 'tma_store') return;
+    const { node } = args[0];
+    if (node.op !== 'param' || node.attributes['index'] === index) stores = true;
+  });
+  return stores;
 }
 
 function tensorOf(kernel: KernelIR, param: KernelParameter, argument: SimulatorArgument): SimulatorTensor {
