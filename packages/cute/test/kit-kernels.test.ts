@@ -75,7 +75,11 @@ function run({ buffers, launches }: KernelCase, options: SimulatorOptions): Reco
       const element = memory[map].element as TensorMapElement;
       return [name, { map: { element, shape, box, swizzle }, tensor: memory[map].data }];
     });
-    const result = simulate(runPasses(kernel), { grid, args: Object.fromEntries(named), options });
+    const result = simulate(runPasses(kernel), {
+      grid,
+      args: Object.fromEntries(named),
+      options: { ...options, limits: { steps: 100_000 } },
+    });
     assert.deepEqual(
       result.findings.map(({ message }) => message),
       [],
