@@ -207,8 +207,8 @@ async function measureAll(): Promise<void> {
     console.log(
       `${wanted.id.padEnd(30)} ${microseconds.toFixed(2).padStart(9)} us ${rate.toFixed(0).padStart(6)} GB/s ` +
         `${(100 * (rate / copy)).toFixed(1).padStart(5)} % of copy` +
-        `${torch === undefined ? '' : `, torch.compile ${torch.toFixed(2)} us`}` +
-        `${figure.passed === undefined ? '' : figure.passed ? ' ok' : ' BELOW ITS BAR'}`,
+        (torch === undefined ? '' : `, torch.compile ${torch.toFixed(2)} us`) +
+        (figure.passed === undefined ? '' : figure.passed ? ' ok' : ' BELOW ITS BAR'),
     );
   }
   const host = hostCosts(context, stream, arch, multiprocessors);

@@ -45,6 +45,9 @@ const OPTIONS = {
 } as const;
 type Options = Chosen<typeof OPTIONS>;
 
+/** Nobody reads the inputs again. */
+const STREAM = { l1: 'no_allocate' } as const;
+
 /** Factor of the sigmoid's argument and limit of both inputs in gpt-oss. */
 export const CLAMPED = { alpha: 1.702, limit: 7 } as const;
 
@@ -138,20 +141,17 @@ function record({ dims, options, tuning }: Specialisation<typeof OPTIONS, typeof
       const loaded = places.map(({ row, at }) => {
         'use gpu';
         const vectors = vectorsOf(t.x(row, _), vector);
-        if (options.kind === 'relu2') return [vectors(_, at).load()];
-        if (options.interleaved) return [vectors(_, 2 * at).load(), vectors(_, 2 * at + 1).load()];
-        return [vectors(_, at).load(), vectors(_, at + perRow).load()];
+        if (options.kind === 'relu2') return [vectors(_, at).load(STREAM)];
+        if (options.interleaved) return [vectors(_, 2 * at).load(STREAM), vectors(_, 2 * at + 1).load(STREAM)];
+        return [vectors(_, at).load(STREAM), vectors(_, at + perRow).load(STREAM)];
       });
       for (const [turn, { live, row, at }] of places.entries()) {
-        const [left, right] = loaded[turn].map((v) => v.to(f32));
-        const y = left.map((_e, i) => {
+        const [left, right] = loaded[turn].map((v) => v.to(f32).values());
+        const both = [...left, ...(right ?? left)];
+        const y = loaded[turn][0].map((_e, i) => {
           'use gpu';
-          const value = options.interleaved
-            ? i < vector / 2
-              ? [left[2 * i], left[2 * i + 1]]
-              : [right[2 * i - vector], right[2 * i + 1 - vector]]
-            : [left[i], options.kind === 'relu2' ? left[i] : right[i]];
-          const scaled = act(options.kind, value[0], value[1]);
+          const [gate, value] = options.interleaved ? [both[2 * i], both[2 * i + 1]] : [both[i], both[vector + i]];
+          const scaled = act(options.kind, gate, value);
           return inverseScale === undefined ? scaled : scaled * inverseScale;
         });
         if (live) vectorsOf(t.y(row, _), vector)(_, at).store(y.to(t.y.type));

@@ -1,5 +1,16 @@
 import { f32, fma, min, rsqrt, _, type i32, type KernelIR, type Tensor } from '@rose/cute';
-import { add, inside, loadRow, reduceRow, rowPlace, rowsOf, storeRow, sum, sumOfSquares } from './support/rows.ts';
+import {
+  add,
+  inside,
+  loadRow,
+  streamRow,
+  reduceRow,
+  rowPlace,
+  rowsOf,
+  storeRow,
+  sum,
+  sumOfSquares,
+} from './support/rows.ts';
 import { traceKernel } from './support/trace.ts';
 import { APPROXIMATION, bound, SUM_DEPTH } from './support/rounding.ts';
 import { columnsRefused, LANES, lanesOf, rowBlocks, rowPlan, THREADS, vectorOf, WAVES } from './support/row-plan.ts';
@@ -42,7 +53,7 @@ const layernorm: KernelModule = defineKernel({
   }),
   trace: record,
   grid: ({ dims: { rows, columns }, options: { type }, tuning }, device) =>
-    rowBlocks(rows, rowPlan(columns, vectorOf(columns, [type]), tuning.lanes, tuning.threads), tuning.waves, device),
+    rowBlocks(rows, rowPlan(columns, vectorOf(columns, [type]), tuning), device),
   reference: ({ x, weight, bias, eps }, { rows, columns }) => {
     const y = new Float64Array(x.length);
     const magnitude = new Float64Array(x.length);
@@ -87,16 +98,16 @@ interface Tensors {
 }
 
 function record({ dims, options, tuning }: Specialisation<typeof OPTIONS, typeof TUNING>): KernelIR {
-  const plan = rowPlan(dims.columns, vectorOf(dims.columns, [options.type]), tuning.lanes, tuning.threads);
+  const plan = rowPlan(dims.columns, vectorOf(dims.columns, [options.type]), tuning);
   return traceKernel('layernorm', layernorm.args(dims, options), plan.threads, (t: Tensors) => {
     'use gpu';
     const place = rowPlace(plan);
     const loadWeights = () => [loadRow(t.weight, plan, place), t.bias && loadRow(t.bias, plan, place)] as const;
     const kept = tuning.early && tuning.waves > 0 ? loadWeights() : undefined;
-    for (const first of rowsOf(t.rows, plan, tuning.waves)) {
+    for (const first of rowsOf(t.rows, plan)) {
       const live = first + place.sub < t.rows;
       const row = min(first + place.sub, t.rows - 1);
-      const x = loadRow(t.x(row, _), plan, place);
+      const x = streamRow(t.x(row, _), plan, place);
       const soon = kept ?? (tuning.early ? loadWeights() : undefined);
 
       let own = f32(0);

@@ -1,5 +1,15 @@
 import { f32, min, rcp, rsqrt, _, type i32, type KernelIR, type Tensor } from '@rose/cute';
-import { add, inside, loadRow, reduceRow, rowPlace, rowsOf, storeRow, sumOfSquares } from './support/rows.ts';
+import {
+  add,
+  inside,
+  loadRow,
+  streamRow,
+  reduceRow,
+  rowPlace,
+  rowsOf,
+  storeRow,
+  sumOfSquares,
+} from './support/rows.ts';
 import { traceKernel } from './support/trace.ts';
 import { silu as deviceSilu } from './support/math.ts';
 import { saturated, silu } from './support/reference.ts';
@@ -57,7 +67,7 @@ const rmsnorm: KernelModule = defineKernel({
   }),
   trace: record,
   grid: ({ dims: { rows, columns }, options: { type }, tuning }, device) =>
-    rowBlocks(rows, rowPlan(columns, vectorOf(columns, [type]), tuning.lanes, tuning.threads), tuning.waves, device),
+    rowBlocks(rows, rowPlan(columns, vectorOf(columns, [type]), tuning), device),
   reference: ({ x, residual, weight, gate, scale, eps }, { rows, columns }, options) => {
     const h = x.map((v, i) => (residual ? v + residual[i] : v));
     const normalised = h.map((v) => round(options.type, v));
@@ -110,19 +120,19 @@ interface Tensors {
 }
 
 function record({ dims, options, tuning }: Specialisation<typeof OPTIONS, typeof TUNING>): KernelIR {
-  const plan = rowPlan(dims.columns, vectorOf(dims.columns, [options.type]), tuning.lanes, tuning.threads);
+  const plan = rowPlan(dims.columns, vectorOf(dims.columns, [options.type]), tuning);
   return traceKernel('rmsnorm', rmsnorm.args(dims, options), plan.threads, (t: Tensors) => {
     'use gpu';
     const place = rowPlace(plan);
     const loadWeight = () => t.weight && loadRow(t.weight, plan, place);
     const kept = tuning.early && tuning.waves > 0 ? loadWeight() : undefined;
     const inverseScale = t.scale && rcp(t.scale[0]);
-    for (const first of rowsOf(t.rows, plan, tuning.waves)) {
+    for (const first of rowsOf(t.rows, plan)) {
       const live = first + place.sub < t.rows;
       const row = min(first + place.sub, t.rows - 1);
-      const x = loadRow(t.x(row, _), plan, place);
-      const residual = t.residual && loadRow(t.residual(row, _), plan, place);
-      const gate = t.gate && loadRow(t.gate(row, _), plan, place);
+      const x = streamRow(t.x(row, _), plan, place);
+      const residual = t.residual && streamRow(t.residual(row, _), plan, place);
+      const gate = t.gate && streamRow(t.gate(row, _), plan, place);
 
       const soon = kept ?? (tuning.early ? loadWeight() : undefined);
       const h = residual

@@ -1,5 +1,5 @@
 import { ex2, f32, max, min, rcp, _, type i32, type KernelIR, type Tensor } from '@rose/cute';
-import { add, inside, loadRow, reduceRow, rowPlace, rowsOf, storeRow, sum } from './support/rows.ts';
+import { add, inside, streamRow, reduceRow, rowPlace, rowsOf, storeRow, sum } from './support/rows.ts';
 import { traceKernel } from './support/trace.ts';
 import { APPROXIMATION, bound, SUM_DEPTH } from './support/rounding.ts';
 import { columnsRefused, LANES, lanesOf, rowBlocks, rowPlan, THREADS, vectorOf, WAVES } from './support/row-plan.ts';
@@ -32,7 +32,7 @@ const softmax: KernelModule = defineKernel({
   }),
   trace: record,
   grid: ({ dims: { rows, columns }, options: { type }, tuning }, device) =>
-    rowBlocks(rows, rowPlan(columns, vectorOf(columns, [type]), tuning.lanes, tuning.threads), tuning.waves, device),
+    rowBlocks(rows, rowPlan(columns, vectorOf(columns, [type]), tuning), device),
   reference: ({ x, scale }, { rows, columns }) => {
     const y = x.map((v) => v * scale);
     for (let row = 0; row < rows; row++) {
@@ -64,15 +64,15 @@ interface Tensors {
 }
 
 function record({ dims, options, tuning }: Specialisation<typeof OPTIONS, typeof TUNING>): KernelIR {
-  const plan = rowPlan(dims.columns, vectorOf(dims.columns, [options.type]), tuning.lanes, tuning.threads);
+  const plan = rowPlan(dims.columns, vectorOf(dims.columns, [options.type]), tuning);
   return traceKernel('softmax', softmax.args(dims, options), plan.threads, (t: Tensors) => {
     'use gpu';
     const place = rowPlace(plan);
-    for (const first of rowsOf(t.rows, plan, tuning.waves)) {
+    for (const first of rowsOf(t.rows, plan)) {
       const live = first + place.sub < t.rows;
       const row = min(first + place.sub, t.rows - 1);
       const factor = t.scale * Math.LOG2E;
-      const x = loadRow(t.x(row, _), plan, place).map((v) => v.to(f32).map((e) => e * factor));
+      const x = streamRow(t.x(row, _), plan, place).map((v) => v.to(f32).map((e) => e * factor));
 
       let largest = f32(-Infinity);
       // What stands for elements beyond the row's end are elements of the row: the maximum is the same.

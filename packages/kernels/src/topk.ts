@@ -1,5 +1,5 @@
 import { bid, f32, i32, TYPE_TOKENS, min, range, warpArgmax, _, type KernelIR, type Tensor } from '@rose/cute';
-import { inside, loadRow, rowPlace } from './support/rows.ts';
+import { inside, streamRow, rowPlace } from './support/rows.ts';
 import { rowPlan, vectorOf } from './support/row-plan.ts';
 import { traceKernel } from './support/trace.ts';
 import { bytesOf } from './support/storage.ts';
@@ -66,13 +66,13 @@ interface Tensors {
 function record({ dims, options, tuning: { threads } }: Specialisation<typeof OPTIONS, typeof TUNING>): KernelIR {
   const { columns, k } = dims;
   const vector = vectorOf(columns, [options.type]);
-  const plan = rowPlan(columns, vector, 32, threads);
+  const plan = rowPlan(columns, vector, { lanes: 32, threads, waves: 0 });
   return traceKernel('topk', topk.args(dims, options), threads, (t: Tensors) => {
     'use gpu';
     const place = rowPlace(plan);
     const wanted = bid() * plan.rows + place.sub;
     const row = min(wanted, t.rows - 1);
-    const x = loadRow(t.x(row, _), plan, place).map((v) => v.to(f32).map((e) => (e === e ? e : f32(-Infinity))));
+    const x = streamRow(t.x(row, _), plan, place).map((v) => v.to(f32).map((e) => (e === e ? e : f32(-Infinity))));
     let last = f32(Infinity);
     let lastIndex = i32(-1);
     for (const pick of range(k)) {

@@ -1,4 +1,10 @@
 import layernorm from '../src/layernorm.ts';
-import { testKernel } from './support.ts';
+import { testKernel, testRowsAlone } from './support.ts';
 
-testKernel(layernorm);
+testKernel(layernorm, [
+  { dims: { rows: 23, columns: 256 }, tuning: { waves: 1, lanes: 16 } },
+  { dims: { rows: 7, columns: 1032 }, tuning: { waves: 1, lanes: 64, early: false } },
+  { dims: { rows: 3, columns: 997 }, options: { type: 'f16' } },
+]);
+
+testRowsAlone(layernorm, { dims: { rows: 3, columns: 2048 } }, ['x', 'y']);

@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { compileKernel, simulate, type KernelIR } from '@rose/cute';
-import { checkKernel, formatReport, type Executor } from '../src/check.ts';
+import { checkKernel, formatReport, makeCase, type Executor } from '../src/check.ts';
 import { specialise, type KernelCase, type KernelModule } from '../src/spec.ts';
 
 /** The simulator; what it finds fails the test. */
@@ -87,4 +87,45 @@ function text({ dims, options, tuning }: KernelCase): string {
     )
     .filter((part) => part !== '')
     .join(', ');
+}
+
+/**
+ * A row's bits depend on that row alone: those of a case of many rows are those of the same rows one at a time. `perRow`
+ * names the tensors that have a row for each of `rows`.
+ */
+export function testRowsAlone(module: KernelModule, wanted: KernelCase, perRow: readonly string[]): void {
+  test(`${module.name} ${text(wanted)}: a row's bits do not depend on the others`, async () => {
+    const together = await bytesOfRun(module, wanted);
+    const rows = wanted.dims.rows;
+    const alone = { ...wanted, dims: { ...wanted.dims, rows: 1 } };
+    for (const row of [0, rows - 1]) {
+      const one = await bytesOfRun(module, alone, (name, own) => {
+        if (!perRow.includes(name)) return together[name].before;
+        return together[name].before.subarray(row * own, (row + 1) * own);
+      });
+      for (const name of perRow) {
+        const length = one[name].after.length;
+        const expected = together[name].after.subarray(row * length, (row + 1) * length);
+        assert.deepEqual(one[name].after, expected, `${name} of row ${row}`);
+      }
+    }
+  });
+}
+
+/** Runs a case; inputs are those of `given`, or the case's own. */
+async function bytesOfRun(
+  module: KernelModule,
+  wanted: KernelCase,
+  given?: (name: string, length: number) => Uint8Array,
+): Promise<Record<string, { before: Uint8Array; after: Uint8Array }>> {
+  const s = specialise(module, wanted);
+  const { args } = makeCase(module, s);
+  const tensors = Object.entries(args).flatMap(([name, argument]) => {
+    if (typeof argument === 'number') return [];
+    return [{ name, bytes: argument.bytes.subarray(argument.offset, argument.offset + argument.length) }];
+  });
+  if (given) for (const { name, bytes } of tensors) bytes.set(given(name, bytes.length));
+  const before = new Map(tensors.map(({ name, bytes }) => [name, bytes.slice()]));
+  await SIMULATOR.run(module.trace(s), args, module.grid(s, { multiprocessors: MULTIPROCESSORS }));
+  return Object.fromEntries(tensors.map(({ name, bytes }) => [name, { before: before.get(name)!, after: bytes }]));
 }

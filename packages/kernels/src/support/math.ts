@@ -1,11 +1,11 @@
-import { abs, ex2, exp, f32, fma, rcp } from '@rose/cute';
+import { abs, ex2, f32, fma, rcp } from '@rose/cute';
 
 /** Functions of the device in float32, from PTX's approximations; each says its error. */
 
 /** 1 / (1 + e^-x): 0 and 1 at the ends, never NaN. */
 export function sigmoid(x: f32): f32 {
   'use gpu';
-  return rcp(1 + exp(-x));
+  return rcp(1 + ex2(x * -Math.LOG2E));
 }
 
 /** x sigmoid(x). */

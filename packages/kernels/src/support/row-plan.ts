@@ -22,6 +22,8 @@ export interface RowPlan {
   readonly rows: number;
   /** Threads of a CTA. */
   readonly threads: number;
+  /** CTAs for each multiprocessor that walk over the rows; 0: none walks. */
+  readonly waves: number;
 }
 
 /** Threads that a row can have. */
@@ -32,7 +34,14 @@ export const THREADS = [128, 256, 512, 1024] as const;
 /** CTAs that walk over the rows, for each multiprocessor; 0: a CTA for every block of rows, and none walks. */
 export const WAVES = [0, 1, 2, 3, 4, 6, 8, 12, 16] as const;
 
-export function rowPlan(columns: number, vector: number, lanes: number, threads: number): RowPlan {
+/** What a kernel over rows can be tuned by; see LANES, THREADS and WAVES. */
+export interface RowTuning {
+  readonly lanes: number;
+  readonly threads: number;
+  readonly waves: number;
+}
+
+export function rowPlan(columns: number, vector: number, { lanes, threads, waves }: RowTuning): RowPlan {
   const vectors = columns / vector;
   const rows = Math.max(1, Math.floor(threads / lanes));
   return {
@@ -43,6 +52,7 @@ export function rowPlan(columns: number, vector: number, lanes: number, threads:
     full: vectors % lanes === 0,
     rows,
     threads: rows * lanes,
+    waves,
   };
 }
 
@@ -72,7 +82,7 @@ export function columnsRefused(columns: number, vector: number, lanes: number): 
 const MOST_VALUES = 64;
 
 /** CTAs for so many rows. */
-export function rowBlocks(rows: number, plan: RowPlan, waves: number, device: DeviceFacts): [number, number, number] {
+export function rowBlocks(rows: number, plan: RowPlan, device: DeviceFacts): [number, number, number] {
   const blocks = Math.ceil(rows / plan.rows);
-  return [waves === 0 ? blocks : Math.min(blocks, waves * device.multiprocessors), 1, 1];
+  return [plan.waves === 0 ? blocks : Math.min(blocks, plan.waves * device.multiprocessors), 1, 1];
 }

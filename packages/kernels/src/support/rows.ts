@@ -14,7 +14,7 @@ import {
   warpId,
   _,
 } from '@rose/cute';
-import type { Fragment, i32, Tensor } from '@rose/cute';
+import type { AccessOptions, Fragment, i32, Tensor } from '@rose/cute';
 import type { RowPlan } from './row-plan.ts';
 
 /** Device code that the kernels over rows share. RowPlan says who holds what. */
@@ -29,18 +29,24 @@ export interface RowPlace {
 
 export function rowPlace(plan: RowPlan): RowPlace {
   'use gpu';
-  if (plan.rows === 1) return { lane: tid(), sub: 0 as i32 };
+  if (plan.rows === 1) return { lane: tid(), sub: 0 };
   const shift = Math.log2(plan.lanes);
-  return { lane: (tid() & (plan.lanes - 1)) as i32, sub: (tid() >> shift) as i32 };
+  return { lane: tid() & (plan.lanes - 1), sub: tid() >> shift };
 }
 
 /** This thread's vectors of a row. Beyond the row's end stands its last vector once more; `inside` tells. */
-export function loadRow<T>(row: Tensor<T>, plan: RowPlan, place: RowPlace): Fragment<T>[] {
+export function loadRow<T>(row: Tensor<T>, plan: RowPlan, place: RowPlace, options: AccessOptions = {}): Fragment<T>[] {
   'use gpu';
   const vectors = vectorsOf(row, plan.vector);
   const loaded: Fragment<T>[] = [];
-  for (let turn = 0; turn < plan.turns; turn++) loaded.push(vectors(_, vectorIndex(turn, plan, place)).load());
+  for (let turn = 0; turn < plan.turns; turn++) loaded.push(vectors(_, vectorIndex(turn, plan, place)).load(options));
   return loaded;
+}
+
+/** As `loadRow`, for what nobody reads again: it leaves the first-level cache to the weights. */
+export function streamRow<T>(row: Tensor<T>, plan: RowPlan, place: RowPlace): Fragment<T>[] {
+  'use gpu';
+  return loadRow(row, plan, place, { l1: 'no_allocate' });
 }
 
 /** Stores this thread's vectors of a row, where `live` and inside. */
@@ -68,8 +74,8 @@ export function inside(turn: number, plan: RowPlan, place: RowPlace): boolean {
 function vectorIndex(turn: number, plan: RowPlan, place: RowPlace): i32 {
   'use gpu';
   const index = place.lane + turn * plan.lanes;
-  if (plan.full || turn < plan.turns - 1) return index as i32;
-  return min(index, plan.columns / plan.vector - 1) as i32;
+  if (plan.full || turn < plan.turns - 1) return index;
+  return min(index, plan.columns / plan.vector - 1);
 }
 
 /** A row's sum or maximum from its threads' own, in the order that RowPlan states; every thread gets it. */
@@ -88,7 +94,7 @@ export function reduceRow(own: f32, plan: RowPlan, place: RowPlace, combine: (a:
   let total = parts[first];
   for (let warp = 1; warp < warps; warp++) total = combine(total, parts[first + warp]);
   // The next reduction of a walk over rows must not write before everybody has read.
-  sync();
+  if (plan.waves > 0) sync();
   return total;
 }
 
@@ -98,9 +104,9 @@ export function vectorsOf<T>(row: Tensor<T>, vector: number): Tensor<T> {
 }
 
 /** The first rows of the blocks that this CTA works on; a loop of the device where it has more than one. */
-export function rowsOf(rows: i32, plan: RowPlan, waves: number): Iterable<i32> {
+export function rowsOf(rows: i32, plan: RowPlan): Iterable<i32> {
   'use gpu';
-  if (waves === 0) return [bid() * plan.rows];
+  if (plan.waves === 0) return [bid() * plan.rows];
   return range(bid() * plan.rows, rows, gdim() * plan.rows);
 }
 
