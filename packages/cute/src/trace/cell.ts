@@ -12,7 +12,7 @@ import { Home, tracing, type Trace } from './state.ts';
  */
 export class Cell {
   readonly name: string;
-  private readonly home: Home | undefined;
+  private home: Home | undefined;
   private value: unknown;
   private slot: Slot | undefined;
 
@@ -73,6 +73,11 @@ export class Cell {
       this.refuse(trace, value);
     }
     this.write(trace, this.promote(trace, type), value);
+  }
+
+  /** Counters belong to their loop: jumps out of it do not make them change under a condition. */
+  rehome(trace: Trace): void {
+    this.home = new Home(trace);
   }
 
   /** Makes a number known at compile time one of the device, before a loop of the device counts with it. */

@@ -170,6 +170,7 @@ export class Loop {
     if (!this.known) test();
     if (!this.known) return false;
     this.exit = trace.enterExit('loop');
+    for (const cell of this.counters?.() ?? []) cell.rehome(trace);
     this.round = trace.enterExit('round');
     return true;
   }

@@ -47,11 +47,8 @@ export class Fragment<T = number> implements Iterable<T> {
     const values = this.cells.map((cell, i) => change(cell.v as T, i));
     const first = values.find((value): boolean => isDevice(value)) as Value | undefined;
     const type = first?.type ?? this.type;
-    const trace = need('a fragment');
-    return new Fragment(
-      values.map((value) => operand(trace, value, type)),
-      type,
-    );
+    const trace = tracing();
+    return new Fragment(trace ? values.map((value) => operand(trace, value, type)) : values, type);
   }
 
   /** From the first element on: `combine(combine(e0, e1), e2)`...; with `initial` before it, if given. */
@@ -116,20 +113,27 @@ export class Fragment<T = number> implements Iterable<T> {
   }
 
   private cell(index: unknown): Cell {
-    const trace = need('a fragment');
     if (isDevice(index)) {
-      trace.fail(
+      return need('a fragment').fail(
         'registers have no addresses: index a fragment by a number known at compile time (unroll the loop), or use shared memory',
       );
     }
     const cell = typeof index === 'number' ? this.cells[index] : undefined;
-    return cell ?? trace.fail(`a fragment of ${this.length} elements has no element ${String(index)}`);
+    if (cell) return cell;
+    const message = `a fragment of ${this.length} elements has no element ${String(index)}`;
+    return tracing()?.fail(message) ?? raise(message);
   }
 }
 
+function raise(message: string): never {
+  throw new RangeError(message);
+}
+
 /** A fragment of a type with one value everywhere. */
-export function fragment<K extends TypeName>(type: ScalarType<K>, length: number, value = 0): Fragment<Scalar<K>> {
-  const trace = need('a fragment');
-  const one = TYPES[type.type].kind === 'p' ? operand(trace, Boolean(value), 'pred') : operand(trace, value, type.type);
-  return new Fragment<Scalar<K>>(new Array<unknown>(length).fill(one), type.type);
+export function fragment<K extends TypeName>(type: ScalarType<K> | K, length: number, value = 0): Fragment<Scalar<K>> {
+  const trace = tracing();
+  const name = typeNameOf(type);
+  const given = TYPES[name].kind === 'p' ? Boolean(value) : value;
+  const one = trace ? operand(trace, given, name) : given;
+  return new Fragment<Scalar<K>>(new Array<unknown>(length).fill(one), name);
 }

@@ -10,6 +10,7 @@ export {
   type Parameters,
 } from './kernel.ts';
 export * from './math.ts';
+export { mutable } from './mutable.ts';
 export { Fragment, fragment } from './fragment.ts';
 export { divisible, type Dim, type TensorOptions, type TensorSpec } from './spec.ts';
 export {

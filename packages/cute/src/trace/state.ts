@@ -20,8 +20,9 @@ export interface Exit {
   readonly label: string;
   /** Where it begins. */
   readonly home: OpenRegion;
-  /** How many are around it. */
+  /** How many are around it, and the innermost of them. */
   readonly index: number;
+  readonly around: Exit | undefined;
   /** A loop of the device: jumps out of it need no block. */
   readonly device: boolean;
   /** From the first jump under a run-time condition on, what the statement does is in a block of the IR. */
@@ -117,6 +118,7 @@ export class Trace {
       label: this.label(name),
       home: this.current,
       index: this.exits.length,
+      around: this.exits.at(-1),
       device,
       block: undefined,
       node: undefined,
@@ -172,16 +174,18 @@ export class Trace {
 /** Where something was made: it may be changed at compile time there, and nowhere that runs under other conditions. */
 export class Home {
   readonly region: OpenRegion;
-  private readonly exits: number;
+  private readonly inside: Exit | undefined;
 
   constructor(trace: Trace) {
     this.region = trace.current;
-    this.exits = trace.exits.length;
+    this.inside = trace.exits.at(-1);
   }
 
-  /** Blocks of statements that are inside the home's own do not count: what was made lives inside of them too. */
+  /** The block of a statement that the home is inside of does not count: what was made there does not outlive it. */
   private hides(region: OpenRegion): boolean {
-    return region.owner !== undefined && region.owner.index >= this.exits;
+    if (region.owner === undefined) return false;
+    for (let exit = this.inside; exit; exit = exit.around) if (exit === region.owner) return true;
+    return false;
   }
 
   /** What lies between here and there: nothing, a condition, or a loop. `gone`: the home has ended. */

@@ -26,7 +26,7 @@ export function mayHaveKernels(code: string): boolean {
 export function transform(code: string, file: string, options: TransformOptions): string | undefined {
   if (!mayHaveKernels(code)) return undefined;
   const typescript = options.typescript ?? /\.[cm]?tsx?$/.test(file);
-  const source = typescript ? stripTypeScriptTypes(code, { mode: 'strip' }) : code;
+  const source = typescript ? strip(code, file) : code;
   const program = parseSource(source, file);
   const unit = new Unit(source, file, prefixFor(source));
   let found = 0;
@@ -55,6 +55,17 @@ export function transform(code: string, file: string, options: TransformOptions)
     throw new TransformError('the transform moved lines: please report this file', file, 1, 1);
   }
   return written;
+}
+
+function strip(code: string, file: string): string {
+  try {
+    return stripTypeScriptTypes(code, { mode: 'strip' });
+  } catch (error) {
+    if (!(error instanceof SyntaxError)) throw error;
+    // Node.js tells the line only in the first line of the stack.
+    const line = Number(/^.*:(\d+)\n/.exec(error.stack ?? '')?.[1] ?? 1);
+    throw new TransformError(error.message, file, line, 1);
+  }
 }
 
 function parseSource(source: string, file: string): AnyNode {
