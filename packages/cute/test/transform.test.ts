@@ -29,7 +29,7 @@ const REFUSED: Readonly<Record<string, readonly [code: string, line: number, wha
     3,
     /keeps the reassigned parameter 'x'.*copy the parameter/,
   ],
-  "a private field of another object": [
+  'a private field of another object': [
     '  class C {\n    #x = 1;\n    set(o) {\n      o.#x = 2;\n    }\n  }',
     6,
     /#x of another object/,
@@ -47,11 +47,17 @@ for (const [name, [code, line, what]] of Object.entries(REFUSED)) {
 }
 
 test('refuses await where a module may have one', () => {
-  assert.throws(() => transform("async function f() {\n  'use gpu';\n}\n", 'kernel.ts', OPTIONS), /kernel\.ts:1:1: an async function/);
+  assert.throws(
+    () => transform("async function f() {\n  'use gpu';\n}\n", 'kernel.ts', OPTIONS),
+    /kernel\.ts:1:1: an async function/,
+  );
 });
 
-test("a directive that marks nothing is refused, not ignored", () => {
-  assert.throws(() => transform("const a = 1;\n'use gpu';\n", 'kernel.ts', OPTIONS), /kernel\.ts:2:1: 'use gpu' marks nothing here/);
+test('a directive that marks nothing is refused, not ignored', () => {
+  assert.throws(
+    () => transform("const a = 1;\n'use gpu';\n", 'kernel.ts', OPTIONS),
+    /kernel\.ts:2:1: 'use gpu' marks nothing here/,
+  );
   assert.throws(() => transform("'use gpu';\nexport const f = 1;\n", 'kernel.ts', OPTIONS), /marks nothing here/);
 });
 
@@ -226,7 +232,8 @@ test('the rewritten text is JavaScript', async () => {
 });
 
 test("positions are those of the author's text", () => {
-  const out = transform("export const f = (a) => {\n  'use gpu';\n  return a +\n    g(a * 2);\n};\n", 'a.js', OPTIONS) ?? '';
+  const out =
+    transform("export const f = (a) => {\n  'use gpu';\n  return a +\n    g(a * 2);\n};\n", 'a.js', OPTIONS) ?? '';
   // Line and column of `a + ...`, of the product and of the call.
   for (const [line, column] of [
     [3, 9],
@@ -248,5 +255,8 @@ test('the plugins of bundlers transform the same files', async () => {
   roseEsbuild().setup({ onLoad: (_options, load) => loads.push(load) });
   const path = new URL('programs/control.ts', import.meta.url).pathname;
   assert.match((await loads[0]({ path }))?.contents ?? '', /\$\.enter\(/);
-  assert.equal(await loads[0]({ path: new URL(import.meta.url).pathname.replace('transform.test', 'ptxas') }), undefined);
+  assert.equal(
+    await loads[0]({ path: new URL(import.meta.url).pathname.replace('transform.test', 'ptxas') }),
+    undefined,
+  );
 });

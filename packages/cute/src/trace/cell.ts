@@ -21,7 +21,7 @@ export class Cell {
     this.name = name;
     this.home = trace && new Home(trace);
     // A fragment is a value: the variable has its own.
-    this.value = trace && value instanceof Fragment ? value.copy(name) : value;
+    this.value = value instanceof Fragment ? value.copy(name) : value;
   }
 
   get v(): unknown {
@@ -41,7 +41,7 @@ export class Cell {
   set(value: unknown): void {
     const trace = tracing();
     if (!trace || !this.home) {
-      this.value = value;
+      this.value = value instanceof Fragment ? value.copy(this.name) : value;
       return;
     }
     if (trace.current.dead) return;

@@ -13,7 +13,8 @@ export function mutable<T extends Readonly<Record<string, number | boolean>>>(
   const { builder } = trace;
   const out = {};
   for (const [name, given] of Object.entries(fields) as [string, unknown][]) {
-    if (!isDevice(given)) return trace.fail(`mutable.${name} starts with a device value, e.g. i32(0), not ${describe(given)}`);
+    if (!isDevice(given))
+      return trace.fail(`mutable.${name} starts with a device value, e.g. i32(0), not ${describe(given)}`);
     const slot = builder.slot(given.type, name);
     builder.emit('set', { args: [given], slots: [slot] });
     Object.defineProperty(out, name, {

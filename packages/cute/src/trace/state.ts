@@ -19,7 +19,7 @@ export interface OpenRegion {
 export interface Exit {
   readonly label: string;
   /** Where it begins. */
-  readonly home: OpenRegion;
+  home: OpenRegion;
   /** How many are around it, and the innermost of them. */
   readonly index: number;
   readonly around: Exit | undefined;
@@ -162,6 +162,8 @@ export class Trace {
     const block = { region: node.regions[0], depth: exit.home.depth + 1, loop: false, owner: exit, dead: false };
     for (const inner of this.regions.slice(at + 1)) inner.depth++;
     this.regions.splice(at + 1, 0, block);
+    // Statements inside of this one go on inside of its block.
+    for (const inner of this.exits.slice(exit.index + 1)) if (inner.home === exit.home) inner.home = block;
     exit.block = block;
     exit.node = node;
   }

@@ -325,9 +325,13 @@ export function assign(
     return `${field} = ${unit.call('field', 'this', JSON.stringify(`#${left.property.name}`), combine ? combine(field) : value, at)}`;
   }
   const object = rewrite(unit, left.object, context);
-  const key = left.computed
-    ? unit.gap(left.object.end, left.property.start) + rewrite(unit, left.property, context)
-    : JSON.stringify(unit.text(left.property.start, left.property.end));
+  const gap = unit.gap(left.object.end, left.property.start);
+  const key =
+    gap +
+    (left.computed
+      ? rewrite(unit, left.property, context)
+      : JSON.stringify(unit.text(left.property.start, left.property.end))) +
+    unit.gap(left.property.end, left.end);
   if (!combine) return unit.call('put', object, key, value, at);
   const old = unit.name();
   return unit.call('upd', object, key, `(${old}) => ${combine(old)}`, at);
@@ -340,7 +344,7 @@ function update(unit: Unit, node: acorn.UpdateExpression, context: Context): str
   if (!node.prefix && argument.type === 'Identifier' && unit.bindings.isCell(argument)) {
     return unit.call('post', argument.name, `(${unit.prefix}o) => ${step(`${unit.prefix}o`)}`, at);
   }
-  const written = assign(unit, argument, step, '', at, context);
+  const written = unit.gap(node.start, argument.start) + assign(unit, argument, step, '', at, context);
   // The old value of a number that counts up: the new one less one step.
   return node.prefix ? written : unit.call(node.operator === '++' ? 'sub' : 'add', `(${written})`, 1, at);
 }
