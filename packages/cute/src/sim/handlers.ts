@@ -2,10 +2,12 @@ import { ACCESS_HANDLERS } from './access.ts';
 import { BARRIER_HANDLERS } from './barriers.ts';
 import { COPY_HANDLERS } from './copies.ts';
 import { DEBUG_HANDLERS } from './debug.ts';
+import { MATRIX_HANDLERS } from './matrix.ts';
 import { MBARRIER_HANDLERS } from './mbarriers.ts';
 import type { Handler } from './program.ts';
 import { TMA_HANDLERS } from './tma.ts';
 import { WARP_HANDLERS } from './warp-ops.ts';
+import { WGMMA_HANDLERS } from './wgmma.ts';
 
 /** How a warp executes every operation that is not lane-wise and not control flow. */
 export const HANDLERS: Readonly<Record<string, Handler>> = {
@@ -15,5 +17,7 @@ export const HANDLERS: Readonly<Record<string, Handler>> = {
   ...MBARRIER_HANDLERS,
   ...COPY_HANDLERS,
   ...TMA_HANDLERS,
+  ...MATRIX_HANDLERS,
+  ...WGMMA_HANDLERS,
   ...DEBUG_HANDLERS,
 };

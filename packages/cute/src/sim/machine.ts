@@ -339,6 +339,8 @@ export interface WarpState {
   /** Accumulators that were written since the last fence, and those of products that run. */
   readonly dirty: Set<number>;
   readonly pinned: Map<number, Node>;
+  /** How many wgmma it executed. */
+  productCount: number;
   /** What `set_max_registers` said last, and where. */
   registers: number | undefined;
   registerNode: Node | undefined;
@@ -367,6 +369,7 @@ function newWarpState(): WarpState {
     productGroups: [],
     dirty: new Set(),
     pinned: new Map(),
+    productCount: 0,
     registers: undefined,
     registerNode: undefined,
     published: undefined,

@@ -1,6 +1,7 @@
 import type { FindingPlace } from './api.ts';
 import { Cluster, countLanes, firstLane, type Machine, type Triple, type Warp } from './machine.ts';
 import { checkBarriers } from './mbarriers.ts';
+import { checkWarpgroups } from './wgmma.ts';
 
 /** Runs a grid: which warp runs when, when asynchronous operations end, and when nothing can go on. */
 
@@ -186,7 +187,10 @@ export class Scheduler {
       operation.complete();
     }
     operations.length = 0;
-    for (const cta of cluster.ctas) checkBarriers(cta);
+    for (const cta of cluster.ctas) {
+      checkBarriers(cta);
+      checkWarpgroups(cta);
+    }
   }
 }
 
