@@ -2,8 +2,14 @@ import { makeNode } from '../ir/builder.ts';
 import type { Node, Slot, Value } from '../ir/ir.ts';
 import type { TypeName } from '../types/dtype.ts';
 import { constantNode, convert, describe, isConstant, isDevice, operand, widens } from './convert.ts';
-import { Fragment } from './fragment.ts';
 import { Home, tracing, type Trace } from './state.ts';
+
+/** Several registers that are one value: a variable that is assigned one has its own. */
+export abstract class Registers {
+  abstract readonly length: number;
+  abstract copy(name?: string): Registers;
+  abstract assign(other: Registers): void;
+}
 
 /**
  * A variable that is assigned after its declaration. A value of JavaScript may change where it is declared, at compile
@@ -21,7 +27,7 @@ export class Cell {
     this.name = name;
     this.home = trace && new Home(trace);
     // A fragment is a value: the variable has its own.
-    this.value = value instanceof Fragment ? value.copy(name) : value;
+    this.value = value instanceof Registers ? value.copy(name) : value;
   }
 
   get v(): unknown {
@@ -41,7 +47,7 @@ export class Cell {
   set(value: unknown): void {
     const trace = tracing();
     if (!trace || !this.home) {
-      this.value = value instanceof Fragment ? value.copy(this.name) : value;
+      this.value = value instanceof Registers ? value.copy(this.name) : value;
       return;
     }
     if (trace.current.dead) return;
@@ -49,7 +55,7 @@ export class Cell {
       this.write(trace, this.slot, value);
       return;
     }
-    if (this.value instanceof Fragment && value instanceof Fragment && this.value.length === value.length) {
+    if (this.value instanceof Registers && value instanceof Registers && this.value.length === value.length) {
       this.value.assign(value);
       return;
     }
@@ -88,7 +94,7 @@ export class Cell {
 
   /** Once a variable is a device value, its type stays. */
   private adapted(trace: Trace, value: unknown): unknown {
-    if (!isDevice(this.value)) return value instanceof Fragment ? value.copy(this.name) : value;
+    if (!isDevice(this.value)) return value instanceof Registers ? value.copy(this.name) : value;
     if (isConstant(value)) return operand(trace, value, this.value.type);
     if (!isDevice(value) || widens(value.type, this.value.type))
       return isDevice(value) ? convert(value, this.value.type) : value;
@@ -120,7 +126,7 @@ export class Cell {
   }
 
   private refuse(trace: Trace, value: unknown): never {
-    if (this.value instanceof Fragment || typeof this.value === 'object' || typeof this.value === 'function') {
+    if (this.value instanceof Registers || typeof this.value === 'object' || typeof this.value === 'function') {
       trace.fail(
         `'${this.name}' holds ${describe(this.value)} and is assigned under a run-time condition or loop: only numbers and fragments of one length may be`,
       );

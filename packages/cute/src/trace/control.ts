@@ -8,7 +8,7 @@ import { tracing, type Exit, type OpenRegion, type Trace } from './state.ts';
 /** An `if`: both branches are traced where the condition is the device's, one after the other. */
 export class If {
   /** Which branch is traced. */
-  then: boolean;
+  yes: boolean;
   private readonly node: Node | undefined;
   private readonly trace: Trace | undefined;
   private readonly hasElse: boolean;
@@ -17,7 +17,7 @@ export class If {
 
   constructor(test: unknown, hasElse: boolean) {
     this.hasElse = hasElse;
-    this.then = isDevice(test) || Boolean(test);
+    this.yes = isDevice(test) || Boolean(test);
     if (!isDevice(test)) return;
     const trace = tracing();
     if (!trace) return;
@@ -37,7 +37,7 @@ export class If {
       this.ended = trace.current.dead;
       trace.close();
       if (!this.hasElse) return false;
-      this.then = false;
+      this.yes = false;
       trace.open(node.regions[1], false);
       return true;
     }

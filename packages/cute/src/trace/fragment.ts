@@ -1,6 +1,6 @@
 import { Value } from '../ir/ir.ts';
 import { TYPES, type TypeName } from '../types/dtype.ts';
-import { Cell } from './cell.ts';
+import { Cell, Registers } from './cell.ts';
 import { convert, isDevice, operand } from './convert.ts';
 import { need, tracing } from './state.ts';
 import { typeNameOf, type Scalar, type ScalarType } from './types.ts';
@@ -17,13 +17,14 @@ const PAIRED: Readonly<Partial<Record<TypeName, TypeName>>> = {
  * Registers of a thread with indices known at compile time. A fragment is a value: a variable that is assigned one gets
  * a copy. `fragment[i]` reads and, in a kernel, writes an element.
  */
-export class Fragment<T = number> implements Iterable<T> {
+export class Fragment<T = number> extends Registers implements Iterable<T> {
   [index: number]: T;
   readonly type: TypeName;
   readonly length: number;
   private readonly cells: Cell[];
 
   constructor(values: readonly unknown[], type: TypeName, name = 'fragment') {
+    super();
     this.type = type;
     this.length = values.length;
     this.cells = values.map((value) => new Cell(value, name));
@@ -43,7 +44,7 @@ export class Fragment<T = number> implements Iterable<T> {
   }
 
   /** `change(element, index)` for each; the type is that of the results. */
-  map(change: (element: T, index: number) => number | boolean): Fragment<number> {
+  map(change: (element: T, index: number) => number | boolean): Fragment {
     const values = this.cells.map((cell, i) => change(cell.v as T, i));
     const first = values.find((value): boolean => isDevice(value)) as Value | undefined;
     const type = first?.type ?? this.type;
@@ -61,10 +62,10 @@ export class Fragment<T = number> implements Iterable<T> {
 
   /** Elements of another type, rounded to nearest even; pairs of float32 convert at once. */
   to<K extends TypeName>(type: ScalarType<K>): Fragment<Scalar<K>>;
-  to(type: TypeName): Fragment<number>;
-  to(type: ScalarType<TypeName> | TypeName): Fragment<number> {
+  to(type: TypeName): Fragment;
+  to(type: ScalarType<TypeName> | TypeName): Fragment {
     const name = typeNameOf(type);
-    if (name === this.type) return this as unknown as Fragment<number>;
+    if (name === this.type) return this as unknown as Fragment;
     const values = this.values();
     const pair = this.type === 'f32' ? PAIRED[name] : undefined;
     const trace = need('a fragment');
@@ -77,7 +78,7 @@ export class Fragment<T = number> implements Iterable<T> {
         i += 2;
       } else converted.push(convert(values[i++], name));
     }
-    return new Fragment<number>(converted, name);
+    return new Fragment(converted, name);
   }
 
   /** This fragment `times` times one after the other; a fragment of one element becomes one of `times`. */
@@ -95,8 +96,8 @@ export class Fragment<T = number> implements Iterable<T> {
   }
 
   /** Takes the elements of another fragment of this length. */
-  assign(other: Fragment<unknown>): void {
-    for (const [i, value] of other.values().entries()) this.cells[i].set(this.element(value));
+  assign(other: Registers): void {
+    for (const [i, value] of (other as Fragment<unknown>).values().entries()) this.cells[i].set(this.element(value));
   }
 
   getElement(index: unknown): unknown {

@@ -1,8 +1,7 @@
 import type * as acorn from 'acorn';
 import { assignPattern } from './patterns.ts';
-import { rewriteFunction } from './functions.ts';
-import { statement } from './statements.ts';
-import { childrenOf, contains, isFunction, type AnyNode } from './syntax.ts';
+import { assign, identifier } from './assign.ts';
+import type { AnyNode } from './syntax.ts';
 import type { Context, Unit } from './unit.ts';
 
 const BINARY: Readonly<Record<string, string>> = {
@@ -48,34 +47,17 @@ const CHANGING = new Set([
   'clear',
 ]);
 
-/** A node inside a marked function, rewritten. */
-export function rewrite(unit: Unit, node: AnyNode, context: Context): string {
-  const written = statement(unit, node, context) ?? expression(unit, node, context);
-  return written ?? copy(unit, node, context);
-}
-
-/** A node as it stands, with what is inside it rewritten. */
-export function copy(unit: Unit, node: AnyNode, context: Context): string {
-  let out = '';
-  let at = node.start;
-  for (const child of childrenOf(node)) {
-    out += unit.text(at, child.start) + rewrite(unit, child, context);
-    at = child.end;
-  }
-  return out + unit.text(at, node.end);
-}
-
-function expression(unit: Unit, node: AnyNode, context: Context): string | undefined {
-  const inside = (child: AnyNode): string => rewrite(unit, child, context);
+/** An expression inside a marked function, or undefined for what stays as it is. */
+export function expression(unit: Unit, node: AnyNode, context: Context): string | undefined {
+  const inside = (child: AnyNode): string => unit.rewrite(child, context);
   const at = unit.at(node);
-  if (isFunction(node)) return rewriteFunction(unit, node, context);
   switch (node.type) {
     case 'Identifier':
       return identifier(unit, node, context);
     case 'PrivateIdentifier':
       return unit.text(node.start, node.end);
     case 'SequenceExpression':
-      return `(${copy(unit, node, context)})`;
+      return `(${unit.copy(node, context)})`;
     case 'BinaryExpression': {
       const method = BINARY[node.operator];
       if (!method) return undefined;
@@ -83,7 +65,7 @@ function expression(unit: Unit, node: AnyNode, context: Context): string | undef
       return unit.call(method, inside(node.left), gap + inside(node.right), at);
     }
     case 'LogicalExpression': {
-      if (node.operator === '??') return `(${copy(unit, node, context)})`;
+      if (node.operator === '??') return `(${unit.copy(node, context)})`;
       const gap = unit.gap(node.left.end, node.right.start);
       return unit.call(
         node.operator === '&&' ? 'and' : 'or',
@@ -123,13 +105,13 @@ function expression(unit: Unit, node: AnyNode, context: Context): string | undef
     }
     case 'ArrayExpression':
     case 'ObjectExpression':
-      return unit.call('made', copy(unit, node, context));
+      return unit.call('made', unit.copy(node, context));
     case 'Property':
       return property(unit, node, context);
     case 'TemplateLiteral':
       return template(unit, node, context);
     case 'TaggedTemplateExpression':
-      return inside(node.tag) + unit.gap(node.tag.end, node.quasi.start) + copy(unit, node.quasi, context);
+      return inside(node.tag) + unit.gap(node.tag.end, node.quasi.start) + unit.copy(node.quasi, context);
     case 'MethodDefinition':
     case 'PropertyDefinition': {
       const key = node.computed ? copyKey(unit, node, context) : unit.text(node.start, node.key.end);
@@ -150,16 +132,7 @@ function copyKey(
   node: acorn.MethodDefinition | acorn.PropertyDefinition | acorn.Property | acorn.AssignmentProperty,
   context: Context,
 ) {
-  return unit.text(node.start, node.key.start) + rewrite(unit, node.key, context);
-}
-
-function identifier(unit: Unit, node: acorn.Identifier, context: Context): string {
-  const binding = unit.bindings.of(node);
-  const other = binding && context.renamed.get(binding);
-  if (other !== undefined) return other;
-  if (!binding?.reassigned) return node.name;
-  if (context.parameters && binding.kind === 'param') return node.name;
-  return `${node.name}.v`;
+  return unit.text(node.start, node.key.start) + unit.rewrite(node.key, context);
 }
 
 /** `a.b`, `a[i]`; the callee of a call is not read through here. */
@@ -168,17 +141,17 @@ function member(unit: Unit, node: acorn.MemberExpression, context: Context): str
     const gap = unit.gap(node.object.end, node.property.start);
     return unit.call(
       'get',
-      rewrite(unit, node.object, context),
-      gap + rewrite(unit, node.property, context) + unit.gap(node.property.end, node.end),
+      unit.rewrite(node.object, context),
+      gap + unit.rewrite(node.property, context) + unit.gap(node.property.end, node.end),
       unit.at(node),
     );
   }
-  const object = unit.text(node.start, node.object.start) + rewrite(unit, node.object, context);
+  const object = unit.text(node.start, node.object.start) + unit.rewrite(node.object, context);
   if (!node.computed) return object + unit.text(node.object.end, node.end);
   return (
     object +
     unit.text(node.object.end, node.property.start) +
-    rewrite(unit, node.property, context) +
+    unit.rewrite(node.property, context) +
     unit.text(node.property.end, node.end)
   );
 }
@@ -191,7 +164,7 @@ function chain(unit: Unit, node: acorn.ChainExpression, context: Context): strin
     links.push(link);
   }
   if (!links.some((link) => link.type === 'MemberExpression' && link.computed))
-    return rewrite(unit, node.expression, context);
+    return unit.rewrite(node.expression, context);
   const first = links.findLast((link) => link.optional);
   if (!first || links.some((link) => link.optional && link !== first) || first.type === 'CallExpression') {
     unit.refuse(node, 'an optional chain of several parts with an index', 'keep each part in a variable of its own');
@@ -200,7 +173,7 @@ function chain(unit: Unit, node: acorn.ChainExpression, context: Context): strin
   const base = first.object;
   // The rest of the chain is written with a name in the place of what may be missing.
   const rest = new ChainWriter(unit, base, whole);
-  return unit.call('opt', rewrite(unit, base, context), `(${whole}) => ${rest.write(node.expression, context)}`);
+  return unit.call('opt', unit.rewrite(base, context), `(${whole}) => ${rest.write(node.expression, context)}`);
 }
 
 /** Writes the links of a chain above its optional part. */
@@ -222,7 +195,7 @@ class ChainWriter {
       const object = this.write(node.object, context);
       if (node.computed) {
         const gap = unit.gap(node.object.end, node.property.start);
-        return unit.call('get', object, gap + rewrite(unit, node.property, context), unit.at(node));
+        return unit.call('get', object, gap + unit.rewrite(node.property, context), unit.at(node));
       }
       return `${object}${unit.gap(node.object.end, node.property.start)}.${unit.text(node.property.start, node.end)}`;
     }
@@ -230,7 +203,7 @@ class ChainWriter {
       const list = argumentsOf(unit, node, node.callee.end, context);
       if (node.callee.type === 'MemberExpression' && node.callee.computed && node.callee !== this.base) {
         const { object, property } = node.callee;
-        return `${unit.call('method', this.write(object, context), rewrite(unit, property, context))}${list}`;
+        return `${unit.call('method', this.write(object, context), unit.rewrite(property, context))}${list}`;
       }
       return this.write(node.callee, context) + list;
     }
@@ -243,15 +216,15 @@ function call(unit: Unit, node: acorn.CallExpression, context: Context): string 
   const list = argumentsOf(unit, node, callee.end, context);
   if (callee.type === 'MemberExpression' && callee.computed && callee.object.type !== 'Super' && !node.optional) {
     const gap = unit.gap(callee.object.end, callee.property.start);
-    const [object, key] = [rewrite(unit, callee.object, context), rewrite(unit, callee.property, context)];
+    const [object, key] = [unit.rewrite(callee.object, context), unit.rewrite(callee.property, context)];
     return unit.call('method', object, gap + key, unit.at(callee)) + list;
   }
   const name = callee.type === 'MemberExpression' && callee.property.type === 'Identifier' ? callee.property.name : '';
   if (CHANGING.has(name) && callee.type === 'MemberExpression' && callee.object.type !== 'Super' && !node.optional) {
-    const object = rewrite(unit, callee.object, context);
+    const object = unit.rewrite(callee.object, context);
     return `${unit.call('changed', object, JSON.stringify(name), unit.at(callee.property))}${unit.text(callee.object.end, callee.end)}${list}`;
   }
-  const written = unit.text(node.start, callee.start) + rewrite(unit, callee, context) + list;
+  const written = unit.text(node.start, callee.start) + unit.rewrite(callee, context) + list;
   return FRESH.has(name) ? unit.call('made', written) : written;
 }
 
@@ -270,7 +243,7 @@ function argumentsOf(
     return parentheses.replace(/\)[^)]*$/, `...${unit.call('at', unit.at(where))})`);
   }
   for (const [index, argument] of node.arguments.entries()) {
-    const written = rewrite(unit, argument, context);
+    const written = unit.rewrite(argument, context);
     const last = index === node.arguments.length - 1;
     if (!last) out += unit.text(at, argument.start) + written;
     else if (argument.type === 'SpreadElement')
@@ -285,7 +258,7 @@ function assignment(unit: Unit, node: acorn.AssignmentExpression, context: Conte
   const { left, operator } = node;
   const at = unit.at(node);
   const gap = unit.gap(left.end, node.right.start);
-  const right = gap + rewrite(unit, node.right, context);
+  const right = gap + unit.rewrite(node.right, context);
   if (left.type === 'ObjectPattern' || left.type === 'ArrayPattern') return assignPattern(unit, left, right, context);
   const combine = (old: string): string => {
     if (operator === '=') return right;
@@ -296,45 +269,6 @@ function assignment(unit: Unit, node: acorn.AssignmentExpression, context: Conte
     return unit.call(BINARY[operator.slice(0, -1)], old, right, at);
   };
   return assign(unit, left, operator === '=' ? undefined : combine, combine('undefined'), at, context);
-}
-
-/** Gives a value to a variable, member or element: `value`, or what `combine` makes of the old one. */
-export function assign(
-  unit: Unit,
-  left: AnyNode,
-  combine: ((old: string) => string) | undefined,
-  value: string,
-  at: number,
-  context: Context,
-): string {
-  if (left.type === 'Identifier') {
-    const { name } = left;
-    const binding = unit.bindings.of(left);
-    const read = identifier(unit, left, context);
-    if (binding?.reassigned && !context.parameters) return unit.call('set', name, combine ? combine(read) : value, at);
-    if (binding) return `${read} = ${combine ? combine(read) : value}`;
-    return `${name} = ${unit.call('outer', JSON.stringify(name), combine ? combine(name) : value, at)}`;
-  }
-  if (left.type !== 'MemberExpression') return unit.refuse(left, 'this assignment', 'assign to a variable or a member');
-  if (left.object.type === 'Super') return unit.refuse(left, 'assignment to super', 'assign to this');
-  if (left.property.type === 'PrivateIdentifier') {
-    if (left.object.type !== 'ThisExpression') {
-      unit.refuse(left, `assignment to #${left.property.name} of another object`, 'write a method that assigns it');
-    }
-    const field = `this.#${left.property.name}`;
-    return `${field} = ${unit.call('field', 'this', JSON.stringify(`#${left.property.name}`), combine ? combine(field) : value, at)}`;
-  }
-  const object = rewrite(unit, left.object, context);
-  const gap = unit.gap(left.object.end, left.property.start);
-  const key =
-    gap +
-    (left.computed
-      ? rewrite(unit, left.property, context)
-      : JSON.stringify(unit.text(left.property.start, left.property.end))) +
-    unit.gap(left.property.end, left.end);
-  if (!combine) return unit.call('put', object, key, value, at);
-  const old = unit.name();
-  return unit.call('upd', object, key, `(${old}) => ${combine(old)}`, at);
 }
 
 function update(unit: Unit, node: acorn.UpdateExpression, context: Context): string {
@@ -351,7 +285,7 @@ function update(unit: Unit, node: acorn.UpdateExpression, context: Context): str
 
 function property(unit: Unit, node: acorn.Property | acorn.AssignmentProperty, context: Context): string {
   if (node.shorthand) {
-    const written = rewrite(unit, node.value, context);
+    const written = unit.rewrite(node.value, context);
     const key = unit.text(node.key.start, node.key.end);
     return written === key ? key : `${key}: ${written}`;
   }
@@ -359,7 +293,7 @@ function property(unit: Unit, node: acorn.Property | acorn.AssignmentProperty, c
   return (
     key +
     unit.text(node.key.end, node.value.start) +
-    rewrite(unit, node.value, context) +
+    unit.rewrite(node.value, context) +
     unit.text(node.value.end, node.end)
   );
 }
@@ -368,13 +302,8 @@ function template(unit: Unit, node: acorn.TemplateLiteral, context: Context): st
   let out = '';
   let at = node.start;
   for (const part of node.expressions) {
-    out += unit.text(at, part.start) + unit.call('text', rewrite(unit, part, context));
+    out += unit.text(at, part.start) + unit.call('text', unit.rewrite(part, context));
     at = part.end;
   }
   return out + unit.text(at, node.end);
-}
-
-/** Whether an expression changes variables of JavaScript by itself. */
-export function assigns(node: AnyNode): boolean {
-  return contains(node, ({ type }) => type === 'AssignmentExpression' || type === 'UpdateExpression');
 }

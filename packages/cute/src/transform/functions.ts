@@ -1,5 +1,4 @@
 import type * as acorn from 'acorn';
-import { rewrite } from './expressions.ts';
 import { writePattern } from './patterns.ts';
 import { contains, DIRECTIVE, isFunction, targetsOf, type AnyNode, type FunctionNode } from './syntax.ts';
 import type { Context, Unit } from './unit.ts';
@@ -17,7 +16,7 @@ export function rewriteFunction(unit: Unit, node: FunctionNode, outer: Context):
     .join('');
   if (node.body.type !== 'BlockStatement') {
     const between = unit.text(end, node.body.start);
-    const written = rewrite(unit, node.body, context) + unit.text(node.body.end, node.end);
+    const written = unit.rewrite(node.body, context) + unit.text(node.body.end, node.end);
     if (make === '') return text + between + written;
     const arrow = between.lastIndexOf('=>') + 2;
     return `${text}${between.slice(0, arrow)} {${make} return ${between.slice(arrow)}${written}; }`;
@@ -33,7 +32,7 @@ function body(unit: Unit, node: FunctionNode, block: acorn.BlockStatement, make:
   for (const statement of block.body) {
     out += unit.text(at, statement.start);
     const directive = statement.type === 'ExpressionStatement' && statement.directive === DIRECTIVE;
-    out += directive ? unit.gap(statement.start, statement.end) : rewrite(unit, statement, context);
+    out += directive ? unit.gap(statement.start, statement.end) : unit.rewrite(statement, context);
     at = statement.end;
   }
   return `${out}${unit.text(at, block.end - 1)} return ${unit.call('leave', frame)}; }`;

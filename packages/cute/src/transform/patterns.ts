@@ -1,6 +1,6 @@
 import type * as acorn from 'acorn';
 import type { Binding } from './bindings.ts';
-import { assign, rewrite } from './expressions.ts';
+import { assign } from './assign.ts';
 import { targetsOf, type AnyNode } from './syntax.ts';
 import type { Context, Unit } from './unit.ts';
 
@@ -35,7 +35,7 @@ function declare(unit: Unit, node: acorn.VariableDeclarator, context: Context): 
 
 /** A value whose reading may take a device register through a getter is attributed to its own line. */
 function located(unit: Unit, init: acorn.Expression, context: Context): string {
-  const written = rewrite(unit, init, context);
+  const written = unit.rewrite(init, context);
   return init.type === 'MemberExpression' && !init.computed
     ? `(${unit.call('at', unit.at(init))}, ${written})`
     : written;
@@ -90,7 +90,7 @@ export function writePattern(
       return out + unit.text(at, node.end);
     }
     case 'AssignmentPattern':
-      return inside(node.left) + unit.text(node.left.end, node.right.start) + rewrite(unit, node.right, context);
+      return inside(node.left) + unit.text(node.left.end, node.right.start) + unit.rewrite(node.right, context);
     case 'RestElement':
       return unit.text(node.start, node.argument.start) + inside(node.argument);
     case 'Identifier': {
@@ -99,7 +99,7 @@ export function writePattern(
       return (binding && context.renamed.get(binding)) ?? node.name;
     }
     default:
-      return place ? place(node) : rewrite(unit, node, context);
+      return place ? place(node) : unit.rewrite(node, context);
   }
 }
 
@@ -115,7 +115,7 @@ function property(
     return written === key || written.startsWith(`${key} =`) ? written : `${key}: ${written}`;
   }
   const key = node.computed
-    ? unit.text(node.start, node.key.start) + rewrite(unit, node.key, context)
+    ? unit.text(node.start, node.key.start) + unit.rewrite(node.key, context)
     : unit.text(node.start, node.key.end);
   return key + unit.text(node.key.end, node.value.start) + written;
 }

@@ -1,5 +1,5 @@
 import type * as acorn from 'acorn';
-import { assigns, copy, rewrite } from './expressions.ts';
+import { assigns } from './assign.ts';
 import { assignPattern, declarators, renamePattern } from './patterns.ts';
 import { DIRECTIVE, jumps, targetsOf, type AnyNode } from './syntax.ts';
 import type { Context, Target, Unit } from './unit.ts';
@@ -12,7 +12,7 @@ export function statement(unit: Unit, node: AnyNode, context: Context): string |
         unit.refuse(node, `'${DIRECTIVE}' after other statements`, 'put it first in the body of its function');
       }
       return (
-        `${unit.call('at', unit.at(node))}; ${rewrite(unit, node.expression, context)}` +
+        `${unit.call('at', unit.at(node))}; ${unit.rewrite(node.expression, context)}` +
         `${unit.gap(node.expression.end, node.end)};`
       );
     case 'VariableDeclaration':
@@ -45,7 +45,7 @@ export function statement(unit: Unit, node: AnyNode, context: Context): string |
     case 'ReturnStatement': {
       const frame = `${unit.prefix}f`;
       const gap = node.argument ? unit.gap(node.start, node.argument.start) : '';
-      const value = node.argument ? gap + rewrite(unit, node.argument, context) : 'undefined';
+      const value = node.argument ? gap + unit.rewrite(node.argument, context) : 'undefined';
       const end = node.argument ? unit.gap(node.argument.end, node.end) : '';
       const at = unit.at(node);
       if (!context.inner) return `return ${unit.call('leave', frame, value, at)};${end}`;
@@ -57,7 +57,7 @@ export function statement(unit: Unit, node: AnyNode, context: Context): string |
     }
     case 'ThrowStatement': {
       const gap = unit.gap(node.start, node.argument.start);
-      return `throw ${unit.call('thrown', gap + rewrite(unit, node.argument, context), unit.at(node))};${unit.gap(node.argument.end, node.end)}`;
+      return `throw ${unit.call('thrown', gap + unit.rewrite(node.argument, context), unit.at(node))};${unit.gap(node.argument.end, node.end)}`;
     }
     case 'TryStatement':
       return unit.refuse(
@@ -74,7 +74,7 @@ export function statement(unit: Unit, node: AnyNode, context: Context): string |
 
 /** The body of a statement, always in braces. */
 function block(unit: Unit, node: acorn.Statement, context: Context, before = ''): string {
-  const written = rewrite(unit, node, context);
+  const written = unit.rewrite(node, context);
   if (node.type === 'BlockStatement') return before === '' ? written : `{ ${before}${written.slice(1)}`;
   return `{ ${before}${written} }`;
 }
@@ -82,7 +82,7 @@ function block(unit: Unit, node: acorn.Statement, context: Context, before = '')
 /** A condition as a function without arguments; none, or `true`, is a loop of the device. */
 function condition(unit: Unit, test: acorn.Expression | null | undefined, context: Context): string {
   if (!test || (test.type === 'Literal' && test.value === true)) return 'null';
-  return `() => (${rewrite(unit, test, context)})`;
+  return `() => (${unit.rewrite(test, context)})`;
 }
 
 /** After a statement out of which control may jump: what follows is not traced where nobody gets to it. */
@@ -107,14 +107,14 @@ function enterLoop(unit: Unit, context: Context): [Target, Context] {
 function ifStatement(unit: Unit, node: acorn.IfStatement, context: Context): string {
   const state = unit.name();
   const inside = { ...context, inner: `${state}l`, pending: [] };
-  const test = unit.gap(node.start, node.test.start) + rewrite(unit, node.test, context);
+  const test = unit.gap(node.start, node.test.start) + unit.rewrite(node.test, context);
   const then = unit.gap(node.test.end, node.consequent.start) + block(unit, node.consequent, inside);
   const otherwise = node.alternate
     ? `${unit.gap(node.consequent.end, node.alternate.start)} else ${block(unit, node.alternate, inside)}`
     : '';
   return (
     `${state}l: for (const ${state} = ${unit.call('if', test, String(node.alternate !== null), unit.at(node))}; ` +
-    `${unit.call('arm', state)};) if (${state}.then) ${then}${otherwise}${skip(unit, node, context)}`
+    `${unit.call('arm', state)};) if (${state}.yes) ${then}${otherwise}${skip(unit, node, context)}`
   );
 }
 
@@ -137,14 +137,14 @@ function forStatement(unit: Unit, node: acorn.ForStatement, context: Context): s
     update ? unit.gap(update.end, body.start) : '',
   ];
   const more = unit.call('more', target.state, condition(unit, test, context));
-  const step = `${unit.call('step', target.state)}${update ? `, ${forks.join('')}${rewrite(unit, update, context)}` : ''}`;
+  const step = `${unit.call('step', target.state)}${update ? `, ${forks.join('')}${unit.rewrite(update, context)}` : ''}`;
   const rest = `${more};${gaps[2]} ${step})${gaps[3]} ${block(unit, body, inside)}`;
   const label = `${target.label}: for (`;
   if (init?.type === 'VariableDeclaration') {
     const head = `${init.kind} ${declarators(unit, init, context)}, ${start};`;
     return `${label}${gaps[0]}${head}${gaps[1]} ${rest}${skip(unit, body, context)}`;
   }
-  const before = init ? rewrite(unit, init, context) : '';
+  const before = init ? unit.rewrite(init, context) : '';
   return `{ const ${start};${gaps[0]} ${label}${before};${gaps[1]} ${rest} }${skip(unit, body, context)}`;
 }
 
@@ -166,7 +166,7 @@ function forEach(unit: Unit, node: acorn.ForOfStatement | acorn.ForInStatement, 
     head = `const ${item}`;
     before = `${assignPattern(unit, { ...emptyArrayPattern(left), elements: [left] }, `[${item}]`, context)};`;
   }
-  const over = rewrite(unit, right, context);
+  const over = unit.rewrite(right, context);
   const values = unit.call(node.type === 'ForOfStatement' ? 'of' : 'keys', over, unit.at(node));
   const gaps = [unit.gap(node.start, left.start), unit.gap(left.end, right.start), unit.gap(right.end, body.start)];
   return (
@@ -193,18 +193,18 @@ function doStatement(unit: Unit, node: acorn.DoWhileStatement, context: Context)
     `{ ${target.label}: for (const ${target.state} = ${unit.call('loop', unit.at(node))}; ` +
     `${always ? unit.call('more', target.state, 'null') : again}; ${unit.call('step', target.state)})` +
     `${unit.gap(node.start, node.body.start)} ${block(unit, node.body, inside)}${unit.gap(node.body.end, node.test.start)} ` +
-    `function ${test}() { return ${rewrite(unit, node.test, context)}; }${unit.gap(node.test.end, node.end)} }${skip(unit, node.body, context)}`
+    `function ${test}() { return ${unit.rewrite(node.test, context)}; }${unit.gap(node.test.end, node.end)} }${skip(unit, node.body, context)}`
   );
 }
 
 function labelled(unit: Unit, node: acorn.LabeledStatement, context: Context): string {
   const pending = [...context.pending, node.label.name];
   const gap = unit.gap(node.start, node.body.start);
-  if (node.body.type !== 'BlockStatement') return gap + rewrite(unit, node.body, { ...context, pending });
+  if (node.body.type !== 'BlockStatement') return gap + unit.rewrite(node.body, { ...context, pending });
   const [target, inside] = enter(unit, { ...context, pending }, 'block');
   return (
     `${target.label}: for (const ${target.state} = ${unit.call('block', unit.at(node))}; ${unit.call('once', target.state)};)` +
-    `${gap} ${copy(unit, node.body, inside)}${skip(unit, node.body, context)}`
+    `${gap} ${unit.copy(node.body, inside)}${skip(unit, node.body, context)}`
   );
 }
 
@@ -232,13 +232,13 @@ function switchStatement(unit: Unit, node: acorn.SwitchStatement, context: Conte
   let bodies = '';
   let at = node.cases[0]?.start ?? node.end - 1;
   for (const [index, one] of node.cases.entries()) {
-    open.push(one.test ? `() => (${rewrite(unit, one.test, context).replaceAll('\n', ' ')})` : 'null');
+    open.push(one.test ? `() => (${unit.rewrite(one.test, context).replaceAll('\n', ' ')})` : 'null');
     const last = index === node.cases.length - 1;
     const colon = one.consequent[0]?.start ?? one.end;
     bodies += unit.gap(at, one.start) + ` case ${groups.length}:${unit.gap(one.start, colon)} `;
     at = colon;
     for (const inner of one.consequent) {
-      bodies += unit.text(at, inner.start) + rewrite(unit, inner, armContext);
+      bodies += unit.text(at, inner.start) + unit.rewrite(inner, armContext);
       at = inner.end;
     }
     if (one.consequent.length === 0 && !last) continue;
@@ -247,7 +247,7 @@ function switchStatement(unit: Unit, node: acorn.SwitchStatement, context: Conte
     open = [];
   }
   const cases = groups.map((group) => `[${group.join(', ')}]`).join(', ');
-  const selector = unit.gap(node.start, node.discriminant.start) + rewrite(unit, node.discriminant, context);
+  const selector = unit.gap(node.start, node.discriminant.start) + unit.rewrite(node.discriminant, context);
   const first = node.cases[0]?.start ?? node.end - 1;
   return (
     `${target.label}: for (const ${target.state} = ${unit.call('switch', selector, `[${cases}]`, `[${falls.join(', ')}]`, unit.at(node))}; ` +

@@ -1,8 +1,10 @@
 import { stripTypeScriptTypes } from 'node:module';
 import { parse } from 'acorn';
-import { rewrite } from './expressions.ts';
-import { childrenOf, DIRECTIVE, isMarked, TransformError, type AnyNode } from './syntax.ts';
-import { OUTSIDE, Unit } from './unit.ts';
+import { expression } from './expressions.ts';
+import { rewriteFunction } from './functions.ts';
+import { statement } from './statements.ts';
+import { childrenOf, DIRECTIVE, isFunction, isMarked, TransformError, type AnyNode } from './syntax.ts';
+import { OUTSIDE, Unit, type Context } from './unit.ts';
 
 export interface TransformOptions {
   /** What the transformed file imports the tracing runtime from: a package specifier or a URL. */
@@ -28,13 +30,13 @@ export function transform(code: string, file: string, options: TransformOptions)
   const typescript = options.typescript ?? /\.[cm]?tsx?$/.test(file);
   const source = typescript ? strip(code, file) : code;
   const program = parseSource(source, file);
-  const unit = new Unit(source, file, prefixFor(source));
+  const unit = new Unit(source, file, prefixFor(source), rewrite);
   let found = 0;
   const outside = (node: AnyNode): string => {
     if (isMarked(node)) {
       found++;
       unit.bindings.analyse(node);
-      return rewrite(unit, node, OUTSIDE);
+      return unit.rewrite(node, OUTSIDE);
     }
     refuseMisplaced(unit, node);
     let out = '';
@@ -55,6 +57,11 @@ export function transform(code: string, file: string, options: TransformOptions)
     throw new TransformError('the transform moved lines: please report this file', file, 1, 1);
   }
   return written;
+}
+
+function rewrite(unit: Unit, node: AnyNode, context: Context): string | undefined {
+  if (isFunction(node)) return rewriteFunction(unit, node, context);
+  return statement(unit, node, context) ?? expression(unit, node, context);
 }
 
 function strip(code: string, file: string): string {

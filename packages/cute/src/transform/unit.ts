@@ -1,5 +1,5 @@
 import { Bindings, type Binding } from './bindings.ts';
-import { TransformError, type AnyNode } from './syntax.ts';
+import { childrenOf, TransformError, type AnyNode } from './syntax.ts';
 
 /** A statement that `break` or `continue` may name: the label of the JavaScript loop and the variable with its state. */
 export interface Target {
@@ -34,9 +34,17 @@ export class Unit {
   /** Name of the tracing runtime in the file, and how names that the rewriter makes begin. */
   readonly prefix: string;
   readonly bindings: Bindings = new Bindings();
+  /** A node inside a marked function, rewritten. */
+  readonly rewrite: (node: AnyNode, context: Context) => string;
   private made = 0;
 
-  constructor(source: string, file: string, prefix: string) {
+  constructor(
+    source: string,
+    file: string,
+    prefix: string,
+    rewrite: (unit: Unit, node: AnyNode, context: Context) => string | undefined,
+  ) {
+    this.rewrite = (node, context) => rewrite(this, node, context) ?? this.copy(node, context);
     this.source = source;
     this.file = file;
     this.prefix = prefix;
@@ -68,6 +76,17 @@ export class Unit {
 
   call(method: string, ...parts: (string | number)[]): string {
     return `${this.prefix}.${method}(${parts.join(', ')})`;
+  }
+
+  /** A node as it stands, with what is inside it rewritten. */
+  copy(node: AnyNode, context: Context): string {
+    let out = '';
+    let at = node.start;
+    for (const child of childrenOf(node)) {
+      out += this.text(at, child.start) + this.rewrite(child, context);
+      at = child.end;
+    }
+    return out + this.text(at, node.end);
   }
 
   refuse(node: AnyNode, what: string, fix: string): never {
