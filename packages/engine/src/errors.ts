@@ -29,17 +29,25 @@ export class RoseError extends Error {
   readonly code: ErrorCode;
   /** Name of the offending field of the request, if there is one. */
   readonly param: string | undefined;
+  /** For `overloaded` and `unavailable`: when it is worth trying again. */
+  readonly retryAfterSeconds: number | undefined;
 
-  constructor(code: ErrorCode, message: string, options?: { param?: string; cause?: unknown }) {
+  constructor(
+    code: ErrorCode,
+    message: string,
+    options?: { param?: string; retryAfterSeconds?: number; cause?: unknown },
+  ) {
     super(message, options?.cause === undefined ? undefined : { cause: options.cause });
     this.name = 'RoseError';
     this.code = code;
     this.param = options?.param;
+    this.retryAfterSeconds = options?.retryAfterSeconds;
   }
 
   /** The error as a plain object, for crossing a channel. */
   toJSON(): SerializedError {
-    return { code: this.code, message: this.message, param: this.param };
+    const { code, message, param, retryAfterSeconds } = this;
+    return { code, message, param, retryAfterSeconds };
   }
 
   /** Any thrown value as a RoseError; what is not one already becomes `internal`. */
@@ -50,7 +58,11 @@ export class RoseError extends Error {
   }
 
   static deserialize(error: SerializedError): RoseError {
-    return new RoseError(error.code, error.message, error.param === undefined ? {} : { param: error.param });
+    const { code, message, param, retryAfterSeconds } = error;
+    return new RoseError(code, message, {
+      ...(param !== undefined && { param }),
+      ...(retryAfterSeconds !== undefined && { retryAfterSeconds }),
+    });
   }
 }
 
@@ -58,6 +70,7 @@ export interface SerializedError {
   readonly code: ErrorCode;
   readonly message: string;
   readonly param: string | undefined;
+  readonly retryAfterSeconds: number | undefined;
 }
 
 /** An invariant of ours: its failure is a bug, never a user's mistake. */

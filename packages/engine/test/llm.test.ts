@@ -1,61 +1,40 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { LlmEngine } from '../src/engine/llm.ts';
-import type { EngineEvent } from '../src/engine/request.ts';
 import { uniform } from '../src/sampling/philox.ts';
-import { decoderSpec, FakeModel, generateRequest } from './fake-model.ts';
-
-async function drain(engine: LlmEngine, now = 0): Promise<EngineEvent[]> {
-  const events: EngineEvent[] = [];
-  for (let step = 0; engine.hasWork; step++) {
-    assert.ok(step < 10_000, 'the engine does not come to an end');
-    await engine.step(now, (event) => void events.push(event));
-  }
-  return events;
-}
-
-function tokensOf(events: readonly EngineEvent[], id: number): number[] {
-  return events.flatMap((event) => (event.kind === 'token' && event.id === id ? [event.token] : []));
-}
-
-function endOf(events: readonly EngineEvent[], id: number): EngineEvent {
-  const ends = events.filter((event) => event.kind !== 'token' && event.id === id);
-  assert.equal(ends.length, 1, `request ${id} ended ${ends.length} times`);
-  return ends[0];
-}
+import { Collector, drain, FakeModel, fakeEngine, generateRequest } from './fake-model.ts';
 
 test('a sequence goes on until its tokens are used up', async () => {
-  const engine = new LlmEngine(decoderSpec(64), new FakeModel({ rows: 16, sequences: 4, pages: 8 }), 10);
-  engine.submit(generateRequest(1, [5, 6, 7]));
+  const engine = fakeEngine(64, new FakeModel({ rows: 16, sequences: 4, pages: 8 }), { entries: 10 });
+  engine.submit(generateRequest(1, [5, 6, 7]), 0);
   const events = await drain(engine);
-  assert.deepEqual(tokensOf(events, 1), [8, 9, 10, 11, 12]);
-  assert.deepEqual(endOf(events, 1), { kind: 'finished', id: 1, reason: 'length', stopToken: undefined });
+  assert.deepEqual(events.tokensOf(1), [8, 9, 10, 11, 12]);
+  assert.deepEqual(events.endOf(1), { kind: 'finished', id: 1, reason: 'length', stopToken: undefined });
 });
 
 test('a stop token ends the sequence and is not part of it', async () => {
-  const engine = new LlmEngine(decoderSpec(64), new FakeModel({ rows: 16, sequences: 4, pages: 8 }), 10);
-  engine.submit(generateRequest(1, [5], { stopTokens: [8], maxTokens: 50 }));
+  const engine = fakeEngine(64, new FakeModel({ rows: 16, sequences: 4, pages: 8 }), { entries: 10 });
+  engine.submit(generateRequest(1, [5], { stopTokens: [8], maxTokens: 50 }), 0);
   const events = await drain(engine);
-  assert.deepEqual(tokensOf(events, 1), [6, 7]);
-  assert.deepEqual(endOf(events, 1), { kind: 'finished', id: 1, reason: 'stop', stopToken: 8 });
+  assert.deepEqual(events.tokensOf(1), [6, 7]);
+  assert.deepEqual(events.endOf(1), { kind: 'finished', id: 1, reason: 'stop', stopToken: 8 });
 });
 
 test('the context length ends a sequence', async () => {
-  const engine = new LlmEngine(decoderSpec(20), new FakeModel({ rows: 16, sequences: 4, pages: 8 }), 10);
-  engine.submit(generateRequest(1, [1, 2, 3], { maxTokens: 1000 }));
-  assert.equal(tokensOf(await drain(engine), 1).length, 17);
+  const engine = fakeEngine(20, new FakeModel({ rows: 16, sequences: 4, pages: 8 }), { entries: 10 });
+  engine.submit(generateRequest(1, [1, 2, 3], { maxTokens: 1000 }), 0);
+  assert.equal((await drain(engine)).tokensOf(1).length, 17);
 });
 
 test('running sequences step together, and a prompt longer than a step is fed in pieces beside them', async () => {
   const model = new FakeModel({ rows: 8, sequences: 4, pages: 40 });
-  const engine = new LlmEngine(decoderSpec(200), model, 10);
-  engine.submit(generateRequest(1, [1], { maxTokens: 12 }));
-  engine.submit(generateRequest(2, [40], { maxTokens: 12 }));
+  const engine = fakeEngine(200, model, { entries: 10 });
+  engine.submit(generateRequest(1, [1], { maxTokens: 12 }), 0);
+  engine.submit(generateRequest(2, [40], { maxTokens: 12 }), 0);
   const longPrompt = Array.from({ length: 30 }, (_, i) => i);
-  engine.submit(generateRequest(3, longPrompt, { maxTokens: 2 }));
+  engine.submit(generateRequest(3, longPrompt, { maxTokens: 2 }), 0);
   const events = await drain(engine);
-  assert.deepEqual(tokensOf(events, 3), [30, 31]);
-  assert.deepEqual(tokensOf(events, 1), [2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13]);
+  assert.deepEqual(events.tokensOf(3), [30, 31]);
+  assert.deepEqual(events.tokensOf(1), [2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13]);
   // The first step takes the short prompts and six rows of the long one; then two rows go on and six are fed.
   assert.deepEqual(
     model.steps.slice(0, 5).map(({ rows, outputs }) => [rows, outputs]),
@@ -70,19 +49,20 @@ test('running sequences step together, and a prompt longer than a step is fed in
 });
 
 test('requests that cannot be served are refused with what is wrong', async () => {
-  const engine = new LlmEngine(decoderSpec(16), new FakeModel({ rows: 8, sequences: 2, pages: 4 }), 2);
-  engine.submit(generateRequest(1, []));
-  engine.submit(generateRequest(2, [3, 100]));
+  const engine = fakeEngine(16, new FakeModel({ rows: 8, sequences: 2, pages: 4 }), { entries: 2 });
+  engine.submit(generateRequest(1, []), 0);
+  engine.submit(generateRequest(2, [3, 100]), 0);
   engine.submit(
     generateRequest(
       3,
       Array.from({ length: 16 }, () => 1),
     ),
+    0,
   );
-  for (const id of [4, 5, 6]) engine.submit(generateRequest(id, [1]));
+  for (const id of [4, 5, 6]) engine.submit(generateRequest(id, [1]), 0);
   const events = await drain(engine);
   const failure = (id: number): string => {
-    const end = endOf(events, id);
+    const end = events.endOf(id);
     return end.kind === 'failed' ? `${end.error.code}: ${end.error.message}` : end.kind;
   };
   assert.match(failure(1), /^invalid: the prompt has no tokens/);
@@ -94,67 +74,66 @@ test('requests that cannot be served are refused with what is wrong', async () =
 
 test('a cancelled request is gone at the next step, whether it waits or runs', async () => {
   const model = new FakeModel({ rows: 8, sequences: 1, pages: 4 });
-  const engine = new LlmEngine(decoderSpec(64), model, 10);
-  engine.submit(generateRequest(1, [1], { maxTokens: 40 }));
-  engine.submit(generateRequest(2, [1], { maxTokens: 3 }));
-  engine.submit(generateRequest(3, [1], { maxTokens: 3 }));
-  const events: EngineEvent[] = [];
-  const emit = (event: EngineEvent): void => void events.push(event);
-  await engine.step(0, emit);
-  await engine.step(0, emit);
+  const engine = fakeEngine(64, model, { entries: 10 });
+  engine.submit(generateRequest(1, [1], { maxTokens: 40 }), 0);
+  engine.submit(generateRequest(2, [1], { maxTokens: 3 }), 0);
+  engine.submit(generateRequest(3, [1], { maxTokens: 3 }), 0);
+  const events = new Collector();
+  await engine.step(0, events);
+  await engine.step(0, events);
   engine.cancel(1);
   engine.cancel(3);
-  await engine.step(0, emit);
-  assert.equal(engine.running, 1);
-  events.push(...(await drain(engine)));
-  assert.equal(tokensOf(events, 1).length, 2);
-  assert.deepEqual(tokensOf(events, 2), [2, 3, 4]);
+  await engine.step(0, events);
+  assert.equal(engine.state.running, 1);
+  await drain(engine, events);
+  assert.equal(events.tokensOf(1).length, 2);
+  assert.deepEqual(events.tokensOf(2), [2, 3, 4]);
   for (const id of [1, 3]) {
-    const end = endOf(events, id);
+    const end = events.endOf(id);
     assert.ok(end.kind === 'failed' && end.error.code === 'cancelled');
   }
 });
 
 test('a deadline that has passed fails the request, before it starts or midway', async () => {
-  const engine = new LlmEngine(decoderSpec(64), new FakeModel({ rows: 8, sequences: 1, pages: 4 }), 10);
-  engine.submit(generateRequest(1, [1], { maxTokens: 40 }, { deadline: 100 }));
-  engine.submit(generateRequest(2, [1], {}, { deadline: 50 }));
-  const events: EngineEvent[] = [];
-  await engine.step(10, (event) => void events.push(event));
-  events.push(...(await drain(engine, 101)));
-  assert.equal(tokensOf(events, 1).length, 1);
+  const engine = fakeEngine(64, new FakeModel({ rows: 8, sequences: 1, pages: 4 }), { entries: 10 });
+  engine.submit(generateRequest(1, [1], { maxTokens: 40 }, { deadline: 100 }), 0);
+  engine.submit(generateRequest(2, [1], {}, { deadline: 50 }), 0);
+  const events = new Collector();
+  await engine.step(10, events);
+  await drain(engine, events, 101);
+  assert.equal(events.tokensOf(1).length, 1);
   for (const id of [1, 2]) {
-    const end = endOf(events, id);
+    const end = events.endOf(id);
     assert.ok(end.kind === 'failed' && end.error.code === 'deadline');
   }
 });
 
 test('a smaller priority number goes first', async () => {
-  const engine = new LlmEngine(decoderSpec(64), new FakeModel({ rows: 8, sequences: 1, pages: 4 }), 10);
-  engine.submit(generateRequest(1, [1], {}, { priority: 5 }));
-  engine.submit(generateRequest(2, [1], {}, { priority: 1 }));
-  engine.submit(generateRequest(3, [1], {}, { priority: 5 }));
-  const ends = (await drain(engine)).filter((event) => event.kind === 'finished').map(({ id }) => id);
+  const engine = fakeEngine(64, new FakeModel({ rows: 8, sequences: 1, pages: 4 }), { entries: 10 });
+  engine.submit(generateRequest(1, [1], {}, { priority: 5 }), 0);
+  engine.submit(generateRequest(2, [1], {}, { priority: 1 }), 0);
+  engine.submit(generateRequest(3, [1], {}, { priority: 5 }), 0);
+  const ends = (await drain(engine)).events.filter((event) => event.kind === 'finished').map(({ id }) => id);
   assert.deepEqual(ends, [2, 1, 3]);
 });
 
 test('a step that fails ends its own requests, and the engine recovers', async () => {
   const model = new FakeModel({ rows: 8, sequences: 2, pages: 8 });
-  const engine = new LlmEngine(decoderSpec(64), model, 10);
-  for (const id of [1, 2, 3]) engine.submit(generateRequest(id, [1]));
+  const engine = fakeEngine(64, model, { entries: 10 });
+  for (const id of [1, 2, 3]) engine.submit(generateRequest(id, [1]), 0);
   model.failNext = new Error('the device caught fire');
   const events = await drain(engine);
   for (const id of [1, 2]) {
-    const end = endOf(events, id);
+    const end = events.endOf(id);
     assert.ok(end.kind === 'failed' && end.error.code === 'internal' && /caught fire/.test(end.error.message));
   }
-  assert.equal(endOf(events, 3).kind, 'finished');
+  assert.equal(events.endOf(3).kind, 'finished');
   assert.equal(engine.failure, undefined);
 });
 
 test('a probe reports a device that fails, and one that works again', async () => {
   const model = new FakeModel({ rows: 8, sequences: 2, pages: 8 });
-  const engine = new LlmEngine(decoderSpec(64), model, 10);
+  const engine = fakeEngine(64, model, { entries: 10 });
   model.failNext = new Error('gone');
   await engine.probe();
   assert.equal(engine.failure?.message, 'gone');
@@ -168,31 +147,31 @@ test('random traffic: every request ends once, with the right tokens, and no pag
     const u = (): number => uniform(round, drawn++);
     const whole = (most: number): number => 1 + Math.floor(u() * most);
     const model = new FakeModel({ rows: 4 + whole(28), sequences: whole(4), pages: 4 + whole(12) });
-    const engine = new LlmEngine(decoderSpec(64), model, 1000);
-    const events: EngineEvent[] = [];
+    const engine = fakeEngine(64, model, { entries: 1000 });
+    const events = new Collector();
     const expected = new Map<number, { first: number; count: number; cancelled: boolean }>();
     for (let id = 1; id <= 40; id++) {
       const length = whole(40);
       const maxTokens = whole(40);
       const first = Math.floor(u() * 90);
-      engine.submit(generateRequest(id, [...new Array<number>(length - 1).fill(3), first], { maxTokens }));
+      engine.submit(generateRequest(id, [...new Array<number>(length - 1).fill(3), first], { maxTokens }), 0);
       expected.set(id, { first, count: Math.min(maxTokens, 64 - length), cancelled: false });
       for (let step = Math.floor(u() * 4); step > 0; step--) {
-        await engine.step(0, (event) => void events.push(event));
+        await engine.step(0, events);
       }
       if (u() < 0.2) {
         const victim = whole(id);
-        if (!events.some((event) => event.kind !== 'token' && event.id === victim)) {
+        if (!events.hasEnded(victim)) {
           engine.cancel(victim);
           expected.get(victim)!.cancelled = true;
         }
       }
     }
     // Idle at the end: the engine itself checks that every page is back.
-    events.push(...(await drain(engine)));
+    await drain(engine, events);
     for (const [id, { first, count, cancelled }] of expected) {
-      const end = endOf(events, id);
-      const tokens = tokensOf(events, id);
+      const end = events.endOf(id);
+      const tokens = events.tokensOf(id);
       const right = Array.from({ length: tokens.length }, (_, i) => (first + 1 + i) % 100);
       assert.deepEqual(tokens, right, `round ${round}, request ${id}`);
       if (!cancelled) assert.ok(end.kind === 'finished' && tokens.length === count, `round ${round}, request ${id}`);

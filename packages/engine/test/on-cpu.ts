@@ -72,8 +72,10 @@ export async function stepLogits(
   const batch = new Batch(model.capacity);
   batch.clear();
   for (const { hand: sequence, from, to } of parts) {
-    batch.addSequence(sequence.tokens, undefined, from, to, sequence.pages);
-    const sampler = new Sequence(generateRequest(0, [0], { sampling: GREEDY }), greedy, 1, 8, 16);
+    // The same pages in every layer group: each group has a memory of its own.
+    const tables = batch.pageTables.map(() => sequence.pages);
+    batch.addSequence(sequence.tokens, undefined, from, to, tables, sequence.pages.length);
+    const sampler = new Sequence(generateRequest(0, [0], { sampling: GREEDY }), greedy, 1, 8, 0);
     sampler.addOutput(batch, batch.rows - 1);
   }
   const { values, width } = await model.step(batch);
@@ -88,6 +90,7 @@ const greedy = {
   minTokens: 0,
   stopTokens: [],
   logprobs: -1,
+  salt: '',
 } as const;
 
 /** Greedy continuation through the device, one step at a time. */
@@ -115,7 +118,8 @@ export async function encode(
   batch.clear();
   for (const { tokens, types } of inputs) {
     const pages = Int32Array.from({ length: Math.ceil(tokens.length / 16) }, (_, i) => batch.pages + i);
-    batch.addSequence(Int32Array.from(tokens), types && Int32Array.from(types), 0, tokens.length, pages);
+    const ids = Int32Array.from(tokens);
+    batch.addSequence(ids, types && Int32Array.from(types), 0, tokens.length, [pages], pages.length);
   }
   const { values, width } = await model.step(batch);
   return inputs.map((_, i) => values.slice(i * width, (i + 1) * width));

@@ -37,7 +37,20 @@ function device(text: string): string {
 }
 
 /** Where and how a model is loaded. */
-export type DeviceOptions = Pick<OpenOptions, 'device' | 'threads' | 'quantize' | 'cacheDtype' | 'maxSequences'>;
+export type DeviceOptions = Pick<
+  OpenOptions,
+  | 'device'
+  | 'threads'
+  | 'quantize'
+  | 'cacheDtype'
+  | 'memoryShare'
+  | 'maxSequences'
+  | 'maxRows'
+  | 'queueLimit'
+  | 'queueTimeoutMs'
+  | 'stepMs'
+  | 'loop'
+>;
 
 export function addDeviceOptions(command: Command): Command {
   return command
@@ -54,17 +67,29 @@ export function addDeviceOptions(command: Command): Command {
         'f32',
         'bf16',
       ]),
+    )
+    .option(
+      '--memory-share <s>',
+      "share of the machine's memory for each model (default: pages of 1 GiB at most)",
+      decimal(0.01, 1),
     );
 }
 
 export function deviceOptions(options: DeviceOptions): DeviceOptions {
-  const { device, threads, quantize, cacheDtype, maxSequences } = options;
+  const { device, threads, quantize, cacheDtype, memoryShare, maxSequences } = options;
+  const { maxRows, queueLimit, queueTimeoutMs, stepMs, loop } = options;
   return {
     ...(device !== undefined && { device }),
     ...(threads !== undefined && { threads }),
     ...(quantize !== undefined && { quantize }),
     ...(cacheDtype !== undefined && { cacheDtype }),
+    ...(memoryShare !== undefined && { memoryShare }),
     ...(maxSequences !== undefined && { maxSequences }),
+    ...(maxRows !== undefined && { maxRows }),
+    ...(queueLimit !== undefined && { queueLimit }),
+    ...(queueTimeoutMs !== undefined && { queueTimeoutMs }),
+    ...(stepMs !== undefined && { stepMs }),
+    ...(loop !== undefined && { loop }),
   };
 }
 

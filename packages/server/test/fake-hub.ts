@@ -69,11 +69,16 @@ function fakeModel(hub: FakeHub, name: string, task: Task, head: HeadSpec): Serv
     failures: 0,
     cancelled: 0,
     promptTokens: 0,
+    cachedTokens: 0,
     generatedTokens: 0,
+    preemptions: 0,
     steps: 0,
     stepSequences: 0,
     running: 0,
     waiting: 0,
+    usedPages: 0,
+    cachedPages: 0,
+    pages: 0,
   };
   const spec = { architecture: 'FakeModel', vocabSize: 257, hiddenSize: WIDTH, contextLength: 512, blocks: [], head };
   return {
@@ -93,7 +98,7 @@ function fakeModel(hub: FakeHub, name: string, task: Task, head: HeadSpec): Serv
     vocabulary,
     notes: [],
     loadedAt: 1_700_000_000,
-    memory: { weights: 1000, sequences: 200, workspace: 30 },
+    memory: { weights: 1000, sequences: 200, workspace: 30, pages: [] },
     counters,
     ready: async () => hub.healthy,
     async *generate(request) {
@@ -174,7 +179,9 @@ function watch(hub: FakeHub, signal: AbortSignal | undefined): { aborted: Promis
 
 async function misbehave(text: string, aborted: Promise<never>): Promise<void> {
   if (text.includes('!early')) throw new RoseError('invalid', 'the prompt is too long', { param: 'prompt' });
-  if (text.includes('!full')) throw new RoseError('overloaded', 'the queue is full: Exceeds maximum queue size');
+  if (text.includes('!full')) {
+    throw new RoseError('overloaded', 'the queue is full: Exceeds maximum queue size', { retryAfterSeconds: 7 });
+  }
   if (text.includes('!fault')) throw new Error('a bug in the engine');
   if (text.includes('!hang')) await aborted;
 }
@@ -187,7 +194,7 @@ async function* answers(request: GenerateRequest, aborted: Promise<never>): Asyn
     throw new RoseError('invalid', 'temperature is below 0', { param: 'temperature' });
   }
   await misbehave(prompt, aborted);
-  yield { kind: 'start', promptTokens: prompt.length };
+  yield { kind: 'start', promptTokens: prompt.length, cachedTokens: Math.min(1, prompt.length) };
   for (let index = 0; index < n; index++) {
     let left = `echo: ${prompt}${index === 0 ? '' : ` (${index})`}`;
     const stop = (request.stop ?? []).find((text) => left.includes(text));

@@ -98,8 +98,30 @@ test('what cannot be served is refused in OpenAI shape, with the field and the r
     assert.ok(error.message.includes(message), shown);
     assert.equal(error.type, status === 429 ? 'rate_limit_error' : 'invalid_request_error', shown);
     assert.ok('code' in error, shown);
+    assert.equal(response.headers.get('retry-after'), status === 429 ? '7' : null, shown);
   }
   assert.deepEqual(log, []);
+});
+
+const JSON_TYPE = { 'content-type': 'application/json' };
+
+test('each API key is a tenant of its own, and the key itself goes no further', async (t) => {
+  const { post, hub } = await serve(t);
+  const ask = async (headers: Record<string, string>): Promise<string | undefined> => {
+    await post(CHAT, { messages: [{ role: 'user', content: 'a' }] }, { headers: { ...JSON_TYPE, ...headers } });
+    return hub.seen.generate?.tenant;
+  };
+  const [none, one, again, two, other] = [
+    await ask({}),
+    await ask({ authorization: 'Bearer one' }),
+    await ask({ authorization: 'Bearer one' }),
+    await ask({ authorization: 'Bearer two' }),
+    await ask({ 'x-api-key': 'one' }),
+  ];
+  assert.equal(none, '');
+  assert.equal(one, again);
+  assert.equal(new Set([none, one, two, other]).size, 4);
+  assert.ok(!one!.includes('one'));
 });
 
 test('a fault of the engine is 500 and goes to the log', async (t) => {

@@ -31,7 +31,12 @@ test('a chat, whole', async (t) => {
   assert.equal(reply.system_fingerprint, 'rose-0.0.1');
   assert.deepEqual(reply.choices[0].message, { role: 'assistant', content: 'echo: hey', refusal: null });
   assert.equal(reply.choices[0].finish_reason, 'stop');
-  assert.deepEqual(reply.usage, { prompt_tokens: 3, completion_tokens: 10, total_tokens: 13 });
+  assert.deepEqual(reply.usage, {
+    prompt_tokens: 3,
+    completion_tokens: 10,
+    total_tokens: 13,
+    prompt_tokens_details: { cached_tokens: 1 },
+  });
 });
 
 test('a chat, streamed, with usage', async (t) => {
@@ -143,7 +148,7 @@ test('sampling fields reach the engine, those of vLLM too', async (t) => {
     [choices[0].message.content, choices[0].finish_reason, choices[0].stop_reason],
     ['echo: abc', 'stop', ' stop'],
   );
-  const { signal: _, prompt, ...request } = hub.seen.generate!;
+  const { signal: _, tenant: __, prompt, ...request } = hub.seen.generate!;
   assert.deepEqual(request, {
     sampling: {
       temperature: 0.7,
@@ -171,7 +176,7 @@ test('sampling fields reach the engine, those of vLLM too', async (t) => {
 test('what a request leaves out is left to the engine', async (t) => {
   const { post, hub } = await client(t);
   await post('/v1/chat/completions', { messages: user('a') });
-  const { signal: _, prompt: __, ...request } = hub.seen.generate!;
+  const { signal: _, prompt: __, tenant: ___, ...request } = hub.seen.generate!;
   assert.deepEqual(request, { sampling: {} });
 });
 
@@ -239,7 +244,12 @@ test('completions, streamed, of several prompts at once', async (t) => {
     usage = chunk.usage ?? usage;
   }
   assert.deepEqual(texts, ['echo: a', 'echo: b']);
-  assert.deepEqual(usage, { prompt_tokens: 2, completion_tokens: 16, total_tokens: 18 });
+  assert.deepEqual(usage, {
+    prompt_tokens: 2,
+    completion_tokens: 16,
+    total_tokens: 18,
+    prompt_tokens_details: { cached_tokens: 2 },
+  });
 });
 
 test('log-probabilities of completions: offsets in code points, parts of characters by their bytes', async (t) => {

@@ -159,6 +159,7 @@ test('generate and generate_stream refuse what does not fit', async (t) => {
       const { error } = await response.json();
       assert.equal(response.status, status, `${what}: ${error}`);
       assert.ok(error.includes(message), `${what}: ${error}`);
+      assert.equal(response.headers.get('retry-after'), status === 503 ? '7' : null, what);
     }
   }
 });

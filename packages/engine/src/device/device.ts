@@ -1,5 +1,6 @@
 import type { Checkpoint } from '../checkpoint/checkpoint.ts';
 import type { Batch, BatchCapacity } from '../engine/batch.ts';
+import type { CacheShape } from '../engine/kv-cache.ts';
 
 /** A place where plans run. One device serves several models; its steps run one after the other. */
 export interface Device {
@@ -15,6 +16,8 @@ export interface LoadOptions {
   /** Hold all weights in float32 (the exactness tests' reference mode). */
   readonly upcast?: boolean;
   readonly cacheDtype: 'f32' | 'bf16';
+  /** Share of the machine's memory that the model may take, 0 to 1; undefined: what `DEFAULT_CACHE_BYTES` allows. */
+  readonly memoryShare?: number;
   /** Sequences that may run together. */
   readonly maxSequences: number;
   /** Rows of a step; raised to the context length for encoders, whose sequences cannot be cut. */
@@ -25,11 +28,14 @@ export interface LoadOptions {
 /** A model on a device: its weights, its pages and its compiled plan. */
 export interface DeviceModel {
   readonly capacity: BatchCapacity;
-  /** Pages for keys and values; 0 for encoders, whose pages live for one step inside the workspace. */
-  readonly pages: number;
-  readonly pageTokens: number;
+  /** Pages for keys and values by layer group; none for encoders, whose pages live for one step inside the workspace. */
+  readonly cache: CacheShape;
   readonly memory: MemoryReport;
-  /** Run one step. The result is overwritten by the next. A device that computes elsewhere returns a promise. */
+  /**
+   * Run one step: its copies, then its rows. A device that computes elsewhere returns a promise, and takes the next step
+   * before that is fulfilled; steps run in the order in which they are given. A result is overwritten by the next step
+   * but one.
+   */
   step(batch: Batch): StepResult | Promise<StepResult>;
   close(): void;
 }
@@ -39,9 +45,21 @@ export interface MemoryReport {
   readonly weights: number;
   readonly sequences: number;
   readonly workspace: number;
+  /** The pages by layer group; empty for encoders. */
+  readonly pages: readonly PageReport[];
 }
 
-/** What a step computed. Views of memory that the next step overwrites. */
+export interface PageReport {
+  /** undefined: full attention. */
+  readonly window: number | undefined;
+  readonly layers: number;
+  readonly pages: number;
+  /** Tokens that the pages hold. */
+  readonly tokens: number;
+  readonly bytes: number;
+}
+
+/** What a step computed. Views of memory that the next step but one overwrites. */
 export interface StepResult {
   /** The plan's result: logits [outputs, vocabSize], vectors or label logits [sequences, width]. */
   readonly values: Float32Array;

@@ -3,7 +3,8 @@
  * a device or another process as it is. The engine fills it; a device reads it.
  *
  * Sequence s has rows [rowStart[s], rowStart[s + 1]); its first row stands at absolute position start[s], and its pages
- * are pageTable[pageStart[s] ..]. Output o is row outputRows[o], and draws with the sampling fields at index o.
+ * in layer group g are pageTables[g][pageStart[s] ..]. Output o is row outputRows[o], and draws with the sampling fields
+ * at index o; several outputs may have the same row.
  */
 export class Batch {
   rows = 0;
@@ -12,16 +13,31 @@ export class Batch {
   pages = 0;
   biases = 0;
   history = 0;
+  copies = 0;
 
   readonly capacity: BatchCapacity;
   /** Token id, absolute position and token type of each row. */
   readonly tokens: Int32Array;
   readonly positions: Int32Array;
   readonly types: Int32Array;
+  /**
+   * Where a row's token comes from: -1, the token is in `tokens`; otherwise it is what the step before drew for its
+   * output of this index, which the host need not know yet.
+   */
+  readonly fed: Int32Array;
   readonly rowStart: Int32Array;
   readonly start: Int32Array;
   readonly pageStart: Int32Array;
-  readonly pageTable: Int32Array;
+  readonly pageTables: readonly Int32Array[];
+  /** The state slot of each sequence, -1 where the model has none. A sequence that starts at position 0 starts afresh. */
+  readonly slots: Int32Array;
+  /**
+   * Pages to copy before anything else, in order: page copyFrom[i] of group copyGroup[i] to page copyTo[i]. The group
+   * behind the last one means state slots.
+   */
+  copyGroup: Int32Array;
+  copyFrom: Int32Array;
+  copyTo: Int32Array;
   readonly outputRows: Int32Array;
 
   /** See SamplingParams. The seed is split in two words; `drawPosition` is the position of the token to be drawn. */
@@ -50,42 +66,46 @@ export class Batch {
 
   constructor(capacity: BatchCapacity) {
     this.capacity = capacity;
-    const { rows, sequences, pages } = capacity;
+    const { rows, sequences, outputs, pages, groups } = capacity;
     const layout = new FlatLayout();
     const fields = {
-      seed: layout.add(2 * sequences),
+      seed: layout.add(2 * outputs),
       tokens: layout.add(rows),
       positions: layout.add(rows),
       types: layout.add(rows),
+      fed: layout.add(rows),
       rowStart: layout.add(sequences + 1),
       start: layout.add(sequences),
       pageStart: layout.add(sequences + 1),
-      pageTable: layout.add(pages),
-      outputRows: layout.add(sequences),
-      temperature: layout.add(sequences),
-      topK: layout.add(sequences),
-      topP: layout.add(sequences),
-      minP: layout.add(sequences),
-      repetitionPenalty: layout.add(sequences),
-      presencePenalty: layout.add(sequences),
-      frequencyPenalty: layout.add(sequences),
-      drawPosition: layout.add(sequences),
-      logprobs: layout.add(sequences),
-      biasStart: layout.add(sequences + 1),
-      historyStart: layout.add(sequences + 1),
-      historyAnswer: layout.add(sequences),
+      pageTables: Array.from({ length: groups }, () => layout.add(pages)),
+      slots: layout.add(sequences),
+      outputRows: layout.add(outputs),
+      temperature: layout.add(outputs),
+      topK: layout.add(outputs),
+      topP: layout.add(outputs),
+      minP: layout.add(outputs),
+      repetitionPenalty: layout.add(outputs),
+      presencePenalty: layout.add(outputs),
+      frequencyPenalty: layout.add(outputs),
+      drawPosition: layout.add(outputs),
+      logprobs: layout.add(outputs),
+      biasStart: layout.add(outputs + 1),
+      historyStart: layout.add(outputs + 1),
+      historyAnswer: layout.add(outputs),
     };
     const buffer = new ArrayBuffer(layout.words * 4);
     const i32 = ([at, words]: Span): Int32Array => new Int32Array(buffer, at * 4, words);
     const f32 = ([at, words]: Span): Float32Array => new Float32Array(buffer, at * 4, words);
-    this.seed = new Float64Array(buffer, fields.seed[0] * 4, sequences);
+    this.seed = new Float64Array(buffer, fields.seed[0] * 4, outputs);
     this.tokens = i32(fields.tokens);
     this.positions = i32(fields.positions);
     this.types = i32(fields.types);
+    this.fed = i32(fields.fed);
     this.rowStart = i32(fields.rowStart);
     this.start = i32(fields.start);
     this.pageStart = i32(fields.pageStart);
-    this.pageTable = i32(fields.pageTable);
+    this.pageTables = fields.pageTables.map(i32);
+    this.slots = i32(fields.slots);
     this.outputRows = i32(fields.outputRows);
     this.temperature = f32(fields.temperature);
     this.topK = i32(fields.topK);
@@ -99,7 +119,10 @@ export class Batch {
     this.biasStart = i32(fields.biasStart);
     this.historyStart = i32(fields.historyStart);
     this.historyAnswer = i32(fields.historyAnswer);
-    // These two grow with what requests ask for; they start with room for ordinary ones.
+    // These grow with what requests ask for; they start with room for ordinary ones.
+    this.copyGroup = new Int32Array(64);
+    this.copyFrom = new Int32Array(64);
+    this.copyTo = new Int32Array(64);
     this.biasTokens = new Int32Array(256);
     this.biasValues = new Float32Array(256);
     this.historyTokens = new Int32Array(1024);
@@ -112,28 +135,71 @@ export class Batch {
     this.pages = 0;
     this.biases = 0;
     this.history = 0;
+    this.copies = 0;
     this.rowStart[0] = 0;
     this.pageStart[0] = 0;
     this.biasStart[0] = 0;
     this.historyStart[0] = 0;
   }
 
-  /** Append a sequence's rows: tokens[from .. to) of it, standing at absolute positions from .. to. */
-  addSequence(tokens: Int32Array, types: Int32Array | undefined, from: number, to: number, pages: Int32Array): void {
-    const count = to - from;
-    const at = this.rows;
-    this.tokens.set(tokens.subarray(from, to), at);
-    for (let i = 0; i < count; i++) {
-      this.positions[at + i] = from + i;
-      this.types[at + i] = types === undefined ? 0 : types[from + i];
+  /**
+   * Append a sequence's rows: tokens[from .. to) of it, standing at absolute positions from .. to.
+   * @param tables its pages by group and by position; the first `pages` entries count
+   */
+  addSequence(
+    tokens: Int32Array,
+    types: Int32Array | undefined,
+    from: number,
+    to: number,
+    tables: readonly Int32Array[],
+    pages: number,
+    slot = -1,
+  ): void {
+    // Loops over numbers, because views and iterators would be garbage in every step.
+    for (let i = from, at = this.rows; i < to; i++, at++) {
+      this.tokens[at] = tokens[i];
+      this.positions[at] = i;
+      this.types[at] = types === undefined ? 0 : types[i];
+      this.fed[at] = -1;
     }
+    this.#endSequence(from, to - from, tables, pages, slot);
+  }
+
+  /** Append one row whose token is output `output` of the step before, at absolute position `position`. */
+  addFedRow(output: number, position: number, tables: readonly Int32Array[], pages: number, slot: number): void {
+    this.tokens[this.rows] = 0;
+    this.positions[this.rows] = position;
+    this.types[this.rows] = 0;
+    this.fed[this.rows] = output;
+    this.#endSequence(position, 1, tables, pages, slot);
+  }
+
+  #endSequence(from: number, rows: number, tables: readonly Int32Array[], pages: number, slot: number): void {
     this.start[this.sequences] = from;
-    this.pageTable.set(pages, this.pages);
-    this.rows += count;
-    this.pages += pages.length;
+    this.slots[this.sequences] = slot;
+    for (let group = 0; group < this.pageTables.length; group++) {
+      const target = this.pageTables[group];
+      const table = tables[group];
+      for (let i = 0, at = this.pages; i < pages; i++, at++) target[at] = table[i];
+    }
+    this.rows += rows;
+    this.pages += pages;
     this.sequences++;
     this.rowStart[this.sequences] = this.rows;
     this.pageStart[this.sequences] = this.pages;
+  }
+
+  /** Copy a page of a group, or a state slot (the group behind the last), before the step's rows run. */
+  addCopy(group: number, from: number, to: number): void {
+    if (this.copies === this.copyGroup.length) {
+      this.copyGroup = grown(this.copyGroup, new Int32Array(2 * this.copies));
+      this.copyFrom = grown(this.copyFrom, new Int32Array(2 * this.copies));
+      this.copyTo = grown(this.copyTo, new Int32Array(2 * this.copies));
+    }
+    this.copyGroup[this.copies] = group;
+    this.copyFrom[this.copies] = from;
+    this.copyTo[this.copies] = to;
+    this.copies++;
   }
 
   addBias(token: number, value: number): void {
@@ -146,12 +212,13 @@ export class Batch {
     this.biases++;
   }
 
-  addHistory(tokens: Int32Array): void {
-    const needed = this.history + tokens.length;
+  /** Tokens[0 .. length) as an output's history. */
+  addHistory(tokens: Int32Array, length: number): void {
+    const needed = this.history + length;
     if (needed > this.historyTokens.length) {
       this.historyTokens = grown(this.historyTokens, new Int32Array(2 * needed));
     }
-    this.historyTokens.set(tokens, this.history);
+    for (let i = 0, at = this.history; i < length; i++, at++) this.historyTokens[at] = tokens[i];
     this.history = needed;
   }
 }
@@ -159,8 +226,12 @@ export class Batch {
 export interface BatchCapacity {
   readonly rows: number;
   readonly sequences: number;
-  /** Entries of the page table: the pages of all sequences of a step. */
+  /** Rows of logits. */
+  readonly outputs: number;
+  /** Entries of a page table: the pages of all sequences of a step. */
   readonly pages: number;
+  /** Layer groups, each with a page table of its own. */
+  readonly groups: number;
 }
 
 type Span = readonly [at: number, words: number];

@@ -3,13 +3,14 @@ import { fileURLToPath } from 'node:url';
 import { Worker } from 'node:worker_threads';
 import { RoseError } from '../errors.ts';
 import type { EngineLoadOptions, FromEngine, LoadReport, ToEngine, Transport } from './protocol.ts';
+import type { EngineState } from './engine.ts';
 import type { EngineEvent, EngineRequest } from './request.ts';
 
 /** What happened on the channel besides the answers to calls. */
 export interface EngineObserver {
   progress(model: number, bytes: number, totalBytes: number): void;
   /** After each step; its events have been delivered. */
-  step(model: number, step: { sequences: number; running: number; waiting: number }): void;
+  step(model: number, step: { readonly sequences: number; readonly state: EngineState }): void;
 }
 
 /** A link to an engine host: the transport, a word when the far end is gone, and a way to end it. */
@@ -130,6 +131,9 @@ export class EngineClient {
     this.#lastMessage = Date.now();
     switch (message.kind) {
       case 'step':
+        for (let i = 0; i < message.ids.length; i++) {
+          this.#deliver({ kind: 'token', id: message.ids[i], token: message.tokens[i], logprobs: undefined });
+        }
         for (const event of message.events) this.#deliver(event);
         this.#observeStep(message);
         break;
@@ -160,7 +164,7 @@ export class EngineClient {
   #deliver(event: EngineEvent): void {
     const request = this.#requests.get(event.id);
     if (request === undefined) return;
-    if (event.kind !== 'token') this.#requests.delete(event.id);
+    if (event.kind !== 'token' && event.kind !== 'begun') this.#requests.delete(event.id);
     request.sink(event);
   }
 

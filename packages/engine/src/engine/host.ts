@@ -3,11 +3,23 @@ import { assert, RoseError } from '../errors.ts';
 import { openCheckpoint } from '../checkpoint/open.ts';
 import { CpuDevice } from '../device/cpu/device.ts';
 import type { Device } from '../device/device.ts';
-import type { Engine } from './engine.ts';
+import type { Engine, EngineState } from './engine.ts';
 import { LlmEngine } from './llm.ts';
+import { Outbox } from './outbox.ts';
 import { PoolingEngine } from './pooling.ts';
 import type { EngineLoadOptions, FromEngine, LoadReport, ToEngine, Transport } from './protocol.ts';
-import type { EngineEvent } from './request.ts';
+import { contextOf } from './scheduler.ts';
+
+/** How an engine stands that is not there. */
+const NO_STATE: EngineState = {
+  running: 0,
+  waiting: 0,
+  usedPages: 0,
+  cachedPages: 0,
+  pages: 0,
+  cachedTokens: 0,
+  preemptions: 0,
+};
 
 /**
  * The far end of an engine channel: one device, the engines of its models, and the loop that steps them in turn. It
@@ -19,6 +31,7 @@ export class EngineHost {
   #device: Device | undefined;
   #wake: (() => void) | undefined;
   #closed = false;
+  readonly #outbox = new Outbox();
   /** Canary steps asked for since the last turn of the loop. */
   readonly #probes: number[] = [];
 
@@ -31,7 +44,7 @@ export class EngineHost {
     switch (message.kind) {
       case 'submit': {
         const engine = this.#engines.get(message.request.model);
-        if (engine !== undefined) engine.submit(message.request);
+        if (engine !== undefined) engine.submit(message.request, Date.now());
         else this.#refuse(message.request.model, message.request.id);
         break;
       }
@@ -63,11 +76,10 @@ export class EngineHost {
       for (const [model, engine] of [...this.#engines]) {
         // It may have been unloaded while another one was stepped.
         if (!engine.hasWork || this.#engines.get(model) !== engine) continue;
-        const events: EngineEvent[] = [];
-        const { sequences, rows } = await engine.step(Date.now(), (event) => void events.push(event));
-        const { running, waiting } = engine;
+        const { sequences, rows } = await engine.step(Date.now(), this.#outbox);
+        const { state } = engine;
         const failed = engine.failure !== undefined;
-        this.#transport.post({ kind: 'step', model, sequences, rows, failed, running, waiting, events });
+        this.#transport.post({ kind: 'step', model, sequences, rows, failed, state, ...this.#outbox.take() });
         // Lets messages in, so that a cancellation or a new request meets the very next step.
         await setImmediate();
       }
@@ -89,7 +101,7 @@ export class EngineHost {
     const calls = this.#probes.splice(0);
     const failed: number[] = [];
     for (const [model, engine] of this.#engines) {
-      if (!engine.hasWork && engine.running === 0) await engine.probe();
+      if (!engine.hasWork) await engine.probe();
       if (engine.failure !== undefined) failed.push(model);
     }
     for (const call of calls) this.#transport.post({ kind: 'reply', call, value: failed });
@@ -118,17 +130,22 @@ export class EngineHost {
       const loaded = await this.#device.load(checkpoint, {
         quantize: options.quantize,
         cacheDtype: options.cacheDtype,
+        ...(options.memoryShare !== undefined && { memoryShare: options.memoryShare }),
         maxSequences: options.maxSequences,
         maxRows: options.maxRows,
         onProgress: (bytes, totalBytes) => this.#transport.post({ kind: 'progress', model, bytes, totalBytes }),
       });
       const decoder = spec.head.kind === 'logits';
-      const EngineOf = decoder ? LlmEngine : PoolingEngine;
-      this.#engines.set(model, new EngineOf(spec, loaded, options.queueLimit));
-      const pageTokens = loaded.pages * loaded.pageTokens;
+      const limits = { entries: options.queueLimit, timeoutMs: options.queueTimeoutMs };
+      const { stepMs, loop = 'plain' } = options;
+      const clock = (): number => performance.now();
+      const engine = decoder
+        ? new LlmEngine(spec, loaded, { ...limits, stepMs, loop, clock })
+        : new PoolingEngine(spec, loaded, limits);
+      this.#engines.set(model, engine);
       return {
         memory: loaded.memory,
-        contextLength: decoder ? Math.min(spec.contextLength, pageTokens) : spec.contextLength,
+        contextLength: decoder ? contextOf(spec, loaded) : spec.contextLength,
       };
     } finally {
       await checkpoint.close();
@@ -149,8 +166,10 @@ export class EngineHost {
 
   #refuse(model: number, id: number): void {
     const error = new RoseError('unavailable', 'the model is not loaded').toJSON();
-    const events = [{ kind: 'failed', id, error } as const];
-    this.#transport.post({ kind: 'step', model, sequences: 0, rows: 0, failed: false, running: 0, waiting: 0, events });
+    const outbox = new Outbox();
+    outbox.event({ kind: 'failed', id, error });
+    const step = { kind: 'step', model, sequences: 0, rows: 0, failed: false, state: NO_STATE } as const;
+    this.#transport.post({ ...step, ...outbox.take() });
   }
 
   async #answer(call: number, act: () => Promise<unknown>): Promise<void> {

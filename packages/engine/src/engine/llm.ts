@@ -1,21 +1,29 @@
 import { assert, RoseError } from '../errors.ts';
 import { MAX_LOGPROBS, type DeviceModel, type StepResult } from '../device/device.ts';
 import type { ModelSpec } from '../model/spec.ts';
-import { Batch } from './batch.ts';
-import type { Engine, StepSummary } from './engine.ts';
-import { PagePool } from './pages.ts';
-import { reasonToLeave, WaitQueue } from './queue.ts';
-import { GREEDY, type EngineEvent, type EngineRequest, type TokenLogprobs } from './request.ts';
+import type { Clock, Engine, EngineState, EventSink, StepSummary } from './engine.ts';
+import { GREEDY, type EngineRequest, type TokenLogprobs } from './request.ts';
+import { Scheduler, type SchedulerLimits } from './scheduler.ts';
 import { Sequence } from './sequence.ts';
+import { Step } from './step.ts';
 
-type Emit = (event: EngineEvent) => void;
+export interface LlmOptions extends SchedulerLimits {
+  /**
+   * `plain`: one step at a time, the executable specification. `overlapped`: the next step is composed and handed to the
+   * device while the present one runs. Both give the same bits.
+   */
+  readonly loop: 'plain' | 'overlapped';
+  readonly clock: Clock;
+}
 
 /** What a probe runs: one token, greedily, through the whole plan. */
 const CANARY = {
   id: 0,
   model: 0,
+  tenant: '',
   priority: 0,
   deadline: undefined,
+  siblingOf: undefined,
   command: {
     kind: 'generate',
     tokens: Int32Array.of(0),
@@ -24,197 +32,229 @@ const CANARY = {
     minTokens: 0,
     stopTokens: [],
     logprobs: -1,
+    salt: '',
   },
 } as const satisfies EngineRequest;
 
-/**
- * Decodes: every step takes one row of each running sequence first, then prompt rows up to the step's capacity, so that
- * a prompt delays running answers by one step of bounded size at a time. This is the plain loop: one step at a time,
- * nothing overlaps.
- */
+/** A step that the device has, and what it will bring. */
+interface Flight {
+  readonly step: Step;
+  readonly result: StepResult | Promise<StepResult>;
+  readonly launchedAt: number;
+  /** When a device that computes on this thread was done. */
+  readonly doneAt: number | undefined;
+}
+
+/** Decodes: the scheduler composes, the device computes, and what comes of it is told to the clients. */
 export class LlmEngine implements Engine {
   failure: Error | undefined;
+  readonly scheduler: Scheduler;
   readonly #spec: ModelSpec;
   readonly #model: DeviceModel;
-  readonly #batch: Batch;
-  readonly #pages: PagePool;
-  readonly #queue: WaitQueue<Sequence>;
-  /** In order of admission. */
-  #running: Sequence[] = [];
-  /** Sequence of each row group of the present batch, and of each output. */
-  readonly #members: Sequence[] = [];
-  readonly #outputs: Sequence[] = [];
+  readonly #options: LlmOptions;
+  /** Used in turn: one may run while the other is composed. */
+  readonly #steps: readonly [Step, Step];
+  #turn = 0;
+  #flight: Flight | undefined;
+  #lastDone = 0;
+  #cachedTokens = 0;
   /** Refusals wait for the next step, so that events leave in one place. */
   readonly #refused: { id: number; error: RoseError }[] = [];
 
-  constructor(spec: ModelSpec, model: DeviceModel, queueLimit: number) {
+  constructor(spec: ModelSpec, model: DeviceModel, options: LlmOptions) {
     this.#spec = spec;
     this.#model = model;
-    this.#batch = new Batch(model.capacity);
-    this.#pages = new PagePool(model.pages);
-    this.#queue = new WaitQueue(queueLimit);
+    this.#options = options;
+    this.#steps = [new Step(model.capacity), new Step(model.capacity)];
+    this.scheduler = new Scheduler(spec, model, options);
   }
 
   get hasWork(): boolean {
-    return this.#running.length + this.#queue.length + this.#refused.length > 0;
+    const { running, queue } = this.scheduler;
+    return running.length + queue.length + this.#refused.length > 0 || this.#flight !== undefined;
   }
 
-  get running(): number {
-    return this.#running.length;
+  get state(): EngineState {
+    const { running, queue, cache, preemptions } = this.scheduler;
+    let pages = 0;
+    let free = 0;
+    for (const pool of cache.pools) {
+      pages += pool.size;
+      free += pool.available;
+    }
+    const cachedPages = cache.tree.evictable * cache.pools.length;
+    return {
+      running: running.length,
+      waiting: queue.length,
+      usedPages: Math.max(0, pages - free - cachedPages),
+      cachedPages,
+      pages,
+      cachedTokens: this.#cachedTokens,
+      preemptions,
+    };
   }
 
-  get waiting(): number {
-    return this.#queue.length;
-  }
-
-  submit(request: EngineRequest): void {
+  submit(request: EngineRequest, now: number): void {
     try {
-      assert(request.command.kind === 'generate', 'a decoder was sent a pooling request');
-      const { pageTokens } = this.#model;
-      const context = Math.min(this.#spec.contextLength, this.#pages.size * pageTokens);
-      this.#queue.push(new Sequence(request, request.command, this.#spec.vocabSize, context, pageTokens));
+      this.scheduler.submit(request, now);
     } catch (error) {
       this.#refused.push({ id: request.id, error: RoseError.from(error) });
     }
   }
 
   cancel(id: number): void {
-    const entry = this.#running.find((sequence) => sequence.id === id) ?? this.#queue.find(id);
-    if (entry !== undefined) entry.cancelled = true;
+    this.scheduler.cancel(id);
   }
 
-  async step(now: number, emit: Emit): Promise<StepSummary> {
-    this.#sweep(now, emit);
-    this.#admit();
-    this.#compose();
-    const { rows, sequences } = this.#batch;
-    if (rows > 0) {
-      try {
-        this.#absorb(await this.#model.step(this.#batch), emit);
-        this.failure = undefined;
-      } catch (error) {
-        this.failure = error instanceof Error ? error : new Error(String(error));
-        this.#failMembers(emit);
-      }
-    }
-    if (!this.hasWork) this.#pages.checkIdle();
-    return { rows, sequences };
+  async step(now: number, sink: EventSink): Promise<StepSummary> {
+    for (const { id, error } of this.#refused.splice(0)) sink.event({ kind: 'failed', id, error: error.toJSON() });
+    const summary =
+      this.#options.loop === 'plain' ? await this.#plainStep(now, sink) : await this.#overlappedStep(now, sink);
+    if (!this.hasWork) this.scheduler.check();
+    return summary;
+  }
+
+  /** Compose, run, absorb. */
+  async #plainStep(now: number, sink: EventSink): Promise<StepSummary> {
+    const flight = this.#launch(now, sink);
+    return flight === undefined ? NOTHING : await this.#land(flight, sink);
+  }
+
+  /**
+   * Compose and launch the step after the one that runs, then absorb that one. Its tokens reach the next step on the
+   * device; here they are known a step later.
+   */
+  async #overlappedStep(now: number, sink: EventSink): Promise<StepSummary> {
+    const landing = this.#flight;
+    this.#flight = this.#launch(now, sink);
+    return landing === undefined ? NOTHING : await this.#land(landing, sink);
   }
 
   async probe(): Promise<void> {
-    assert(this.#running.length === 0, 'a probe while sequences run');
-    const { pageTokens } = this.#model;
-    const canary = new Sequence(CANARY, CANARY.command, this.#spec.vocabSize, 2, pageTokens);
-    // Page 0 belongs to nobody while nothing runs.
-    canary.pages = new Int32Array(1);
-    this.#batch.clear();
-    this.#members.length = 0;
-    this.#outputs.length = 0;
-    this.#addRows(canary, 1);
+    assert(this.scheduler.running.length === 0 && this.#flight === undefined, 'a probe while sequences run');
+    const { cache, capacity } = this.#model;
+    const canary = new Sequence(CANARY, CANARY.command, this.#spec.vocabSize, 2, 0);
+    const step = new Step(capacity);
+    // Any page will do, if the prefix tree leaves one: what it holds is not read before it is written.
+    const scratch = this.scheduler.cache.begin('', canary.tokens, 1, false, step.batch);
+    if (scratch === undefined || !this.scheduler.cache.write(scratch, 0, 1, step.batch)) {
+      this.failure = new Error(`no page is free among ${cache.groups.map(({ pages }) => pages).join(' + ')}`);
+      return;
+    }
+    step.batch.addSequence(canary.tokens, undefined, 0, 1, scratch.tables, scratch.pages, scratch.slot);
+    step.addOutput(canary);
     try {
-      const { tokens } = await this.#model.step(this.#batch);
+      const { tokens } = await this.#model.step(step.batch);
       assert(tokens[0] >= 0, 'the model produced no finite logits');
       this.failure = undefined;
     } catch (error) {
-      this.failure = error instanceof Error ? error : new Error(String(error));
+      this.failure = asError(error);
     }
+    this.scheduler.cache.end(scratch);
   }
 
   close(): void {
     this.#model.close();
   }
 
-  /** Let go of what nobody wants any more, whether it waits or runs. */
-  #sweep(now: number, emit: Emit): void {
-    for (const { id, error } of this.#refused.splice(0)) emit({ kind: 'failed', id, error: error.toJSON() });
-    const leaves = (sequence: Sequence): boolean => {
-      const error = reasonToLeave(sequence, now);
-      if (error !== undefined) emit({ kind: 'failed', id: sequence.id, error: error.toJSON() });
-      return error !== undefined;
+  /** Compose a step and hand it to the device; undefined if there is nothing to do. */
+  #launch(now: number, sink: EventSink): Flight | undefined {
+    const step = this.#steps[this.#turn];
+    const emit = (event: Parameters<EventSink['event']>[0]): void => {
+      if (event.kind === 'begun') this.#cachedTokens += event.cachedTokens;
+      sink.event(event);
     };
-    this.#queue.sweep(leaves);
-    this.#retire(leaves);
-  }
-
-  /** First come, first served: a sequence whose pages are not free yet holds back those behind it. */
-  #admit(): void {
-    while (this.#running.length < this.#model.capacity.sequences) {
-      const next = this.#queue.peek();
-      if (next === undefined) return;
-      const pages = this.#pages.take(next.pagesNeeded);
-      if (pages === undefined) return;
-      this.#queue.shift();
-      next.pages = pages;
-      this.#running.push(next);
+    this.scheduler.sweep(now, emit);
+    this.scheduler.compose(step, now, emit);
+    if (step.empty) return undefined;
+    this.#turn = 1 - this.#turn;
+    const launchedAt = this.#options.clock();
+    let result: StepResult | Promise<StepResult>;
+    try {
+      result = this.#model.step(step.batch);
+      // Looked at when the step lands; until then it must not count as unhandled.
+      if (result instanceof Promise) result.catch(() => {});
+    } catch (error) {
+      result = Promise.reject(asError(error));
+      result.catch(() => {});
     }
+    const doneAt = result instanceof Promise ? undefined : this.#options.clock();
+    return { step, result, launchedAt, doneAt };
   }
 
-  #compose(): void {
-    const batch = this.#batch;
-    batch.clear();
-    this.#members.length = 0;
-    this.#outputs.length = 0;
-    // Two passes: rows that continue an answer before rows of prompts.
-    for (const sequence of this.#running) if (sequence.decoding) this.#addRows(sequence, 1);
-    for (const sequence of this.#running) {
-      const room = batch.capacity.rows - batch.rows;
-      if (room === 0) break;
-      if (!sequence.decoding) this.#addRows(sequence, Math.min(room, sequence.length - sequence.computed));
+  /** Wait for a step, and take what it brings. */
+  async #land({ step, result, launchedAt, doneAt }: Flight, sink: EventSink): Promise<StepSummary> {
+    const { rows, sequences } = step.batch;
+    try {
+      const done = result instanceof Promise ? await result : result;
+      this.#time(step, launchedAt, doneAt ?? this.#options.clock());
+      this.scheduler.absorb(step);
+      this.#absorb(step, done, sink);
+      this.failure = undefined;
+    } catch (error) {
+      this.failure = asError(error);
+      this.#failMembers(step, sink);
     }
+    return { rows, sequences };
   }
 
-  #addRows(sequence: Sequence, count: number): void {
-    const batch = this.#batch;
-    const to = sequence.computed + count;
-    batch.addSequence(sequence.tokens, undefined, sequence.computed, to, sequence.pages);
-    this.#members.push(sequence);
-    sequence.computed = to;
-    if (to < sequence.length) return;
-    sequence.addOutput(batch, batch.rows - 1);
-    this.#outputs.push(sequence);
+  #time(step: Step, launchedAt: number, doneAt: number): void {
+    // A step that was launched while another ran began when that one was done.
+    this.scheduler.cost.observe(step.batch.rows, step.reads, doneAt - Math.max(launchedAt, this.#lastDone));
+    this.#lastDone = doneAt;
   }
 
   /** Append the drawn tokens, tell the clients, and retire sequences that have ended. */
-  #absorb(result: StepResult, emit: Emit): void {
-    for (let o = 0; o < this.#outputs.length; o++) {
-      const sequence = this.#outputs[o];
+  #absorb(step: Step, result: StepResult, sink: EventSink): void {
+    let ends = false;
+    for (let o = 0; o < step.outputCount; o++) {
+      if (!step.outputIsCurrent(o)) continue;
+      const sequence = step.outputs[o];
+      const { id } = sequence;
       const token = result.tokens[o];
       if (token < 0) {
         const message = 'the model produced no finite logits: its weights or its input are broken';
-        emit({ kind: 'failed', id: sequence.id, error: new RoseError('internal', message).toJSON() });
+        sink.event({ kind: 'failed', id, error: new RoseError('internal', message).toJSON() });
         sequence.ended = true;
-        continue;
+      } else {
+        sequence.append(token);
+        if (sequence.stopsAt(token)) {
+          sink.event({ kind: 'finished', id, reason: 'stop', stopToken: token });
+          sequence.ended = true;
+        } else {
+          const logprobs = logprobsOf(sequence, result, o);
+          if (logprobs === undefined) sink.token(id, token);
+          else sink.event({ kind: 'token', id, token, logprobs });
+          if (sequence.length === sequence.limit) {
+            sink.event({ kind: 'finished', id, reason: 'length', stopToken: undefined });
+            sequence.ended = true;
+          }
+        }
       }
-      sequence.append(token);
-      if (sequence.stopsAt(token)) {
-        emit({ kind: 'finished', id: sequence.id, reason: 'stop', stopToken: token });
-        sequence.ended = true;
-        continue;
-      }
-      emit({ kind: 'token', id: sequence.id, token, logprobs: logprobsOf(sequence, result, o) });
-      if (sequence.full) {
-        emit({ kind: 'finished', id: sequence.id, reason: 'length', stopToken: undefined });
-        sequence.ended = true;
-      }
+      ends ||= sequence.ended;
     }
-    this.#retire((sequence) => sequence.ended);
+    if (ends) this.scheduler.retire(hasEnded);
   }
 
-  #failMembers(emit: Emit): void {
+  #failMembers(step: Step, sink: EventSink): void {
     const error = new RoseError('internal', `a step of the engine failed: ${this.failure!.message}`).toJSON();
-    const failed = new Set(this.#members);
-    for (const { id } of failed) emit({ kind: 'failed', id, error });
-    this.#retire((sequence) => failed.has(sequence));
+    const failed = new Set([
+      ...step.members.filter((_, s) => s < step.memberCount && step.memberIsCurrent(s)),
+      ...step.outputs.filter((_, o) => o < step.outputCount && step.outputIsCurrent(o)),
+    ]);
+    for (const { id } of failed) sink.event({ kind: 'failed', id, error });
+    this.scheduler.retire((sequence) => failed.has(sequence), false);
   }
+}
 
-  #retire(leaves: (sequence: Sequence) => boolean): void {
-    let kept = 0;
-    for (const sequence of this.#running) {
-      if (leaves(sequence)) this.#pages.giveBack(sequence.pages);
-      else this.#running[kept++] = sequence;
-    }
-    this.#running.length = kept;
-  }
+const NOTHING: StepSummary = { rows: 0, sequences: 0 };
+
+function hasEnded(sequence: Sequence): boolean {
+  return sequence.ended;
+}
+
+function asError(error: unknown): Error {
+  return error instanceof Error ? error : new Error(String(error));
 }
 
 function logprobsOf(sequence: Sequence, result: StepResult, output: number): TokenLogprobs | undefined {

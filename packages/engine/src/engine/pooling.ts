@@ -2,12 +2,10 @@ import { assert, RoseError } from '../errors.ts';
 import type { DeviceModel } from '../device/device.ts';
 import type { ModelSpec } from '../model/spec.ts';
 import { Batch } from './batch.ts';
-import type { Engine, StepSummary } from './engine.ts';
-import { reasonToLeave, WaitQueue, type QueueEntry } from './queue.ts';
-import type { EngineEvent, EngineRequest, PoolCommand } from './request.ts';
+import type { Engine, EngineState, EventSink, StepSummary } from './engine.ts';
+import { WaitQueue, type QueueEntry, type QueueLimits } from './queue.ts';
+import type { EngineRequest, PoolCommand } from './request.ts';
 import { checkTokens } from './sequence.ts';
-
-type Emit = (event: EngineEvent) => void;
 
 interface PoolEntry extends QueueEntry {
   readonly command: PoolCommand;
@@ -22,36 +20,35 @@ export class PoolingEngine implements Engine {
   readonly #queue: WaitQueue<PoolEntry>;
   readonly #members: PoolEntry[] = [];
   readonly #refused: { id: number; error: RoseError }[] = [];
-  /** Pages 0, 1, 2, ...: a step's sequences take them in turn and leave nothing in them. */
-  readonly #pages: Int32Array;
+  /** A sequence's page table. A step's sequences take pages 0, 1, 2, ... in turn and leave nothing in them. */
+  readonly #table: Int32Array;
 
-  constructor(spec: ModelSpec, model: DeviceModel, queueLimit: number) {
+  constructor(spec: ModelSpec, model: DeviceModel, limits: QueueLimits) {
     this.#spec = spec;
     this.#model = model;
     this.#batch = new Batch(model.capacity);
-    this.#queue = new WaitQueue(queueLimit);
-    this.#pages = Int32Array.from({ length: model.capacity.pages }, (_, i) => i);
+    this.#queue = new WaitQueue(limits);
+    this.#table = new Int32Array(model.capacity.pages);
   }
 
   get hasWork(): boolean {
     return this.#queue.length + this.#refused.length > 0;
   }
 
-  get running(): number {
-    return this.#members.length;
+  get state(): EngineState {
+    const running = this.#members.length;
+    const none = { usedPages: 0, cachedPages: 0, pages: 0, cachedTokens: 0, preemptions: 0 };
+    return { running, waiting: this.#queue.length, ...none };
   }
 
-  get waiting(): number {
-    return this.#queue.length;
-  }
-
-  submit(request: EngineRequest): void {
+  submit(request: EngineRequest, now: number): void {
     try {
       const { command } = request;
       assert(command.kind === 'pool', 'an encoder was sent a generation request');
       this.#check(command);
-      const { id, priority, deadline } = request;
-      this.#queue.push({ id, priority, deadline, command, cancelled: false });
+      const { id, tenant, priority, deadline } = request;
+      const place = { arrivedAt: now, arrival: 0, passedAt: 0, rank: 0, cancelled: false };
+      this.#queue.enter({ id, tenant, priority, deadline, command, ...place });
     } catch (error) {
       this.#refused.push({ id: request.id, error: RoseError.from(error) });
     }
@@ -62,26 +59,26 @@ export class PoolingEngine implements Engine {
     if (entry !== undefined) entry.cancelled = true;
   }
 
-  async step(now: number, emit: Emit): Promise<StepSummary> {
-    for (const { id, error } of this.#refused.splice(0)) emit({ kind: 'failed', id, error: error.toJSON() });
+  async step(now: number, sink: EventSink): Promise<StepSummary> {
+    for (const { id, error } of this.#refused.splice(0)) sink.event({ kind: 'failed', id, error: error.toJSON() });
     this.#queue.sweep((entry) => {
-      const error = reasonToLeave(entry, now);
-      if (error !== undefined) emit({ kind: 'failed', id: entry.id, error: error.toJSON() });
+      const error = this.#queue.reasonToLeave(entry, now, false);
+      if (error !== undefined) sink.event({ kind: 'failed', id: entry.id, error: error.toJSON() });
       return error !== undefined;
     });
-    this.#compose();
+    this.#compose(now);
     const { rows, sequences } = this.#batch;
     if (rows === 0) return { rows, sequences };
     try {
       const { values, width } = await this.#model.step(this.#batch);
       this.#members.forEach(({ id }, s) => {
-        emit({ kind: 'pooled', id, values: values.slice(s * width, (s + 1) * width) });
+        sink.event({ kind: 'pooled', id, values: values.slice(s * width, (s + 1) * width) });
       });
       this.failure = undefined;
     } catch (error) {
       this.failure = error instanceof Error ? error : new Error(String(error));
       const failed = new RoseError('internal', `a step of the engine failed: ${this.failure.message}`).toJSON();
-      for (const { id } of this.#members) emit({ kind: 'failed', id, error: failed });
+      for (const { id } of this.#members) sink.event({ kind: 'failed', id, error: failed });
     }
     this.#members.length = 0;
     return { rows, sequences };
@@ -89,7 +86,7 @@ export class PoolingEngine implements Engine {
 
   async probe(): Promise<void> {
     this.#batch.clear();
-    this.#batch.addSequence(new Int32Array(1), undefined, 0, 1, this.#pages.subarray(0, 1));
+    this.#add(new Int32Array(1), undefined);
     try {
       await this.#model.step(this.#batch);
       this.failure = undefined;
@@ -117,18 +114,23 @@ export class PoolingEngine implements Engine {
     }
   }
 
-  #compose(): void {
+  #compose(now: number): void {
     const batch = this.#batch;
     batch.clear();
     this.#members.length = 0;
     while (batch.sequences < batch.capacity.sequences) {
       const next = this.#queue.peek();
       if (next === undefined || batch.rows + next.command.tokens.length > batch.capacity.rows) return;
-      this.#queue.shift();
-      const { tokens, types } = next.command;
-      const pages = Math.ceil(tokens.length / this.#model.pageTokens);
-      batch.addSequence(tokens, types, 0, tokens.length, this.#pages.subarray(batch.pages, batch.pages + pages));
+      this.#queue.take(next, now);
+      this.#queue.leave(next);
+      this.#add(next.command.tokens, next.command.types);
       this.#members.push(next);
     }
+  }
+
+  #add(tokens: Int32Array, types: Int32Array | undefined): void {
+    const pages = Math.ceil(tokens.length / this.#model.cache.pageTokens);
+    for (let i = 0; i < pages; i++) this.#table[i] = this.#batch.pages + i;
+    this.#batch.addSequence(tokens, types, 0, tokens.length, [this.#table], pages);
   }
 }

@@ -1,5 +1,6 @@
 import type { SerializedError } from '../errors.ts';
 import type { MemoryReport } from '../device/device.ts';
+import type { EngineState } from './engine.ts';
 import type { EngineEvent, EngineRequest } from './request.ts';
 
 /**
@@ -27,8 +28,10 @@ export type FromEngine =
       readonly rows: number;
       /** Whether the step failed. */
       readonly failed: boolean;
-      readonly running: number;
-      readonly waiting: number;
+      readonly state: EngineState;
+      /** Tokens drawn, most of what there is to tell: token i is the next one of request ids[i]. */
+      readonly ids: Float64Array;
+      readonly tokens: Int32Array;
       readonly events: readonly EngineEvent[];
     };
 
@@ -36,10 +39,15 @@ export interface EngineLoadOptions {
   readonly directory: string;
   readonly quantize: 'int8' | 'int4' | undefined;
   readonly cacheDtype: 'f32' | 'bf16';
+  readonly memoryShare: number | undefined;
   readonly maxSequences: number;
   readonly maxRows: number;
   /** Requests that may wait; one more is refused. */
   readonly queueLimit: number;
+  readonly queueTimeoutMs: number | undefined;
+  readonly stepMs: number | undefined;
+  /** Default: `plain` for a device that computes on the engine's own thread, `overlapped` for others. */
+  readonly loop: 'plain' | 'overlapped' | undefined;
 }
 
 /** What `load` answers. */

@@ -51,6 +51,8 @@ export interface GenerateCommand {
   readonly stopTokens: readonly number[];
   /** Report log-probabilities: of the drawn token and of this many most likely ones (0 to 20). -1: none. */
   readonly logprobs: number;
+  /** What is computed for this request is reused only by requests of its tenant with the same salt. */
+  readonly salt: string;
 }
 
 /** Run an encoder over one sequence. The result is a vector (embedding) or a row of label logits (classifier). */
@@ -66,10 +68,14 @@ export interface EngineRequest {
   readonly id: number;
   /** The model, by the number its load was given. */
   readonly model: number;
-  /** Smaller is sooner; among equals, first come first served. Default 0. */
+  /** Whose request it is: tenants share the engine fairly and never each other's computed prefixes. */
+  readonly tenant: string;
+  /** Smaller is sooner; among equals, first come first served within a tenant. Default 0. */
   readonly priority: number;
   /** Wall-clock milliseconds since the epoch after which the request fails with `deadline`; undefined: none. */
   readonly deadline: number | undefined;
+  /** The id of an earlier request with the same prompt: the two compute it once. */
+  readonly siblingOf: number | undefined;
   readonly command: GenerateCommand | PoolCommand;
 }
 
@@ -83,8 +89,17 @@ export interface TokenLogprobs {
   readonly topLogprobs: readonly number[];
 }
 
-/** What the engine sends back. A request ends with exactly one of `finished`, `pooled` and `failed`. */
+/**
+ * What the engine sends back. A decoder's request starts with `begun`. A request ends with exactly one of `finished`,
+ * `pooled` and `failed`.
+ */
 export type EngineEvent =
+  | {
+      readonly kind: 'begun';
+      readonly id: number;
+      /** Prompt tokens that need not be computed, because they were for another request. */
+      readonly cachedTokens: number;
+    }
   | {
       readonly kind: 'token';
       readonly id: number;

@@ -1,39 +1,67 @@
 import { assert, RoseError } from '../errors.ts';
 import type { Batch } from './batch.ts';
+import type { KvTables } from './kv-cache.ts';
 import type { QueueEntry } from './queue.ts';
 import type { EngineRequest, GenerateCommand } from './request.ts';
 
-/** A request while it waits and runs: its tokens so far, how many of them are computed, and its pages. */
+/**
+ * A request while it waits and runs. Four lengths say how far it is, and always
+ * 0 <= computed <= scheduled <= drawn and computed <= length <= drawn <= limit:
+ *
+ * - `computed`: tokens whose keys and values are in the pages;
+ * - `scheduled`: tokens handed to the device, some of them perhaps in a step that still runs;
+ * - `length`: tokens known here;
+ * - `drawn`: tokens known or being drawn by a step that still runs.
+ */
 export class Sequence implements QueueEntry {
   readonly id: number;
+  readonly tenant: string;
   readonly priority: number;
   readonly deadline: number | undefined;
+  readonly arrivedAt: number;
   readonly command: GenerateCommand;
+  arrival = 0;
+  passedAt = 0;
+  rank = 0;
   cancelled = false;
   ended = false;
 
-  /** Prompt and answer; as long as the sequence can become. */
-  readonly tokens: Int32Array;
+  /** Prompt and answer, in an array that grows with them. */
+  tokens: Int32Array;
   readonly promptLength: number;
-  /** Tokens known so far; 0 <= computed <= length <= tokens.length. */
-  length: number;
-  /** Tokens whose keys and values are in the pages (or will be after the present step). */
+  /** As long as the sequence can become. */
+  readonly limit: number;
   computed = 0;
-  readonly pagesNeeded: number;
-  pages: Int32Array = new Int32Array(0);
-  readonly #penalized: boolean;
+  scheduled = 0;
+  length: number;
+  drawn: number;
+  /** Its memory while it runs. */
+  tables: KvTables | undefined;
+  /** Tokens that were known when it began to run: their rows are fed in chunks; one row at a time follows. */
+  prefillEnd = 0;
+  /** Where its pages are shared next, once that many tokens are computed: a whole number of pages. */
+  shareAt = 0;
+  /** The output of the step before, where that one drew for this sequence. */
+  lastOutput = -1;
+  /** The step that carries rows of it last. */
+  step = -1;
+  /** How often it began to run and had to yield. */
+  run = 0;
+  /** Prompt tokens that were found computed when it first ran; -1 before. */
+  cachedTokens = -1;
+  /** Others with the same prompt, which wait to begin where its prompt ends. */
+  readonly siblings: Sequence[] = [];
+  /** The one it waits for, while it waits so. */
+  elder: Sequence | undefined;
+  /** How its draws look back: those need to know all tokens before. */
+  readonly needsTokens: boolean;
 
   /**
    * @param context most tokens a sequence of this model can have
+   * @param now milliseconds, on the clock of deadlines
    * @throws RoseError `invalid` for a prompt that is empty, too long, or holds ids outside the vocabulary
    */
-  constructor(
-    request: EngineRequest,
-    command: GenerateCommand,
-    vocabSize: number,
-    context: number,
-    pageTokens: number,
-  ) {
+  constructor(request: EngineRequest, command: GenerateCommand, vocabSize: number, context: number, now: number) {
     const prompt = command.tokens;
     checkTokens(prompt, vocabSize, 'prompt');
     if (prompt.length >= context) {
@@ -45,31 +73,45 @@ export class Sequence implements QueueEntry {
       );
     }
     this.id = request.id;
+    this.tenant = request.tenant;
     this.priority = request.priority;
     this.deadline = request.deadline;
+    this.arrivedAt = now;
     this.command = command;
     this.promptLength = prompt.length;
     this.length = prompt.length;
-    this.tokens = new Int32Array(Math.min(prompt.length + command.maxTokens, context));
+    this.drawn = prompt.length;
+    this.limit = Math.min(prompt.length + command.maxTokens, context);
+    this.tokens = new Int32Array(Math.min(this.limit, prompt.length + 64));
     this.tokens.set(prompt);
-    // The last token is only ever output, so it needs no place in the pages.
-    this.pagesNeeded = Math.ceil((this.tokens.length - 1) / pageTokens);
     const { repetitionPenalty, presencePenalty, frequencyPenalty } = command.sampling;
-    this.#penalized = repetitionPenalty !== 1 || presencePenalty !== 0 || frequencyPenalty !== 0;
+    this.needsTokens = repetitionPenalty !== 1 || presencePenalty !== 0 || frequencyPenalty !== 0;
   }
 
-  /** Whether the next row continues the answer; otherwise prompt rows are left. */
+  /** Whether the next row continues the answer; otherwise rows of known tokens are left. */
   get decoding(): boolean {
-    return this.length > this.promptLength;
+    return this.scheduled >= this.prefillEnd;
   }
 
+  /** Whether it has no more tokens to draw. */
   get full(): boolean {
-    return this.length === this.tokens.length;
+    return this.drawn === this.limit;
+  }
+
+  /** What it computes is found by sequences of the same salt alone. */
+  get salt(): string {
+    return this.command.salt === '' ? this.tenant : `${this.tenant}\n${this.command.salt}`;
   }
 
   append(token: number): void {
-    assert(this.length < this.tokens.length, 'a token after the end of its sequence');
+    assert(this.length < this.limit, 'a token after the end of its sequence');
+    if (this.length === this.tokens.length) {
+      const longer = new Int32Array(Math.min(this.limit, 2 * this.length));
+      longer.set(this.tokens);
+      this.tokens = longer;
+    }
     this.tokens[this.length++] = token;
+    if (this.drawn < this.length) this.drawn = this.length;
   }
 
   stopsAt(token: number): boolean {
@@ -89,18 +131,21 @@ export class Sequence implements QueueEntry {
     batch.presencePenalty[o] = sampling.presencePenalty;
     batch.frequencyPenalty[o] = sampling.frequencyPenalty;
     batch.seed[o] = sampling.seed;
-    batch.drawPosition[o] = this.length;
+    batch.drawPosition[o] = this.drawn;
     batch.logprobs[o] = logprobs;
 
-    for (const [token, bias] of sampling.logitBias) batch.addBias(token, bias);
-    if (this.length - this.promptLength < minTokens) {
-      for (const token of stopTokens) batch.addBias(token, -Infinity);
+    const { logitBias } = sampling;
+    for (let i = 0; i < logitBias.length; i++) batch.addBias(logitBias[i][0], logitBias[i][1]);
+    if (this.drawn - this.promptLength < minTokens) {
+      for (let i = 0; i < stopTokens.length; i++) batch.addBias(stopTokens[i], -Infinity);
     }
     batch.biasStart[o + 1] = batch.biases;
 
     batch.historyAnswer[o] = batch.history + this.promptLength;
-    if (this.#penalized) batch.addHistory(this.tokens.subarray(0, this.length));
+    if (this.needsTokens) batch.addHistory(this.tokens, this.length);
     batch.historyStart[o + 1] = batch.history;
+    this.lastOutput = o;
+    this.drawn++;
   }
 }
 

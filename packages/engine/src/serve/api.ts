@@ -1,3 +1,4 @@
+import type { MemoryReport } from '../device/device.ts';
 import type { ModelSpec, Task } from '../model/spec.ts';
 import type { GenerationDefaults } from '../checkpoint/checkpoint.ts';
 import type { Prompt, Vocabulary } from '../text/text.ts';
@@ -35,9 +36,9 @@ export interface ServedModel {
   readonly notes: readonly string[];
   /** Unix seconds at which it became ready. */
   readonly loadedAt: number;
-  /** Bytes of weights and of sequence memory on the device. */
-  readonly memory: { readonly weights: number; readonly sequences: number; readonly workspace: number };
-  /** Counters since the load; plain numbers that only grow, but for `running` and `waiting`. */
+  /** Bytes of weights, sequence memory and workspace on the device, and the pages for keys and values. */
+  readonly memory: MemoryReport;
+  /** Counters since the load; plain numbers that only grow, but for those from `running` on, which say how it is now. */
   readonly counters: Readonly<ModelCounters>;
   ready(): Promise<boolean>;
   /** Decoders. Throws `unsupported` for other tasks. */
@@ -53,12 +54,20 @@ export interface ModelCounters {
   failures: number;
   cancelled: number;
   promptTokens: number;
+  /** Prompt tokens that were found computed in the prefix tree. */
+  cachedTokens: number;
   generatedTokens: number;
+  /** Sequences that gave their pages back and were computed anew. */
+  preemptions: number;
   /** Engine steps and the sequences they carried, for the mean batch size. */
   steps: number;
   stepSequences: number;
   running: number;
   waiting: number;
+  /** Pages of keys and values: in use by running sequences, kept for prompts to come, and all there are. */
+  usedPages: number;
+  cachedPages: number;
+  pages: number;
 }
 
 export interface GenerateRequest {
@@ -81,6 +90,11 @@ export interface GenerateRequest {
   readonly logprobs?: number;
   /** Independent answers to the prompt; answer i draws with seed + i. Default 1. */
   readonly n?: number;
+  /** Who asks: tenants share the model fairly, and what is computed for one is never reused for another. Default: ''. */
+  readonly tenant?: string;
+  /** What is computed for this request is reused only by requests of its tenant with the same salt. */
+  readonly cacheSalt?: string;
+  /** Smaller is sooner. Default 0. */
   readonly priority?: number;
   /** Milliseconds from now; covers queue and generation. */
   readonly timeoutMs?: number;
@@ -90,7 +104,12 @@ export interface GenerateRequest {
 
 /** `start` comes first, once; then `delta`s of all answers as they come; an answer ends with one `end`. */
 export type GenerateEvent =
-  | { readonly kind: 'start'; readonly promptTokens: number }
+  | {
+      readonly kind: 'start';
+      readonly promptTokens: number;
+      /** Of these, tokens that need not be computed, because they had been for an earlier request. */
+      readonly cachedTokens: number;
+    }
   | {
       readonly kind: 'delta';
       /** Which of the n answers. */
@@ -122,6 +141,7 @@ export interface EmbedRequest {
   readonly dimensions?: number;
   /** Shorten inputs that are too long instead of refusing them. Default false. */
   readonly truncate?: boolean;
+  readonly tenant?: string;
   readonly timeoutMs?: number;
   readonly priority?: number;
   readonly signal?: AbortSignal;
@@ -142,6 +162,7 @@ export interface ScoreRequest {
   readonly inputs: readonly ScoreInput[];
   /** Default false. */
   readonly truncate?: boolean;
+  readonly tenant?: string;
   readonly timeoutMs?: number;
   readonly priority?: number;
   readonly signal?: AbortSignal;

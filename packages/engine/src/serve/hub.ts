@@ -92,9 +92,13 @@ class Hub implements ModelHub {
         directory: source.directory,
         quantize: options.quantize,
         cacheDtype: options.cacheDtype ?? 'f32',
+        memoryShare: options.memoryShare,
         maxSequences: options.maxSequences ?? DEFAULT_SEQUENCES,
-        maxRows: DEFAULT_ROWS,
-        queueLimit: QUEUE_LIMIT,
+        maxRows: options.maxRows ?? DEFAULT_ROWS,
+        queueLimit: options.queueLimit ?? QUEUE_LIMIT,
+        queueTimeoutMs: options.queueTimeoutMs,
+        stepMs: options.stepMs,
+        loop: options.loop,
       });
       const admit = (): void => {
         if (this.#draining) throw new RoseError('unavailable', 'the server is shutting down');

@@ -5,7 +5,7 @@ import type { GenerateRequest, ModelCounters } from './api.ts';
 import { EventQueue } from './event-queue.ts';
 
 /** Options that every kind of request has. */
-export type CommonRequest = Pick<GenerateRequest, 'priority' | 'timeoutMs' | 'signal'>;
+export type CommonRequest = Pick<GenerateRequest, 'tenant' | 'priority' | 'timeoutMs' | 'signal'>;
 
 /** What jobs share: the model they are for, and the list of those under way. */
 export interface JobOwner {
@@ -51,9 +51,12 @@ export class Job<T> {
   /** Send a command to the engine; its events are read with `next`, as `wrap` makes them. */
   submit(command: EngineRequest['command'], wrap: (event: EngineEvent) => T): void {
     const { model, client } = this.#owner;
-    const priority = this.#request.priority ?? 0;
+    const { tenant = '', priority = 0 } = this.#request;
     const push = (event: EngineEvent): void => this.#queue.push(wrap(event));
-    this.#ids.push(client.submit({ model, priority, deadline: this.#deadline, command }, push));
+    // All answers to a prompt are siblings of the first one: the engine computes their prompt once.
+    const siblingOf = command.kind === 'generate' ? this.#ids[0] : undefined;
+    const request = { model, tenant, priority, deadline: this.#deadline, siblingOf, command };
+    this.#ids.push(client.submit(request, push));
   }
 
   next(): Promise<T> {

@@ -2,6 +2,7 @@ import { RoseError } from '../errors.ts';
 import type { Checkpoint, GenerationDefaults } from '../checkpoint/checkpoint.ts';
 import type { EngineClient } from '../engine/client.ts';
 import type { LoadReport } from '../engine/protocol.ts';
+import type { EngineState } from '../engine/engine.ts';
 import type { EngineEvent, EngineRequest, SamplingParams } from '../engine/request.ts';
 import { taskOf, type ModelSpec, type Task } from '../model/spec.ts';
 import type { EncodedInput, TextPool, Vocabulary } from '../text/text.ts';
@@ -52,11 +53,16 @@ export class HubModel implements ServedModel {
     failures: 0,
     cancelled: 0,
     promptTokens: 0,
+    cachedTokens: 0,
     generatedTokens: 0,
+    preemptions: 0,
     steps: 0,
     stepSequences: 0,
     running: 0,
     waiting: 0,
+    usedPages: 0,
+    cachedPages: 0,
+    pages: 0,
   };
   readonly ready: () => Promise<boolean>;
   readonly #parts: HubModelParts;
@@ -98,11 +104,16 @@ export class HubModel implements ServedModel {
       }
 
       let started = false;
+      let cachedTokens = 0;
       for (let left = answers.length; left > 0;) {
         const { answer, event } = await job.next();
         if (event.kind === 'failed') throw RoseError.deserialize(event.error);
+        if (event.kind === 'begun') {
+          if (answer.index === 0) cachedTokens = event.cachedTokens;
+          continue;
+        }
         if (event.kind === 'pooled' || answer.ended) continue;
-        if (!started) yield { kind: 'start', promptTokens: tokens.length };
+        if (!started) yield { kind: 'start', promptTokens: tokens.length, cachedTokens };
         started = true;
         if (event.kind === 'token') this.counters.generatedTokens++;
         const clientEvents = answer.take(event);
@@ -146,13 +157,12 @@ export class HubModel implements ServedModel {
     return { logits: values, promptTokens };
   }
 
-  observeStep(step: { sequences: number; running: number; waiting: number }): void {
+  observeStep(step: { readonly sequences: number; readonly state: EngineState }): void {
     if (step.sequences > 0) {
       this.counters.steps++;
       this.counters.stepSequences += step.sequences;
     }
-    this.counters.running = step.running;
-    this.counters.waiting = step.waiting;
+    Object.assign(this.counters, step.state);
   }
 
   /** Fail every request under way. */
@@ -189,6 +199,7 @@ export class HubModel implements ServedModel {
       minTokens: request.minTokens ?? 0,
       stopTokens: [...ends, ...(request.stopTokens ?? [])],
       logprobs: request.logprobs ?? -1,
+      salt: request.cacheSalt ?? '',
     };
   }
 

@@ -9,8 +9,23 @@ export interface OpenOptions {
   readonly quantize?: 'int8' | 'int4';
   /** Keys and values of the context. Default f32. */
   readonly cacheDtype?: 'f32' | 'bf16';
+  /** Share of the machine's memory that each model may take, above 0, at most 1. Default: pages of 1 GiB at most. */
+  readonly memoryShare?: number;
   /** Sequences that run together. Default 32. */
   readonly maxSequences?: number;
+  /** Rows of a step: running answers and prompt tokens. Default 512. */
+  readonly maxRows?: number;
+  /** Requests that may wait for each model; one more is refused with `overloaded`. Default 1024. */
+  readonly queueLimit?: number;
+  /** A request that has not begun after so long is refused with `unavailable`. Default: none is. */
+  readonly queueTimeoutMs?: number;
+  /**
+   * Milliseconds that a step may take while answers are being written: prompt tokens fill it up to there. Default: 1.7
+   * times what the running answers alone would take.
+   */
+  readonly stepMs?: number;
+  /** Which loop runs decoders; both give the same bits. Default: what suits the device. */
+  readonly loop?: 'plain' | 'overlapped';
   readonly onProgress?: (event: OpenProgress) => void;
 }
 

@@ -1,5 +1,5 @@
 import { createServer } from 'node:net';
-import { Command } from 'commander';
+import { Command, Option } from 'commander';
 import type { ModelHub, ModelSource, ServedModel, Task } from '@rose/engine';
 import { CommandError, ExitCode } from '../errors.ts';
 import { bundledModels, locate, open } from '../models.ts';
@@ -28,6 +28,13 @@ export function serveCommand(): Command {
       collect,
     )
     .option('--max-sequences <n>', 'sequences that run together (default: 32)', integer(1, 4096))
+    .option('--max-rows <n>', 'tokens in one step (default: 512)', integer(1, 65_536))
+    .option('--step-ms <n>', 'how long a step with running answers may take (default: by their pace)', integer(1))
+    .option('--queue-limit <n>', 'requests that may wait for each model (default: 1024)', integer(1))
+    .option('--queue-timeout-ms <n>', 'refuse what has not begun after so long (default: never)', integer(1))
+    .addOption(
+      new Option('--loop <kind>', 'how decoders step (default: as suits the device)').choices(['plain', 'overlapped']),
+    )
     .option(
       '--drain-seconds <n>',
       'how long running requests may go on after a request to stop',
@@ -140,6 +147,11 @@ function summary({ task, spec, memory }: ServedModel, parameters: number): strin
   return [
     `${TASKS[task]}, ${spec.architecture}, ${amount(parameters)} parameters, ${spec.contextLength} tokens of context`,
     `weights ${bytes(memory.weights)}, sequences ${bytes(memory.sequences)}, workspace ${bytes(memory.workspace)}`,
+    ...memory.pages.map(
+      (group) =>
+        `pages of ${group.window === undefined ? 'full attention' : `window ${group.window}`}: ` +
+        `${group.pages} in ${group.layers} layers, ${group.tokens} tokens, ${bytes(group.bytes)}`,
+    ),
   ].join('\n  ');
 }
 

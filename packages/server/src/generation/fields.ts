@@ -24,6 +24,10 @@ export interface GenerationFields {
   include_stop_str_in_output?: boolean | null | undefined;
   ignore_eos?: boolean | null | undefined;
   skip_special_tokens?: boolean | null | undefined;
+  /** Smaller is sooner. */
+  priority?: number | null | undefined;
+  /** Computed prompts are reused only by requests with the same salt. */
+  cache_salt?: string | null | undefined;
 }
 
 /** Types only: the engine checks ranges and names the field. */
@@ -45,6 +49,8 @@ export const generationFields: { [K in keyof Required<GenerationFields>]: z.ZodT
   include_stop_str_in_output: z.boolean().nullish(),
   ignore_eos: z.boolean().nullish(),
   skip_special_tokens: z.boolean().nullish(),
+  priority: z.int().nullish(),
+  cache_salt: z.string().nullish(),
 };
 
 /** The engine's request, but for prompt, signal and log-probabilities. */
@@ -69,6 +75,8 @@ export function generationOf(fields: GenerationFields): Omit<GenerateRequest, 'p
     ignoreEos: fields.ignore_eos,
     keepSpecial: typeof fields.skip_special_tokens === 'boolean' ? !fields.skip_special_tokens : undefined,
     n: fields.n,
+    priority: fields.priority,
+    cacheSalt: fields.cache_salt,
   });
   return { sampling, ...request };
 }

@@ -66,11 +66,19 @@ export class Metrics {
     );
     this.#readEach(hub, 'rose_batch_sequences_total', 'Sequences in all batches', (m) => m.counters.stepSequences);
     this.#readEach(hub, 'rose_prompt_tokens_total', 'Tokens of prompts', (m) => m.counters.promptTokens);
+    const cached = 'Prompt tokens that had been computed for an earlier request';
+    this.#readEach(hub, 'rose_cached_tokens_total', cached, (m) => m.counters.cachedTokens);
+    const yielded = 'Sequences that gave their pages back and were computed anew';
+    this.#readEach(hub, 'rose_preemptions_total', yielded, (m) => m.counters.preemptions);
     this.#readEach(hub, 'rose_generated_tokens_total', 'Tokens generated', (m) => m.counters.generatedTokens);
     const pending = 'Number of requests that wait for execution';
     this.#watchEach(hub, 'nv_inference_pending_request_count', pending, (m) => m.counters.waiting);
     this.#watchEach(hub, 'rose_sequences_waiting', 'Sequences that wait', (m) => m.counters.waiting);
     this.#watchEach(hub, 'rose_sequences_running', 'Sequences that run', (m) => m.counters.running);
+    const kept = 'Pages of keys and values kept for prompts to come';
+    this.#watchEach(hub, 'rose_pages_used', 'Pages of keys and values in use', (m) => m.counters.usedPages);
+    this.#watchEach(hub, 'rose_pages_cached', kept, (m) => m.counters.cachedPages);
+    this.#watchEach(hub, 'rose_pages', 'Pages of keys and values there are', (m) => m.counters.pages);
     this.#watchEach(hub, 'rose_weight_bytes', 'Bytes of weights on the device', (m) => m.memory.weights);
     this.#watchEach(hub, 'rose_sequence_bytes', 'Bytes of sequence memory on the device', (m) => m.memory.sequences);
   }

@@ -4,6 +4,7 @@ import { z } from 'zod';
 import type { ServerContext } from '../context.ts';
 import { generationFields, generationOf } from '../generation/fields.ts';
 import { abortOnClose } from '../http/abort.ts';
+import { tenantOf } from '../http/tenant.ts';
 import { invalidField } from './errors.ts';
 import { chatLogprobs } from './logprobs.ts';
 import { modelFor, readBody, refuseNotDone } from './request.ts';
@@ -40,7 +41,7 @@ export async function chatCompletions(
   const body = await readBody(request, schema, context);
   refuseNotDone(body);
   const model = modelFor(context.hub, body.model, 'generate');
-  const events = model.generate({ ...generateRequest(body), signal });
+  const events = model.generate({ ...generateRequest(body), tenant: tenantOf(request), signal });
   const head = {
     id: newId('chatcmpl'),
     created: unixSeconds(),
@@ -107,10 +108,12 @@ async function complete(events: AsyncIterable<GenerateEvent>, model: ServedModel
   });
   const choices: ReturnType<typeof newChoice>[] = [];
   let promptTokens = 0;
+  let cachedTokens = 0;
   let generatedTokens = 0;
   for await (const event of events) {
     if (event.kind === 'start') {
       promptTokens = event.promptTokens;
+      cachedTokens = event.cachedTokens;
       continue;
     }
     const choice = (choices[event.index] ??= newChoice(event.index));
@@ -123,7 +126,7 @@ async function complete(events: AsyncIterable<GenerateEvent>, model: ServedModel
       generatedTokens += event.generatedTokens;
     }
   }
-  return { choices, usage: usageOf(promptTokens, generatedTokens) };
+  return { choices, usage: usageOf(promptTokens, generatedTokens, cachedTokens) };
 }
 
 /** The answer in pieces; what all pieces have in common is not in them. */
@@ -144,10 +147,12 @@ async function* streamChunks(
     ...withUsage,
   });
   let promptTokens = 0;
+  let cachedTokens = 0;
   let generatedTokens = 0;
   for await (const event of events) {
     if (event.kind === 'start') {
       promptTokens = event.promptTokens;
+      cachedTokens = event.cachedTokens;
       for (let i = 0; i < (body.n ?? 1); i++) yield chunk(i, { role: 'assistant', content: '' }, null);
     } else if (event.kind === 'delta') {
       const logprobs =
@@ -158,5 +163,5 @@ async function* streamChunks(
       yield chunk(event.index, {}, null, { finish_reason: event.reason, stop_reason: event.stop ?? null });
     }
   }
-  if (includeUsage) yield { choices: [], usage: usageOf(promptTokens, generatedTokens) };
+  if (includeUsage) yield { choices: [], usage: usageOf(promptTokens, generatedTokens, cachedTokens) };
 }

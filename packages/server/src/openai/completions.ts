@@ -5,6 +5,7 @@ import type { ServerContext } from '../context.ts';
 import { generationFields, generationOf } from '../generation/fields.ts';
 import { merge } from '../generation/merge.ts';
 import { abortOnClose } from '../http/abort.ts';
+import { tenantOf } from '../http/tenant.ts';
 import { invalidField } from './errors.ts';
 import { LegacyLogprobsWriter, type LegacyLogprobs } from './logprobs.ts';
 import { modelFor, readBody, refuseNotDone } from './request.ts';
@@ -50,10 +51,11 @@ export async function completions(
   }
   const model = modelFor(context.hub, body.model, 'generate');
   const prompts = promptsOf(body);
+  const tenant = tenantOf(request);
   const done = new AbortController();
   const signal = AbortSignal.any([closed, done.signal]);
   const common = generateRequest(body);
-  const sources = prompts.map((prompt) => model.generate({ ...common, prompt, signal }));
+  const sources = prompts.map((prompt) => model.generate({ ...common, prompt, tenant, signal }));
   const steps = numbered(
     merge(sources, () => done.abort()),
     body.n ?? 1,
@@ -108,10 +110,12 @@ async function complete(steps: AsyncIterable<Step>, model: ServedModel, body: Bo
   });
   const choices: ReturnType<typeof newChoice>[] = [];
   let promptTokens = 0;
+  let cachedTokens = 0;
   let generatedTokens = 0;
   for await (const { event, choice: index } of steps) {
     if (event.kind === 'start') {
       promptTokens += event.promptTokens;
+      cachedTokens += event.cachedTokens;
       continue;
     }
     const choice = (choices[index] ??= newChoice(index));
@@ -124,7 +128,7 @@ async function complete(steps: AsyncIterable<Step>, model: ServedModel, body: Bo
       generatedTokens += event.generatedTokens;
     }
   }
-  return { choices, usage: usageOf(promptTokens, generatedTokens) };
+  return { choices, usage: usageOf(promptTokens, generatedTokens, cachedTokens) };
 }
 
 /** The answers in pieces; what all pieces have in common is not in them. */
@@ -133,10 +137,12 @@ async function* streamChunks(steps: AsyncIterable<Step>, model: ServedModel, bod
   const includeUsage = body.stream_options?.include_usage === true;
   const withUsage = includeUsage ? { usage: null } : {};
   let promptTokens = 0;
+  let cachedTokens = 0;
   let generatedTokens = 0;
   for await (const { event, choice: index } of steps) {
     if (event.kind === 'start') {
       promptTokens += event.promptTokens;
+      cachedTokens += event.cachedTokens;
     } else if (event.kind === 'delta') {
       const logprobs = writers.enabled ? writers.of(index).write(event.tokens) : null;
       if (event.text === '' && logprobs === null) continue;
@@ -147,7 +153,7 @@ async function* streamChunks(steps: AsyncIterable<Step>, model: ServedModel, bod
       yield { choices: [{ index, text: '', logprobs: null, ...end }], ...withUsage };
     }
   }
-  if (includeUsage) yield { choices: [], usage: usageOf(promptTokens, generatedTokens) };
+  if (includeUsage) yield { choices: [], usage: usageOf(promptTokens, generatedTokens, cachedTokens) };
 }
 
 /** A writer for each answer, made with its first token. */

@@ -2,6 +2,7 @@ import type { FastifyReply, FastifyRequest } from 'fastify';
 import { z } from 'zod';
 import type { ServerContext } from '../context.ts';
 import { abortOnClose } from '../http/abort.ts';
+import { tenantOf } from '../http/tenant.ts';
 import { invalidField } from './errors.ts';
 import { modelFor, readBody } from './request.ts';
 
@@ -32,6 +33,7 @@ export async function embeddings(
     inputs: inputsOf(body),
     truncate: body.truncate_prompt_tokens === -1,
     ...(typeof body.dimensions === 'number' && { dimensions: body.dimensions }),
+    tenant: tenantOf(request),
     signal,
   });
   return {

@@ -1,6 +1,7 @@
 import type { FastifyReply } from 'fastify';
 import { RoseError, type ErrorCode } from '@rose/engine';
 import type { z } from 'zod';
+import { sendRetryAfter } from '../http/retry.ts';
 
 /** An error as OpenAI's clients know it. */
 export class OpenAIError extends Error {
@@ -8,13 +9,20 @@ export class OpenAIError extends Error {
   readonly type: string;
   readonly param: string | undefined;
   readonly code: string | undefined;
+  /** When it is worth trying again. */
+  readonly retryAfterSeconds: number | undefined;
 
-  constructor(status: number, message: string, details: { type?: string; param?: string; code?: string } = {}) {
+  constructor(
+    status: number,
+    message: string,
+    details: { type?: string; param?: string; code?: string; retryAfterSeconds?: number } = {},
+  ) {
     super(message);
     this.status = status;
     this.type = details.type ?? (status < 500 ? 'invalid_request_error' : 'server_error');
     this.param = details.param;
     this.code = details.code;
+    this.retryAfterSeconds = details.retryAfterSeconds;
   }
 }
 
@@ -38,6 +46,7 @@ export function openaiError(error: RoseError | OpenAIError): OpenAIError {
   return new OpenAIError(status, error.message, {
     ...details,
     ...(error.param !== undefined && { param: error.param }),
+    ...(error.retryAfterSeconds !== undefined && { retryAfterSeconds: error.retryAfterSeconds }),
   });
 }
 
@@ -47,6 +56,7 @@ export function openaiErrorBody({ message, type, param, code }: OpenAIError): ob
 }
 
 export function sendOpenAIError(reply: FastifyReply, error: OpenAIError): FastifyReply {
+  sendRetryAfter(reply, error);
   return reply.code(error.status).send(openaiErrorBody(error));
 }
 

@@ -2,6 +2,7 @@ import type { FastifyReply, FastifyRequest } from 'fastify';
 import { z } from 'zod';
 import type { ServerContext } from '../context.ts';
 import { abortOnClose } from '../http/abort.ts';
+import { tenantOf } from '../http/tenant.ts';
 import { scoresOf } from '../scores.ts';
 import { invalidField } from './errors.ts';
 import { modelFor, readBody } from './request.ts';
@@ -36,6 +37,7 @@ export async function rerank(context: ServerContext, request: FastifyRequest, re
   const { logits, promptTokens } = await model.score({
     inputs: texts.map((text) => ({ query: body.query, text })),
     truncate: body.truncate_prompt_tokens === -1,
+    tenant: tenantOf(request),
     signal,
   });
   const results = logits

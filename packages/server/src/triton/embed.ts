@@ -44,6 +44,7 @@ async function* run(model: ServedModel, request: ModelRequest): AsyncIterable<re
     truncate: booleanParameter(request, 'truncate') ?? false,
     ...(dimensions !== undefined && { dimensions }),
     ...(request.timeoutMs !== undefined && { timeoutMs: request.timeoutMs }),
+    tenant: request.tenant,
     signal: request.signal,
   });
   yield [fp32Rows('EMBEDDING', result.embeddings, dimensions ?? model.spec.hiddenSize)];

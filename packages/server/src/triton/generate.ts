@@ -67,6 +67,7 @@ async function* run(model: ServedModel, request: ModelRequest): AsyncIterable<re
     // One more than asked for shows whether a greedy token is the most likely one.
     ...(needsLogprobs && { logprobs: Math.max(1, logprobs ?? 0) }),
     ...(request.timeoutMs !== undefined && { timeoutMs: request.timeoutMs }),
+    tenant: request.tenant,
     signal: request.signal,
   });
 

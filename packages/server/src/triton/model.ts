@@ -41,6 +41,8 @@ export interface ModelRequest {
   /** Milliseconds for queue and work together. */
   readonly timeoutMs: number | undefined;
   readonly signal: AbortSignal;
+  /** See `tenantOf`. */
+  readonly tenant: string;
 }
 
 /** A shape as metadata shows it. */

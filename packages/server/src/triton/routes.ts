@@ -2,6 +2,8 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { RoseError, type ServedModel } from '@rose/engine';
 import type { ServerContext } from '../context.ts';
 import { abortOnClose } from '../http/abort.ts';
+import { sendRetryAfter } from '../http/retry.ts';
+import { tenantOf } from '../http/tenant.ts';
 import { bodyOf, takeRawBodies } from '../http/body.ts';
 import { acceptedEncoding, compress } from '../http/compression.ts';
 import { endpoint, type Endpoint, type PathParameters } from '../http/endpoint.ts';
@@ -86,6 +88,7 @@ async function infer(
       parameters: parameters.custom,
       timeoutMs: parameters.timeoutMs,
       signal,
+      tenant: tenantOf(request),
     }),
   );
   const response = inferResponse(model, inferRequest, tensors);
@@ -147,7 +150,9 @@ function startGenerate(
   const { id, inputs, parameters } = readGenerateBody(body, model, context.maxBodyBytes);
   checkRequest(model, inputs, undefined, id);
   const { custom, timeoutMs } = takeParameters(parameters);
-  const responses = model.run({ inputs: byName(inputs), outputs: undefined, parameters: custom, timeoutMs, signal });
+  const tenant = tenantOf(request);
+  const parts = { inputs: byName(inputs), outputs: undefined, parameters: custom };
+  const responses = model.run({ ...parts, timeoutMs, signal, tenant });
   return { id, responses, signal };
 }
 
@@ -181,6 +186,7 @@ function sendJson(reply: FastifyReply, body: object): FastifyReply {
 function sendError(reply: FastifyReply, error: unknown, context: ServerContext): FastifyReply {
   const known = error instanceof TritonError ? error : requestError(error, context);
   const status = tritonStatus(known);
+  if (known instanceof RoseError) sendRetryAfter(reply, known);
   if (status === 501) reply.header('accept-encoding', 'gzip, deflate');
   return reply
     .code(status)

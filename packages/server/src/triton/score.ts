@@ -50,6 +50,7 @@ async function* run(model: ServedModel, request: ModelRequest): AsyncIterable<re
     inputs: inputsOf(model.name, request),
     truncate: booleanParameter(request, 'truncate') ?? false,
     ...(request.timeoutMs !== undefined && { timeoutMs: request.timeoutMs }),
+    tenant: request.tenant,
     signal: request.signal,
   });
   const width = labelsOf(model).length;

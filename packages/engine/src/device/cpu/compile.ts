@@ -10,19 +10,20 @@ import type {
   Program,
   SequenceLayout,
 } from '@rose/cpu';
-import { PAGE_TOKENS } from '@rose/cpu';
 import { assert } from '../../errors.ts';
 import { ropeTables } from '../../model/rope.ts';
 import type { ModelSpec, RopeSpec } from '../../model/spec.ts';
 import type { Operation, Plan, RowKind } from '../../plan/plan.ts';
 import type { Batch } from '../../engine/batch.ts';
 import type { CpuWeights } from './load.ts';
-import { rowsOf, type MemoryPlan } from './memory.ts';
+import { layerPageBytes, rowsOf, type MemoryPlan } from './memory.ts';
 
 /** A plan with every pointer resolved; recording a step only fills in its counts. */
 export interface CompiledPlan {
   /** Append the step's commands. The batch's arrays are copied into the arena first. */
   record(program: Program, batch: Batch): void;
+  /** Copy a page in every layer of a group. */
+  copyPage(group: number, from: number, to: number): void;
   readonly result: { readonly pointer: number; readonly width: number };
 }
 
@@ -59,10 +60,13 @@ export function compilePlan(
     rowStart: arena.alloc(4 * (capacity.sequences + 1)),
     start: arena.alloc(4 * capacity.sequences),
     pageStart: arena.alloc(4 * capacity.sequences),
-    pageTable: arena.alloc(4 * capacity.pages),
     outputRows: arena.alloc(4 * capacity.sequences),
   };
-  const layout: Mutable<SequenceLayout> = { ...step, sequences: 0 };
+  /** One for each group of layers: they differ in their page tables. */
+  const layouts = memory.layers.map((): Mutable<SequenceLayout> => {
+    return { ...step, pageTable: arena.alloc(4 * capacity.pages), sequences: 0 };
+  });
+  const groupOf = new Map(memory.layers.flatMap(({ layers }, group) => layers.map((layer) => [layer, group] as const)));
   const layers = cacheLayers();
   const ropes = new Map<string, { cos: number; sin: number; dim: number }>();
   const recorders = plan.operations.flatMap(compileOperation);
@@ -74,7 +78,7 @@ export function compilePlan(
     rowStart: arena.i32(step.rowStart, capacity.sequences + 1),
     start: arena.i32(step.start, capacity.sequences),
     pageStart: arena.i32(step.pageStart, capacity.sequences),
-    pageTable: arena.i32(step.pageTable, capacity.pages),
+    pageTables: layouts.map(({ pageTable }) => arena.i32(pageTable, capacity.pages)),
     outputRows: arena.i32(step.outputRows, capacity.sequences),
   };
   const counts: { rows: Record<RowKind, number>; maxContext: number } = {
@@ -82,7 +86,7 @@ export function compilePlan(
     maxContext: 0,
   };
   const { pointer, width } = buffers.get(plan.result)!;
-  return { record, result: { pointer, width } };
+  return { record, copyPage, result: { pointer, width } };
 
   function record(program: Program, batch: Batch): void {
     views.tokens.set(batch.tokens.subarray(0, batch.rows));
@@ -91,9 +95,11 @@ export function compilePlan(
     views.rowStart.set(batch.rowStart.subarray(0, batch.sequences + 1));
     views.start.set(batch.start.subarray(0, batch.sequences));
     views.pageStart.set(batch.pageStart.subarray(0, batch.sequences));
-    views.pageTable.set(batch.pageTable.subarray(0, batch.pages));
+    for (let group = 0; group < layouts.length; group++) {
+      views.pageTables[group].set(batch.pageTables[group].subarray(0, batch.pages));
+      layouts[group].sequences = batch.sequences;
+    }
     views.outputRows.set(batch.outputRows.subarray(0, batch.outputs));
-    layout.sequences = batch.sequences;
     counts.rows.tokens = batch.rows;
     counts.rows.outputs = batch.outputs;
     counts.rows.sequences = batch.sequences;
@@ -107,10 +113,7 @@ export function compilePlan(
 
   /** Decoders keep every layer's pages. An encoder's layers share one set: nothing outlives the layer that wrote it. */
   function cacheLayers(): CacheLayer[] {
-    const element = cacheDtype === 'bf16' ? 2 : 4;
-    const bytes = spec.blocks.map(
-      ({ mixer }) => memory.pages * mixer.kvHeads * 2 * PAGE_TOKENS * mixer.headDim * element,
-    );
+    const bytes = spec.blocks.map((_, layer) => memory.pages[groupOf.get(layer)!] * pageBytes(layer));
     const shared = spec.head.kind === 'logits' ? undefined : arena.alloc(Math.max(...bytes));
     return spec.blocks.map(({ mixer }, i) => ({
       pointer: shared ?? arena.alloc(bytes[i]),
@@ -118,6 +121,18 @@ export function compilePlan(
       kvHeads: mixer.kvHeads,
       headDim: mixer.headDim,
     }));
+  }
+
+  function pageBytes(layer: number): number {
+    return layerPageBytes(spec, layer, { cacheDtype });
+  }
+
+  function copyPage(group: number, from: number, to: number): void {
+    for (const layer of memory.layers[group].layers) {
+      const bytes = pageBytes(layer);
+      const { pointer } = layers[layer];
+      arena.u8(pointer + to * bytes, bytes).set(arena.u8(pointer + from * bytes, bytes));
+    }
   }
 
   /** Layers with the same RoPE share its tables. */
@@ -216,7 +231,7 @@ export function compilePlan(
           rows: 0,
           heads: operation.heads,
           cache: layers[operation.layer],
-          layout,
+          layout: layouts[groupOf.get(operation.layer)!],
           ...(qkNorm && {
             qkNorm: {
               qWeight: vector(`${qkNorm.q}.weight`),
@@ -241,7 +256,7 @@ export function compilePlan(
           output: pointerOf(operation.output),
           heads,
           cache: layers[operation.layer],
-          layout,
+          layout: layouts[groupOf.get(operation.layer)!],
           mask,
           window: window ?? 0,
           scale,

@@ -3,15 +3,16 @@ import { PAGE_TOKENS, type Cpu, type MatrixFormat, type ScratchNeed } from '@ros
 import { RoseError } from '../../errors.ts';
 import type { Checkpoint, CheckpointTensor } from '../../checkpoint/checkpoint.ts';
 import { sizeOf } from '../../model/parameters.ts';
+import { layerGroups, type LayerGroup } from '../../model/groups.ts';
 import type { ModelSpec } from '../../model/spec.ts';
 import type { Plan } from '../../plan/plan.ts';
 import type { BatchCapacity } from '../../engine/batch.ts';
-import type { LoadOptions, MemoryReport } from '../device.ts';
+import type { LoadOptions, MemoryReport, PageReport } from '../device.ts';
 import { CpuSampler } from './sampler.ts';
 
 /** What a 32-bit WebAssembly memory can hold. */
 const ARENA_LIMIT = 4 * 1024 ** 3 - 65536;
-/** Pages for keys and values, where more than one full context would take more than this. */
+/** Pages for keys and values, where no share of memory is given; one full context may take more. */
 const DEFAULT_CACHE_BYTES = 1024 ** 3;
 /** Half of the staging buffer is read into while the other half is packed. */
 const STAGING_BYTES = 16 * 1024 ** 2;
@@ -33,8 +34,10 @@ export interface MemoryPlan {
   readonly arenaBytes: number;
   readonly report: MemoryReport;
   readonly capacity: BatchCapacity;
-  /** KV pages; for encoders, pages of the one layer's worth that all layers share within a step. */
-  readonly pages: number;
+  /** Layers that share page tables, and the pages each such group has in each of its layers. */
+  readonly layers: readonly LayerGroup[];
+  /** For encoders: pages of the one layer's worth that all layers share within a step. */
+  readonly pages: readonly number[];
   readonly staging: number;
   readonly scratch: ScratchNeed;
   readonly groups: readonly MatrixGroup[];
@@ -72,7 +75,9 @@ export function planMemory(checkpoint: Checkpoint, plan: Plan, options: LoadOpti
   const sequences = options.maxSequences;
   const contextPages = Math.ceil(spec.contextLength / PAGE_TOKENS);
   const stepPages = encoder ? Math.ceil(rows / PAGE_TOKENS) + sequences : sequences * contextPages;
-  const capacity = { rows, sequences, pages: stepPages };
+  const layers = layerGroups(spec);
+  const outputs = sequences;
+  const capacity = { rows, sequences, outputs, pages: stepPages, groups: layers.length };
 
   const scratch: ScratchNeed = {
     maxRows: rows,
@@ -82,35 +87,76 @@ export function planMemory(checkpoint: Checkpoint, plan: Plan, options: LoadOpti
     maxWidth: spec.hiddenSize,
   };
   const widest = sum(plan.buffers, (buffer) => align(4 * rowsOf(buffer.rows, capacity) * buffer.width));
-  const stepWords = 3 * rows + 4 * sequences + stepPages + 2;
+  const stepWords = 3 * rows + 3 * sequences + outputs + layers.length * stepPages + 2;
   const staging = Math.max(STAGING_BYTES, 2 * longestRow(checkpoint));
-  const pageBytes = pageBytesOf(spec, options, encoder);
   const fixed =
     widest +
     align(4 * stepWords) +
-    8 * ALIGN +
+    (8 + layers.length) * ALIGN +
     sizes.scratchBytes(scratch) +
     ropeBytes(spec) +
-    (encoder ? stepPages * pageBytes : CpuSampler.bytes(sequences, spec.vocabSize));
+    (encoder ? stepPages * widestPage(spec, options) : CpuSampler.bytes(outputs, spec.vocabSize));
 
-  const room = Math.min(ARENA_LIMIT, totalmem()) - weights - fixed - staging;
-  const wanted = sequences * contextPages;
-  const allowed = Math.max(contextPages, Math.floor(DEFAULT_CACHE_BYTES / pageBytes));
-  const pages = encoder ? stepPages : Math.min(wanted, allowed, Math.floor(room / pageBytes));
-  if (room < 0 || pages < 1) throw doesNotFit(weights, fixed + staging, pageBytes);
-
-  const cache = encoder ? 0 : align(pages * pageBytes);
+  const usable = Math.min(ARENA_LIMIT, totalmem() * (options.memoryShare ?? 1));
+  const room = usable - weights - fixed - staging;
+  const report = encoder ? [] : planPages(spec, layers, { ...options, rows }, room);
+  if (room < 0 || report.some(({ pages }) => pages < 1)) {
+    const page = sum(layers, (group) => pageBytes(spec, group, options));
+    throw doesNotFit(weights, fixed + staging, page, usable);
+  }
+  const cache = sum(report, ({ bytes }) => align(bytes) + ALIGN * spec.blocks.length);
   return {
     arenaBytes: weights + fixed + cache + staging + ALIGN * (groups.length + tables.length + vectors.length + 64),
-    report: { weights, sequences: cache, workspace: fixed + staging },
+    report: { weights, sequences: sum(report, ({ bytes }) => bytes), workspace: fixed + staging, pages: report },
     capacity,
-    pages,
+    layers,
+    pages: encoder ? [stepPages] : report.map(({ pages }) => pages),
     staging,
     scratch,
     groups,
     tables,
     vectors,
   };
+}
+
+/**
+ * How many pages each group of layers gets. As many as all sequences at full context need, if there is room; otherwise
+ * every group gets the same share of that, so that none runs out long before the others; and where not even one full
+ * context fits, the context is what fits.
+ *
+ * A sequence at position p needs pages for all of its context where attention is full. Where it has a window, it needs
+ * those the window sees, those of the prompt rows of one step, and as many again for the place where its prompt ended,
+ * which the prefix tree keeps.
+ */
+export function planPages(
+  spec: ModelSpec,
+  layers: readonly LayerGroup[],
+  options: Pick<LoadOptions, 'cacheDtype' | 'memoryShare' | 'maxSequences'> & { readonly rows: number },
+  room: number,
+): PageReport[] {
+  const bytesOf = layers.map((group) => pageBytes(spec, group, options));
+  const chunk = Math.ceil(options.rows / PAGE_TOKENS);
+  const needed = (tokens: number): number[] =>
+    layers.map(({ window }) => {
+      const all = Math.ceil(tokens / PAGE_TOKENS);
+      return window === undefined ? all : Math.min(all, 2 * (Math.ceil(window / PAGE_TOKENS) + 1) + chunk);
+    });
+  const cost = (tokens: number): number => sum(needed(tokens), (pages, group) => pages * bytesOf[group]);
+
+  const whole = cost(spec.contextLength);
+  const limit = options.memoryShare === undefined ? Math.min(room, Math.max(whole, DEFAULT_CACHE_BYTES)) : room;
+  const contexts = Math.min(options.maxSequences, limit / whole);
+  let counts: number[];
+  if (contexts >= 1) counts = needed(spec.contextLength).map((pages) => Math.floor(pages * contexts));
+  else {
+    let tokens = Math.floor(contexts * spec.contextLength);
+    while (tokens > 0 && cost(tokens) > limit) tokens -= PAGE_TOKENS;
+    counts = needed(Math.max(tokens, 0));
+  }
+  return layers.map(({ window, layers: { length } }, group) => {
+    const pages = counts[group];
+    return { window, layers: length, pages, tokens: pages * PAGE_TOKENS, bytes: pages * bytesOf[group] };
+  });
 }
 
 /** A tied embedding is looked up in the packed output matrix, unless that is quantized: then it keeps a table too. */
@@ -156,11 +202,20 @@ function formatOf(tensors: readonly CheckpointTensor[], options: LoadOptions): M
   return tensors.every((tensor) => tensor.dtype === 'BF16') ? 'bf16' : 'f32';
 }
 
-/** Bytes of one page across all layers (encoders: of the one layer they share). */
-function pageBytesOf(spec: ModelSpec, options: LoadOptions, encoder: boolean): number {
-  const element = options.cacheDtype === 'bf16' ? 2 : 4;
-  const layer = spec.blocks.map(({ mixer }) => mixer.kvHeads * 2 * PAGE_TOKENS * mixer.headDim * element);
-  return encoder ? Math.max(...layer) : layer.reduce((total, bytes) => total + bytes, 0);
+/** Bytes of one page in all layers of a group. */
+function pageBytes(spec: ModelSpec, { layers }: LayerGroup, options: Pick<LoadOptions, 'cacheDtype'>): number {
+  return sum(layers, (layer) => layerPageBytes(spec, layer, options));
+}
+
+/** Bytes of the largest page of any layer: what an encoder's layers share. */
+function widestPage(spec: ModelSpec, options: LoadOptions): number {
+  return Math.max(...spec.blocks.map((_, layer) => layerPageBytes(spec, layer, options)));
+}
+
+/** Bytes of one page in one layer: keys and values of every key-value head. */
+export function layerPageBytes(spec: ModelSpec, layer: number, options: Pick<LoadOptions, 'cacheDtype'>): number {
+  const { kvHeads, headDim } = spec.blocks[layer].mixer;
+  return kvHeads * 2 * PAGE_TOKENS * headDim * (options.cacheDtype === 'bf16' ? 2 : 4);
 }
 
 function ropeBytes(spec: ModelSpec): number {
@@ -180,8 +235,8 @@ function align(bytes: number): number {
   return Math.ceil(bytes / ALIGN) * ALIGN;
 }
 
-function sum<T>(items: readonly T[], size: (item: T) => number): number {
-  return items.reduce((total, item) => total + size(item), 0);
+function sum<T>(items: readonly T[], size: (item: T, index: number) => number): number {
+  return items.reduce((total, item, index) => total + size(item, index), 0);
 }
 
 /** The kernels take bfloat16 values in groups of 16 columns. */
@@ -194,12 +249,12 @@ function checkCache(spec: ModelSpec, options: LoadOptions): void {
   );
 }
 
-function doesNotFit(weights: number, workspace: number, page: number): RoseError {
+function doesNotFit(weights: number, workspace: number, page: number, usable: number): RoseError {
   const gib = (bytes: number): string => `${(bytes / 1024 ** 3).toFixed(2)} GiB`;
   return new RoseError(
     'unavailable',
     `the model does not fit: weights take ${gib(weights)}, buffers ${gib(workspace)}, and ${PAGE_TOKENS} tokens of ` +
-      `context ${gib(page)}, while the CPU device can use ${gib(Math.min(ARENA_LIMIT, totalmem()))}. ` +
-      `Try --quantize int8 or int4, or a smaller model.`,
+      `context ${gib(page)}, while the CPU device can use ${gib(usable)}. ` +
+      `Try --quantize int8 or int4, a larger --memory-share, or a smaller model.`,
   );
 }

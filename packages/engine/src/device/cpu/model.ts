@@ -3,6 +3,7 @@ import { assert } from '../../errors.ts';
 import type { ModelSpec } from '../../model/spec.ts';
 import type { Plan } from '../../plan/plan.ts';
 import type { Batch, BatchCapacity } from '../../engine/batch.ts';
+import type { CacheShape } from '../../engine/kv-cache.ts';
 import { MAX_LOGPROBS, type DeviceModel, type MemoryReport, type StepResult } from '../device.ts';
 import { compilePlan, type CompiledPlan } from './compile.ts';
 import type { CpuWeights } from './load.ts';
@@ -12,14 +13,15 @@ import { CpuSampler } from './sampler.ts';
 /** A compiled plan with its arena: what the engine steps. */
 export class CpuModel implements DeviceModel {
   readonly capacity: BatchCapacity;
-  readonly pages: number;
-  readonly pageTokens: number = PAGE_TOKENS;
+  readonly cache: CacheShape;
   readonly memory: MemoryReport;
   readonly #arena: Arena;
   readonly #program: Program;
   readonly #compiled: CompiledPlan;
   readonly #sampler: CpuSampler | undefined;
-  readonly #result: StepResult;
+  /** Used in turn, so that a step leaves the result of the one before. */
+  readonly #results: readonly [StepResult, StepResult];
+  #turn = 0;
 
   constructor(
     arena: Arena,
@@ -31,35 +33,51 @@ export class CpuModel implements DeviceModel {
   ) {
     this.#arena = arena;
     this.capacity = memory.capacity;
-    this.pages = spec.head.kind === 'logits' ? memory.pages : 0;
+    const decoder = spec.head.kind === 'logits';
+    this.cache = {
+      pageTokens: PAGE_TOKENS,
+      groups: memory.layers.map(({ window }, group) => ({ window, pages: decoder ? memory.pages[group] : 0 })),
+      slots: 0,
+    };
     this.memory = memory.report;
     this.#program = arena.program();
     this.#compiled = compilePlan(arena, spec, plan, memory, weights, cacheDtype);
     arena.reserve(memory.scratch);
 
-    const outputs = memory.capacity.sequences;
     const { result } = this.#compiled;
-    this.#result = {
-      values: arena.f32(result.pointer, outputs * result.width),
+    const { outputs, sequences } = memory.capacity;
+    const values = arena.f32(result.pointer, (decoder ? outputs : sequences) * result.width);
+    const newResult = (): StepResult => ({
+      values,
       width: result.width,
       tokens: new Int32Array(outputs),
       logprobs: new Float32Array(outputs),
       topTokens: new Int32Array(outputs * MAX_LOGPROBS),
       topLogprobs: new Float32Array(outputs * MAX_LOGPROBS),
-    };
-    this.#sampler =
-      spec.head.kind === 'logits'
-        ? new CpuSampler(arena, arena.program(), result.pointer, spec.vocabSize, this.#result)
-        : undefined;
+    });
+    this.#results = [newResult(), newResult()];
+    this.#sampler = decoder
+      ? new CpuSampler(arena, arena.program(), result.pointer, spec.vocabSize, outputs)
+      : undefined;
   }
 
   step(batch: Batch): StepResult {
-    assert(batch.rows > 0 && batch.rows <= this.capacity.rows, `a step of ${batch.rows} rows`);
+    assert(batch.rows <= this.capacity.rows, `a step of ${batch.rows} rows`);
+    const before = this.#results[this.#turn];
+    this.#turn = 1 - this.#turn;
+    const result = this.#results[this.#turn];
+    for (let i = 0; i < batch.copies; i++) {
+      this.#compiled.copyPage(batch.copyGroup[i], batch.copyFrom[i], batch.copyTo[i]);
+    }
+    if (batch.rows === 0) return result;
+    for (let row = 0; row < batch.rows; row++) {
+      if (batch.fed[row] >= 0) batch.tokens[row] = before.tokens[batch.fed[row]];
+    }
     this.#program.reset();
     this.#compiled.record(this.#program, batch);
     this.#program.run();
-    this.#sampler?.sample(batch);
-    return this.#result;
+    this.#sampler?.sample(batch, result);
+    return result;
   }
 
   close(): void {

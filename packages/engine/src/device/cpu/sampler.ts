@@ -14,7 +14,6 @@ export class CpuSampler {
   readonly #summaryWords: Int32Array;
   readonly #summarize: (rows: number) => void;
   readonly #row: ArenaRow;
-  readonly #result: StepResult;
   /** log of the sum of exp of each row's raw logits. */
   readonly #logSum: Float64Array;
   /** For each row, the logits that bias and penalties changed, as they were: token -> raw logit. */
@@ -22,8 +21,8 @@ export class CpuSampler {
   /** Scratch of one row's penalties: token -> occurrences in the answer. */
   readonly #counts = new Map<number, number>();
 
-  constructor(arena: Arena, program: Program, logits: number, vocabSize: number, result: StepResult) {
-    const rows = result.tokens.length;
+  /** @param rows most rows of logits a step has */
+  constructor(arena: Arena, program: Program, logits: number, vocabSize: number, rows: number) {
     const summary = arena.alloc(rows * 16);
     this.#vocabSize = vocabSize;
     this.#logits = arena.f32(logits, rows * vocabSize);
@@ -35,7 +34,6 @@ export class CpuSampler {
       program.run();
     };
     this.#row = new ArenaRow(arena, logits, vocabSize);
-    this.#result = result;
     this.#logSum = new Float64Array(rows);
     this.#before = Array.from({ length: rows }, () => new Map<number, number>());
   }
@@ -49,7 +47,7 @@ export class CpuSampler {
    * Fill the result's tokens and log-probabilities for the batch's outputs. A token of -1 says that a row has no
    * finite maximum: there is nothing to draw from.
    */
-  sample(batch: Batch): void {
+  sample(batch: Batch, result: StepResult): void {
     if (batch.outputs === 0) return;
     this.#summarize(batch.outputs);
     let adjusted = false;
@@ -57,7 +55,7 @@ export class CpuSampler {
       this.#before[o].clear();
       // Log-probabilities speak of the model's own distribution, so they are taken before the logits change.
       this.#logSum[o] = this.#summary[4 * o] + Math.log(this.#summary[4 * o + 2]);
-      if (batch.logprobs[o] >= 0) this.#reportTop(batch, o);
+      if (batch.logprobs[o] >= 0) this.#reportTop(batch, o, result);
       if (hasAdjustments(batch, o)) {
         this.#adjust(batch, o);
         adjusted = true;
@@ -66,15 +64,15 @@ export class CpuSampler {
     if (adjusted) this.#summarize(batch.outputs);
     for (let o = 0; o < batch.outputs; o++) {
       const token = Number.isFinite(this.#summary[4 * o]) ? this.#draw(batch, o) : -1;
-      this.#result.tokens[o] = token;
+      result.tokens[o] = token;
       if (batch.logprobs[o] < 0 || token < 0) continue;
       const raw = this.#before[o].get(token) ?? this.#logits[o * this.#vocabSize + token];
-      this.#result.logprobs[o] = raw - this.#logSum[o];
+      result.logprobs[o] = raw - this.#logSum[o];
     }
   }
 
-  #reportTop(batch: Batch, o: number): void {
-    const { topTokens: tokens, topLogprobs: logprobs } = this.#result;
+  #reportTop(batch: Batch, o: number, result: StepResult): void {
+    const { topTokens: tokens, topLogprobs: logprobs } = result;
     const at = o * MAX_LOGPROBS;
     const end = at + MAX_LOGPROBS;
     const row = this.#row.select(o, this.#summary[4 * o]);

@@ -1,0 +1,136 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { GREEDY, type EngineRequest } from '../src/engine/request.ts';
+import { uniform } from '../src/sampling/philox.ts';
+import { Collector, FakeModel, fakeEngine, generateRequest, type FakeOptions } from './fake-model.ts';
+
+/**
+ * Random traces on a device whose answers depend on everything a real one would look at. Whatever the traffic, every
+ * request ends once, an answer is the one the request gets alone, and after each step every page and slot is accounted
+ * for.
+ */
+const TRACES = 2000;
+const CONTEXT = 160;
+
+interface Random {
+  /** A number in [0, 1). */
+  readonly u: () => number;
+  /** A whole number from 1 to `most`. */
+  readonly whole: (most: number) => number;
+}
+
+function random(seed: number): Random {
+  let drawn = 0;
+  const u = (): number => uniform(seed, drawn++);
+  return { u, whole: (most) => 1 + Math.floor(u() * most) };
+}
+
+/** A device of any size that can hold one sequence of full length. */
+function deviceOptions({ u, whole }: Random): FakeOptions {
+  const pages = 10 + whole(25);
+  const sequences = whole(5);
+  return {
+    rows: sequences + whole(40),
+    sequences,
+    pages,
+    draws: 'context',
+    elsewhere: u() < 0.5,
+    ...(u() < 0.4 && { sliding: { window: 8 + whole(40), pages: 6 + whole(20) } }),
+    ...(u() < 0.3 && { slots: sequences + whole(6) }),
+  };
+}
+
+/** Prompts that often share their beginnings, sometimes to the last token. */
+function promptsOf({ u, whole }: Random, count: number): number[][] {
+  const stems = Array.from({ length: 3 }, () => Array.from({ length: whole(90) }, () => whole(99)));
+  return Array.from({ length: count }, () => {
+    const stem = stems[whole(3) - 1];
+    const own = Array.from({ length: u() < 0.2 ? 0 : whole(30) }, () => whole(99));
+    return [...stem.slice(0, u() < 0.5 ? stem.length : whole(stem.length)), ...own];
+  });
+}
+
+/** What the device answers to a request that has it for itself, chunk by chunk of `rows`. */
+async function alone(options: FakeOptions, request: EngineRequest): Promise<number[]> {
+  const model = new FakeModel({ ...options, elsewhere: false });
+  const engine = fakeEngine(CONTEXT, model);
+  engine.submit({ ...request, deadline: undefined, siblingOf: undefined }, 0);
+  const sink = new Collector();
+  while (engine.hasWork) await engine.step(0, sink);
+  assert.equal(sink.endOf(request.id).kind, 'finished');
+  return sink.tokensOf(request.id);
+}
+
+async function runTrace(seed: number): Promise<{ preemptions: number; cached: number }> {
+  const r = random(seed);
+  const options = deviceOptions(r);
+  const engine = fakeEngine(CONTEXT, new FakeModel(options), {
+    loop: options.elsewhere === true ? 'overlapped' : 'plain',
+    entries: 8 + r.whole(20),
+    timeoutMs: r.u() < 0.2 ? 40 : undefined,
+  });
+  const sink = new Collector();
+  const requests: EngineRequest[] = [];
+  let now = 0;
+  const step = async (): Promise<void> => {
+    await engine.step(now++, sink);
+    engine.scheduler.check();
+  };
+  const count = 12;
+  const prompts = promptsOf(r, count);
+  for (let id = 1; id <= count; id++) {
+    const twin = requests.at(-1);
+    const sibling = twin !== undefined && r.u() < 0.3;
+    const tokens = sibling && twin.command.kind === 'generate' ? [...twin.command.tokens] : prompts[id - 1];
+    const request = generateRequest(
+      id,
+      tokens,
+      {
+        maxTokens: r.whole(50),
+        sampling: { ...GREEDY, seed: r.whole(1000), ...(r.u() < 0.2 && { presencePenalty: 1 }) },
+        stopTokens: r.u() < 0.3 ? [r.whole(99)] : [],
+        salt: r.u() < 0.1 ? 'other' : '',
+      },
+      {
+        tenant: ['a', 'b', ''][r.whole(3) - 1],
+        priority: r.whole(3),
+        deadline: r.u() < 0.1 ? now + r.whole(60) : undefined,
+        siblingOf: sibling ? twin.id : undefined,
+      },
+    );
+    requests.push(request);
+    engine.submit(request, now);
+    for (let left = Math.floor(r.u() * 5); left > 0; left--) await step();
+    if (r.u() < 0.15) engine.cancel(r.whole(id));
+  }
+  for (let steps = 0; engine.hasWork; steps++) {
+    assert.ok(steps < 20_000, `trace ${seed} does not come to an end`);
+    await step();
+  }
+  for (const request of requests) {
+    const end = sink.endOf(request.id);
+    const tokens = sink.tokensOf(request.id);
+    const right = await alone(options, request);
+    if (end.kind === 'finished') assert.deepEqual(tokens, right, `trace ${seed}, request ${request.id}`);
+    else assert.deepEqual(tokens, right.slice(0, tokens.length), `trace ${seed}, request ${request.id}`);
+  }
+  const { preemptions, cachedTokens } = engine.state;
+  return { preemptions, cached: cachedTokens };
+}
+
+test(`${TRACES} random traces: every request ends, with the answer it gets alone, and nothing is lost`, async () => {
+  let preemptions = 0;
+  let cached = 0;
+  for (let seed = 0; seed < TRACES; seed++) {
+    try {
+      const trace = await runTrace(seed);
+      preemptions += trace.preemptions;
+      cached += trace.cached;
+    } catch (error) {
+      throw new Error(`trace ${seed}: ${(error as Error).message}`, { cause: error });
+    }
+  }
+  // The traces would prove little if nothing ever yielded or was found again.
+  assert.ok(preemptions > TRACES / 10, `${preemptions} preemptions`);
+  assert.ok(cached > TRACES * 10, `${cached} cached tokens`);
+});
