@@ -125,6 +125,27 @@ for (const [where, start] of links) {
       assert.deepEqual(several.tokens[1], alone.tokens[0]);
     });
 
+    test('finds a prompt computed before, for the same tenant and salt alone', async () => {
+      const text = 'A bear, a fox and a very long list of other animals went to the river and wanted to cross it.';
+      const ask = async (more: Partial<GenerateRequest>): Promise<{ cached: number; prompt: number; text: string }> => {
+        const request = { ...greedy, prompt: { kind: 'text', text }, maxTokens: 12, ignoreEos: true, ...more } as const;
+        let [cached, prompt, answer] = [-1, -1, ''];
+        for await (const event of chat.generate(request)) {
+          if (event.kind === 'start') [cached, prompt] = [event.cachedTokens, event.promptTokens];
+          if (event.kind === 'delta') answer += event.text;
+        }
+        return { cached, prompt, text: answer };
+      };
+      const first = await ask({ tenant: 'one' });
+      assert.equal(first.cached, 0);
+      const again = await ask({ tenant: 'one' });
+      assert.equal(again.cached, Math.floor((first.prompt - 1) / 16) * 16);
+      assert.ok(again.cached > 0 && again.text === first.text);
+      const others = await Promise.all([ask({ tenant: 'two' }), ask({ tenant: 'one', cacheSalt: 'x' })]);
+      for (const { cached, text: answer } of others) assert.deepEqual([cached, answer], [0, first.text]);
+      assert.ok(chat.counters.cachedTokens >= again.cached && chat.counters.pages > 0);
+    });
+
     test('stops before a stop string and says which', async () => {
       const { greedy_text: full, text } = golden.cases[0];
       const stop = full.slice(30, 36);

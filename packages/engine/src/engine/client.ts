@@ -131,10 +131,12 @@ export class EngineClient {
     this.#lastMessage = Date.now();
     switch (message.kind) {
       case 'step':
+        // A request begins before its first token, which the same step may bring.
+        for (const event of message.events) if (event.kind === 'begun') this.#deliver(event);
         for (let i = 0; i < message.ids.length; i++) {
           this.#deliver({ kind: 'token', id: message.ids[i], token: message.tokens[i], logprobs: undefined });
         }
-        for (const event of message.events) this.#deliver(event);
+        for (const event of message.events) if (event.kind !== 'begun') this.#deliver(event);
         this.#observeStep(message);
         break;
       case 'progress':

@@ -11,14 +11,17 @@ import type { Step } from './step.ts';
 
 export interface SchedulerLimits extends QueueLimits {
   /**
-   * Milliseconds a step may take while answers are being written; undefined: what their rows alone would take, times
-   * `SLOWDOWN`.
+   * Milliseconds a step may take while answers are being written; undefined: what their rows alone would take, and
+   * `PROMPT_SHARE` of that more.
    */
   readonly stepMs: number | undefined;
 }
 
-/** Prompt rows may lengthen a step of running answers by this factor, so that no gap is twice the usual one. */
-export const SLOWDOWN = 1.7;
+/**
+ * Prompt rows may lengthen a step of running answers by this share of it, so that no gap is twice the usual one; by as
+ * many times more as there are more prompts than answers, so that a burst of prompts does not trickle in behind one.
+ */
+const PROMPT_SHARE = 0.7;
 
 type Emit = (event: EngineEvent) => void;
 
@@ -222,18 +225,19 @@ export class Scheduler {
     const prompts = this.running.filter((sequence) => !sequence.decoding && this.#rowsLeft(sequence) > 0);
     if (prompts.length === 0) return;
     const { rows } = step.batch;
-    const budget = rows === 0 ? Infinity : (this.#stepMs ?? SLOWDOWN * this.cost.predict(rows, step.reads));
+    const share = 1 + PROMPT_SHARE * Math.max(1, prompts.length / rows);
+    const budget = rows === 0 ? Infinity : (this.#stepMs ?? share * this.cost.predict(rows, step.reads));
     const [first, ...others] = prompts;
     const room = this.#roomFor(first, budget, step);
     const wanted = others.reduce((sum, sequence) => sum + this.#rowsLeft(sequence), 0);
-    const share = Math.max(Math.ceil(room / 2), room - wanted);
-    this.#addPrompt(first, Math.min(share, this.#rowsLeft(first)), step, emit);
+    const most = Math.max(Math.ceil(room / 2), room - wanted);
+    this.#addPrompt(first, Math.min(most, this.#rowsLeft(first)), step, emit);
     for (const sequence of others.toSorted((a, b) => this.#rowsLeft(a) - this.#rowsLeft(b))) {
       const { batch, reads } = step;
       // The first prompt has a row in every step; the others may have to wait for the next one.
       if (this.cost.predict(batch.rows + 1, reads + sequence.scheduled + 1) > budget) continue;
-      const most = Math.min(this.#roomFor(sequence, budget, step), this.#rowsLeft(sequence));
-      this.#addPrompt(sequence, most, step, emit);
+      const fitting = Math.min(this.#roomFor(sequence, budget, step), this.#rowsLeft(sequence));
+      this.#addPrompt(sequence, fitting, step, emit);
     }
   }
 

@@ -21,7 +21,7 @@ export interface OpenOptions {
   readonly queueTimeoutMs?: number;
   /**
    * Milliseconds that a step may take while answers are being written: prompt tokens fill it up to there. Default: 1.7
-   * times what the running answers alone would take.
+   * times what the running answers alone would take, and more where more prompts than answers are under way.
    */
   readonly stepMs?: number;
   /** Which loop runs decoders; both give the same bits. Default: what suits the device. */
