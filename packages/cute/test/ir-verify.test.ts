@@ -109,6 +109,24 @@ test('warps stay together for what they do together', () => {
   );
 });
 
+test('warpgroups stay together for what they do together', () => {
+  const under = (shift: number, number: number, test = 'eq'): string =>
+    `%17: i32 = const() {value: ${shift}}\n%18: i32 = shr(%2, %17)\n%19: i32 = const() {value: ${number}}\n%20: pred = compare(%18, %19) {test: "${test}"}\nif(%20) then {\n wgmma_fence()\n} else {\n}`;
+  verify(under(7, 1));
+  verify(under(5, 4, 'lt'));
+  refused(under(5, 1), /wgmma_fence is executed by a whole warpgroup together/);
+  refused(under(5, 2, 'lt'), /differs between threads of a warpgroup/);
+});
+
+test('a kernel that overlaps the one before it waits for it', () => {
+  const text = (body: string): string => `kernel "k" (32, 1, 1)\noverlaps_previous true\nbody {\n${body}\n}`;
+  verifyKernel(parseKernel(text('grid_dependency_wait()')), archOf('sm_90a'));
+  assert.throws(
+    () => verifyKernel(parseKernel(text('fence()')), archOf('sm_90a')),
+    /k overlaps .* call grid_dependency_wait/,
+  );
+});
+
 test('barriers have numbers up to 15 and whole warps', () => {
   refused('barrier() {id: 16}', /barriers 0 to 15/);
   refused('barrier() {id: 1, count: 100}', /multiple of 32/);

@@ -11,8 +11,12 @@ export function checkConvergence(kernel: KernelIR): void {
   });
   if (together.length === 0) return;
   const uniformity = analyseUniformity(kernel);
-  for (const node of together) if (uniformity.at(node) === 2) throw divergent(node, uniformity);
+  for (const node of together)
+    if (uniformity.at(node) > MOST[OPS[node.op].convergence]) throw divergent(node, uniformity);
 }
+
+/** How far threads may differ that execute something together. */
+const MOST = { none: 3, warp: 2, warpgroup: 1, cta: 0, cluster: 0 } as const;
 
 function needsConvergence(node: Node): boolean {
   if (OPS[node.op].convergence === 'none') return false;
@@ -26,10 +30,10 @@ function divergent(node: Node, uniformity: Uniformity): KernelError {
   const where = cause ? ` at ${formatPosition(cause.position)}` : '';
   const instead = node.op.startsWith('barrier')
     ? 'move it out of the branch, or pass aligned: false'
-    : 'move it out of the branch, or make the condition the same in a warp (e.g. by warp number, or a vote)';
+    : 'move it out of the branch, or make the condition the same in all of them (e.g. by the number of the warp or warpgroup)';
   return new KernelError(
     `${node.op} is executed by a whole ${OPS[node.op].convergence} together, but the condition${where} differs between ` +
-      `threads of a warp; ${instead}`,
+      `threads of a ${OPS[node.op].convergence}; ${instead}`,
     node.position,
   );
 }

@@ -14,6 +14,7 @@ export function checkRules(kernel: KernelIR, arch: Arch | undefined): void {
   checkRegisters(kernel, registers, arch);
   checkExpected(kernel.body);
   checkDrained(kernel);
+  checkDependence(kernel);
 }
 
 function checkBarrier(kernel: KernelIR, node: Node): void {
@@ -172,6 +173,21 @@ function checkExpected(nodes: Region): void {
 
 function constantOf(value: Value | undefined): number | undefined {
   return value?.node.op === 'const' ? Number(value.node.attributes.value) : undefined;
+}
+
+/** A kernel that starts before the one before it has ended must wait for it somewhere. */
+function checkDependence(kernel: KernelIR): void {
+  if (!kernel.overlapsPrevious) return;
+  let waits = false;
+  walk(kernel.body, (node) => {
+    if (node.op === 'grid_dependency_wait') waits = true;
+  });
+  if (waits) return;
+  throw new KernelError(
+    `${kernel.name} overlaps the kernel before it, but never waits for what that writes: call grid_dependency_wait ` +
+      'before the first read that depends on it',
+    kernel.body[0]?.position,
+  );
 }
 
 /** A CTA that ends frees its shared memory: copies out of it have to have read it by then. */

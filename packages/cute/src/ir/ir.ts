@@ -83,8 +83,9 @@ export class Value extends DynamicInt {
   override toString(): string {
     return this.divisor === 1 ? '?' : `?{div=${this.divisor}}`;
   }
-  /** A value of the device has no JavaScript value; whoever asks for one forgot the transform. */
-  [Symbol.toPrimitive](): never {
+  /** A value of the device prints, as in layouts, but is no number; whoever asks for one forgot the transform. */
+  [Symbol.toPrimitive](hint: string): string {
+    if (hint === 'string') return this.toString();
     throw new TypeError(
       `a device value (${this.type}) is used as a plain JavaScript value: the function that does so lacks 'use gpu', ` +
         'or was not transformed',

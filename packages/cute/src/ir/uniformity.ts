@@ -1,7 +1,7 @@
 import type { KernelIR, Node, Region, Value } from './ir.ts';
 
-/** How far threads may differ: not at all in the CTA, by warp only, or by thread. */
-export type Level = 0 | 1 | 2;
+/** How far threads may differ: not at all in the CTA (0), by warpgroup only (1), by warp only (2), or by thread (3). */
+export type Level = 0 | 1 | 2 | 3;
 
 export interface Uniformity {
   /** How far threads differ in a value. */
@@ -150,9 +150,9 @@ class Analysis {
       case 'special': {
         const name = String(node.attributes.name);
         if (name === 'tid.x' || name === 'tid.y' || name === 'tid.z') {
-          return this.kernel.threads['xyz'.indexOf(name[4])] === 1 ? 0 : 2;
+          return this.kernel.threads['xyz'.indexOf(name[4])] === 1 ? 0 : 3;
         }
-        return THREAD.has(name) ? 2 : name === 'warpid' ? 1 : 0;
+        return THREAD.has(name) ? 3 : name === 'warpid' ? 2 : 0;
       }
       case 'get':
         return this.slots.get(node.slots[0].id) ?? 0;
@@ -160,8 +160,7 @@ class Analysis {
         return 0;
       case 'vote':
       case 'warp_reduce':
-      case 'mbarrier_try_wait':
-        return 1;
+        return Math.min(2, this.most(node)) as Level;
       case 'elect':
       case 'atomic':
       case 'clock':
@@ -172,13 +171,15 @@ class Analysis {
       case 'movmatrix':
       case 'match':
       case 'wgmma':
-        return 2;
-      case 'shuffle':
-        return node.attributes.mode === 'idx' && (node.attributes.width ?? 32) === 32 && this.value(node.args[1]) < 2
-          ? 1
-          : this.most(node);
+      case 'mbarrier_try_wait':
+        return 3;
+      case 'shuffle': {
+        const most = this.most(node);
+        const whole = node.attributes.mode === 'idx' && (node.attributes.width ?? 32) === 32;
+        return whole && this.value(node.args[1]) < 3 ? (Math.min(2, most) as Level) : most;
+      }
       default:
-        return this.byWarp(node) ? 1 : this.most(node);
+        return Math.min(this.most(node), this.byWarp(node)) as Level;
     }
   }
 
@@ -188,19 +189,50 @@ class Analysis {
     return level;
   }
 
-  /** Thread numbers divided by whole warps, or compared with a border between warps. */
-  private byWarp(node: Node): boolean {
-    if (this.kernel.threads[0] % 32 !== 0 || node.args.length !== 2) return false;
-    const [left, right] = node.args;
-    if (!isThreadNumber(left) || right.node.op !== 'const') return false;
-    const number = Number(right.node.attributes.value);
-    if (node.op === 'shr') return number >= 5;
-    if (node.op === 'div') return number % 32 === 0;
-    if (node.op === 'and') return (number & 31) === 0;
-    if (node.op !== 'compare') return false;
-    const test = node.attributes.test;
-    if (test === 'lt' || test === 'ge') return number % 32 === 0;
-    return (test === 'le' || test === 'gt') && (number + 1) % 32 === 0;
+  /** The level of thread numbers divided by whole warps, or compared with a border between warps. */
+  private byWarp(node: Node): Level {
+    const { threads } = this.kernel;
+    // Elsewhere warps and rows of threads do not coincide.
+    if (threads[0] % 32 !== 0) return 3;
+    let threadsAlike = granuleOf(node);
+    if (node.op === 'compare') {
+      const [left, right] = node.args;
+      const border = right.node.op === 'const' ? Number(right.node.attributes.value) : Number.NaN;
+      const granule = granuleOf(left.node);
+      const test = node.attributes.test;
+      if (test === 'lt' || test === 'ge') threadsAlike = granule * border;
+      else if (test === 'le' || test === 'gt') threadsAlike = granule * (border + 1);
+      else threadsAlike = granule;
+      if (Number.isNaN(threadsAlike)) threadsAlike = granule;
+      // A border anywhere between groups is one between warps, too.
+      if (granule % 128 === 0) threadsAlike = granule;
+    }
+    const rows = threads[0] % 128 === 0 || threads[1] * threads[2] === 1;
+    if (threadsAlike % 128 === 0 && rows) return 1;
+    return threadsAlike % 32 === 0 ? 2 : 3;
+  }
+}
+
+/** How many threads side by side have the same value, where it comes from the thread's number; 1 if that is not known. */
+function granuleOf(node: Node): number {
+  const [left, right] = node.args;
+  switch (node.op) {
+    case 'convert':
+    case 'bitcast':
+      return granuleOf(left.node);
+    case 'special':
+      return node.attributes.name === 'warpid' ? 32 : 1;
+    case 'shr':
+    case 'div':
+    case 'and': {
+      if (right.node.op !== 'const') return 1;
+      const number = Number(right.node.attributes.value);
+      if (!isThreadNumber(left)) return 1;
+      if (node.op === 'and') return number === 0 ? 1 : granuleOf(left.node) * (number & -number);
+      return granuleOf(left.node) * (node.op === 'shr' ? 2 ** number : number);
+    }
+    default:
+      return 1;
   }
 }
 
@@ -210,9 +242,18 @@ function worst(a: Place, b: Place): Place {
   return b.level > a.level ? b : a;
 }
 
-/** `tid.x`, also converted to another width or sign. */
+/** `tid.x` or the number of a warp, also converted or divided. */
 function isThreadNumber(value: Value): boolean {
   const { node } = value;
-  if (node.op === 'convert' || node.op === 'bitcast') return isThreadNumber(node.args[0]);
-  return node.op === 'special' && node.attributes.name === 'tid.x';
+  switch (node.op) {
+    case 'convert':
+    case 'bitcast':
+      return isThreadNumber(node.args[0]);
+    case 'shr':
+    case 'div':
+    case 'and':
+      return node.args[1].node.op === 'const' && isThreadNumber(node.args[0]);
+    default:
+      return node.op === 'special' && (node.attributes.name === 'tid.x' || node.attributes.name === 'warpid');
+  }
 }

@@ -1,6 +1,7 @@
 import type { Attribute, Node, Value } from '../ir/ir.ts';
-import { bitsOfNumber, constantOf } from '../ptx/constants.ts';
+import { constantOf } from '../ptx/constants.ts';
 import { TYPES, type TypeName } from '../types/dtype.ts';
+import { decodeFloat, encodeFloat } from '../types/numeric.ts';
 
 /** A known number: bigint for 64-bit integers, 0 or 1 for predicates. */
 type Known = number | bigint;
@@ -25,17 +26,10 @@ function toType(x: Known, type: TypeName): Known | undefined {
       if (type === 'f64') return Number(x);
       if (type === 'f32') return Math.fround(Number(x));
       if (type === 'f16') return Math.f16round(Number(x));
-      return type === 'bf16' ? bfloatOf(Number(x)) : undefined;
+      return type === 'bf16' ? decodeFloat('bf16', encodeFloat('bf16', Number(x))) : undefined;
     default:
       return undefined;
   }
-}
-
-const BUFFER = new DataView(new ArrayBuffer(4));
-
-function bfloatOf(x: number): number {
-  BUFFER.setUint32(0, Number(bitsOfNumber(x, 'bf16')) << 16);
-  return BUFFER.getFloat32(0);
 }
 
 /** How a `const` node writes a number. */

@@ -1,6 +1,7 @@
 import { KernelError } from '../ir/error.ts';
 import type { Value } from '../ir/ir.ts';
 import { TYPES, type TypeName } from '../types/dtype.ts';
+import { encodeFloat } from '../types/numeric.ts';
 
 const BUFFER = new DataView(new ArrayBuffer(8));
 
@@ -41,13 +42,13 @@ export function bitsOfNumber(number: number | bigint, type: TypeName): bigint {
     case 'tf32':
       return BigInt(float32Bits(x));
     case 'f16':
-      return BigInt(smallFloat(x, 5, 10, false));
     case 'bf16':
-      return BigInt(smallFloat(x, 8, 7, false));
+      return BigInt(encodeFloat(type, x));
+    case 'e4m3':
     case 'e5m2':
-      return BigInt(smallFloat(x, 5, 2, true));
+      return BigInt(encodeFloat(type, x, 'rn', true));
     default:
-      return BigInt(e4m3Bits(x));
+      throw new RangeError(`${type} is no type of floats`);
   }
 }
 
@@ -67,39 +68,4 @@ export function immediate(value: Value): string | undefined {
 function float32Bits(x: number): number {
   BUFFER.setFloat32(0, x);
   return BUFFER.getUint32(0);
-}
-
-/** IEEE-like format with an implicit one, rounded once to nearest even from float64. */
-function smallFloat(x: number, exponentBits: number, fractionBits: number, saturate: boolean): number {
-  const sign = (x < 0 || Object.is(x, -0) ? 1 : 0) << (exponentBits + fractionBits);
-  const infinity = ((1 << exponentBits) - 1) << fractionBits;
-  if (Number.isNaN(x)) return infinity | (1 << (fractionBits - 1));
-  const code = magnitude(Math.abs(x), exponentBits, fractionBits);
-  return sign | (code < infinity ? code : saturate ? infinity - 1 : infinity);
-}
-
-/** OCP e4m3: no infinities, the largest is 448 and takes all that is larger; 0x7f is NaN. */
-function e4m3Bits(x: number): number {
-  if (Number.isNaN(x)) return 0x7f;
-  return (x < 0 || Object.is(x, -0) ? 0x80 : 0) | Math.min(magnitude(Math.abs(x), 4, 3), 0x7e);
-}
-
-/** Exponent and fraction of a non-negative number; beyond the largest exponent the code just grows. */
-function magnitude(x: number, exponentBits: number, fractionBits: number): number {
-  const bias = (1 << (exponentBits - 1)) - 1;
-  if (x === Number.POSITIVE_INFINITY) return ((1 << exponentBits) - 1) << fractionBits;
-  if (x === 0) return 0;
-  BUFFER.setFloat64(0, x);
-  const exponent = Math.max((BUFFER.getUint16(0) >> 4) - 1023, 1 - bias);
-  // Scaling by a power of two is exact; the rounding is this one.
-  const scaled = roundToEven(x * 2 ** (fractionBits - exponent));
-  const code = scaled + (exponent + bias - 1) * 2 ** fractionBits;
-  return Math.min(code, ((1 << exponentBits) - 1) << fractionBits);
-}
-
-function roundToEven(x: number): number {
-  const below = Math.floor(x);
-  const rest = x - below;
-  if (rest > 0.5 || (rest === 0.5 && below % 2 === 1)) return below + 1;
-  return below;
 }

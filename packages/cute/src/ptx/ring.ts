@@ -1,5 +1,6 @@
 import { formatPosition, type Position } from '../ir/ir.ts';
 import { TYPES, type TypeName } from '../types/dtype.ts';
+import { decodeFloat } from '../types/numeric.ts';
 
 /**
  * What kernels print, and which assertion failed, reaches the host through a buffer in mapped host memory, whose device
@@ -124,35 +125,14 @@ function decodeValue(view: DataView, at: number, type: TypeName): Decoded {
     case 'tf32':
       return view.getFloat32(at, true);
     case 'f16':
-      return view.getFloat16(at, true);
-    case 'e5m2':
-      return halfOf(view.getUint8(at) << 8);
     case 'bf16':
-      return singleOf(view.getUint16(at, true) << 16);
+      return decodeFloat(type, view.getUint16(at, true));
     case 'e4m3':
-      return eightOf(view.getUint8(at));
+    case 'e5m2':
+      return decodeFloat(type, view.getUint8(at));
     default:
   }
   if (bits === 64) return kind === 'i' ? view.getBigInt64(at, true) : view.getBigUint64(at, true);
   const raw = view.getUint32(at, true);
   return kind === 'i' ? (raw << (32 - bits)) >> (32 - bits) : bits === 32 ? raw : raw & ((1 << bits) - 1);
-}
-
-const BUFFER = new DataView(new ArrayBuffer(4));
-
-function singleOf(bits: number): number {
-  BUFFER.setInt32(0, bits);
-  return BUFFER.getFloat32(0);
-}
-
-function halfOf(bits: number): number {
-  BUFFER.setUint16(0, bits);
-  return BUFFER.getFloat16(0);
-}
-
-function eightOf(bits: number): number {
-  if ((bits & 0x7f) === 0x7f) return Number.NaN;
-  // The same fields in the middle of a half, whose bias is larger by 8.
-  const half = halfOf(((bits & 0x80) << 8) | ((bits & 0x7f) << 7));
-  return half * 256;
 }
