@@ -279,3 +279,9 @@ test('the same finding is kept once and counted', () => {
   assert.equal(rest.length, 0);
   assert.equal(finding.count, 63);
 });
+
+test('too many different findings end the simulation', () => {
+  const w = writer(1);
+  for (let i = 0; i < 5; i++) w.store(w.at(w.param(0), -1), w.constant('i32', 1));
+  assert.deepEqual(kinds(run(w, { limits: { findings: 2 } })), ['out-of-bounds', 'out-of-bounds', 'limit']);
+});

@@ -16,7 +16,7 @@ import { read, write, type Operand } from './registers.ts';
 /** An element from memory into a register. */
 export function loadElement(warp: Warp, to: Operand, lane: number, region: MemoryRegion, offset: number): void {
   const at = to.at + lane;
-  switch (TYPES[to.type].bits) {
+  switch (to.bits) {
     case 8: {
       const byte = region.bytes[offset];
       warp.n[at] = to.type === 'i8' ? (byte << 24) >> 24 : byte;
@@ -43,7 +43,7 @@ export function loadElement(warp: Warp, to: Operand, lane: number, region: Memor
 /** A register into memory. */
 export function storeElement(warp: Warp, from: Operand, lane: number, region: MemoryRegion, offset: number): void {
   const at = from.at + lane;
-  switch (TYPES[from.type].bits) {
+  switch (from.bits) {
     case 8:
       region.bytes[offset] = warp.n[at];
       return;

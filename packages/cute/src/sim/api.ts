@@ -20,7 +20,6 @@ export type FindingKind =
   | 'out-of-bounds'
   | 'misaligned'
   | 'read-only'
-  | 'write-only'
   | 'uninitialised'
   | 'race'
   | 'proxy-fence'

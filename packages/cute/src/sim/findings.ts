@@ -1,4 +1,4 @@
-import { formatPosition, type Node } from '../ir/ir.ts';
+import { formatPosition } from '../ir/ir.ts';
 import type { Finding, FindingKind, FindingPlace } from './api.ts';
 
 /** Collects findings; those of the same kind at the same lines are one. */
@@ -26,6 +26,10 @@ export class Findings {
       return;
     }
     if (this.list.length >= this.most) {
+      if (!this.stopped) {
+        const message = `more than ${this.most} different findings: the simulation stopped here`;
+        this.list.push({ kind: 'limit', message, places: [], count: 1 });
+      }
       this.stopped = true;
       return;
     }
@@ -39,9 +43,4 @@ export class Findings {
 function describePlace({ what, position, thread, cta }: FindingPlace): string {
   const who = thread ? ` by thread (${thread.join(', ')})${cta ? ` of CTA (${cta.join(', ')})` : ''}` : '';
   return `${what}${who}${position ? ` at ${formatPosition(position)}` : ''}`;
-}
-
-/** `store`, or `load "x"`: a node for messages. */
-export function nameOf(node: Node): string {
-  return node.op;
 }

@@ -1,6 +1,6 @@
 import type { Slot, Value } from '../ir/ir.ts';
 import { FLOAT_FORMATS, encodeFloat, type SmallFloat } from '../types/numeric.ts';
-import type { TypeName } from '../types/dtype.ts';
+import { TYPES, type TypeName } from '../types/dtype.ts';
 import { KernelError } from '../ir/error.ts';
 import { isBig, isLong, viewOf, type View } from './lanes.ts';
 import type { Warp } from './machine.ts';
@@ -10,6 +10,7 @@ export interface Operand {
   readonly view: View;
   readonly at: number;
   readonly type: TypeName;
+  readonly bits: number;
 }
 
 /** The number, or bits, of a `const` node as lanes hold it. */
@@ -73,14 +74,11 @@ export class Registers {
   private readonly constants: { operand: Operand; value: number | bigint }[] = [];
 
   private place(type: TypeName): Operand {
-    if (!isLong(type)) return { view: viewOf(type), at: 32 * this.words++, type };
+    const { bits } = TYPES[type];
+    if (!isLong(type)) return { view: viewOf(type), at: 32 * this.words++, type, bits };
     const at = 32 * this.longs;
     this.longs += type === 'b128' ? 2 : 1;
-    return { view: viewOf(type), at, type };
-  }
-
-  has(value: Value): boolean {
-    return this.values.has(value.id);
+    return { view: viewOf(type), at, type, bits };
   }
 
   of(value: Value): Operand {
