@@ -13,7 +13,17 @@ import {
   type Argument,
   type PreparedLaunch,
 } from '@rose/cuda';
-import { makeCase, type Executor, type ExecutorArgument, type KernelModule, type Specialisation } from '@rose/kernels';
+import {
+  bytesOf,
+  elements,
+  encode,
+  seededRandom,
+  type Executor,
+  type ExecutorArgument,
+  type KernelModule,
+  type Specialisation,
+  type TensorArgument,
+} from '@rose/kernels';
 import { CommandError, ExitCode } from '../errors.ts';
 
 /** Bytes for what a kernel prints. */
@@ -21,6 +31,8 @@ const RING_BYTES = 1 << 20;
 /** Bytes of inputs and outputs that are rotated while timing: several times the largest level-2 cache. */
 const ROTATED_BYTES = 512 * 2 ** 20;
 const MOST_SETS = 64;
+/** Elements of a tensor that are drawn one by one. */
+const DRAWN = 2 ** 20;
 
 /** A GPU for the commands that run kernels. */
 export interface Gpu extends Disposable {
@@ -116,22 +128,21 @@ export function timeKernel(
 ): Timing {
   using kernel = new Kernel(gpu.context, compiled.program);
   const grid = module.grid(s, { multiprocessors: gpu.context.device.attribute('multiprocessors') });
-  const { args } = makeCase(module, s);
-  const bytes = Object.values(args).reduce((sum: number, a) => sum + (typeof a === 'number' ? 0 : a.length), 0);
+  const args = Object.entries(module.args(s.dims, s.options));
+  const bytes = args.reduce((sum, [, a]) => sum + (a.kind === 'scalar' ? 0 : bytesOf(a.type, elements(a))), 0);
   const sets = Math.max(1, Math.min(MOST_SETS, Math.ceil(ROTATED_BYTES / bytes)));
   const memories: DeviceMemory[] = [];
   using ring = compiled.sites.length > 0 ? new PinnedMemory(gpu.context, RING_BYTES) : undefined;
   try {
-    const launches = Array.from({ length: sets }, () => {
+    const launches = Array.from({ length: sets }, (_none, set) => {
       const values: Record<string, Argument> = ring ? { ring: ring.address } : {};
-      for (const [name, argument] of Object.entries(args)) {
-        if (typeof argument === 'number') {
-          values[name] = argument;
+      for (const [name, argument] of args) {
+        if (argument.kind === 'scalar') {
+          values[name] = argument.value;
           continue;
         }
-        const memory = new DeviceMemory(gpu.context, argument.length);
+        const memory = filledMemory(gpu, argument, set);
         memories.push(memory);
-        memory.write(argument.bytes.subarray(argument.offset, argument.offset + argument.length));
         values[name] = memory;
       }
       return kernel
@@ -150,6 +161,23 @@ export function timeKernel(
   } finally {
     for (const memory of memories) memory[Symbol.dispose]();
   }
+}
+
+/** A tensor with random contents. Long ones of floats repeat a piece: drawing every element would take minutes. */
+function filledMemory(gpu: Gpu, argument: TensorArgument, seed: number): DeviceMemory {
+  const count = elements(argument);
+  const memory = new DeviceMemory(gpu.context, bytesOf(argument.type, count));
+  if (!argument.fill) return memory;
+  // Whole numbers are ids and places, of which each counts.
+  const drawn = /^[iu]\d/.test(argument.type) ? count : Math.min(count, DRAWN);
+  const piece = encode(argument.type, argument.fill(seededRandom(seed + 1), drawn));
+  memory.write(piece);
+  for (let done = piece.length; done < memory.bytes; done *= 2) {
+    const more = Math.min(done, memory.bytes - done);
+    gpu.stream.copy(memory.slice(done, more), memory.slice(0, more));
+  }
+  gpu.stream.synchronize();
+  return memory;
 }
 
 export function copyOf(gpu: Gpu): number {
