@@ -133,7 +133,7 @@ export class Cell {
     }
     const float = (isDevice(value) && value.type.includes('f')) || !Number.isInteger(this.value ?? 0);
     const type = isDevice(value) ? value.type : typeof this.value === 'boolean' ? 'pred' : float ? 'f32' : 'i32';
-    const example = this.value === undefined ? '0' : String(this.value);
+    const example = this.value === undefined ? '0' : describe(this.value);
     trace.fail(
       `'${this.name}' is known at compile time (${describe(this.value)}) and is assigned under a run-time condition or loop: ` +
         `declare it as a device value, e.g. let ${this.name} = ${type}(${example})`,

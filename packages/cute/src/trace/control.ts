@@ -278,7 +278,7 @@ export class Each extends Loop implements Iterable<unknown> {
     }
   }
 
-  private *range(trace: Trace, { start, end, step, unroll }: Range): Generator<unknown> {
+  private *range(trace: Trace, { start, end, step, unroll }: Range): Generator {
     const { builder } = trace;
     const type: TypeName = [start, end, step].some((value) => isDevice(value) && value.type === 'i64')
       ? 'i64'

@@ -103,7 +103,8 @@ export function describe(value: unknown): string {
   if (value === undefined || value === null) return String(value);
   if (isDevice(value)) return `a device value of type ${value.type}`;
   if (typeof value === 'object') return `an object (${value.constructor?.name ?? 'no class'})`;
-  return typeof value === 'function' ? 'a function or tensor' : (JSON.stringify(value) ?? String(value));
+  if (typeof value === 'function') return 'a function or tensor';
+  return typeof value === 'string' ? JSON.stringify(value) : String(value);
 }
 
 /** A value as another type, rounded to nearest even; floats to integers round towards zero and saturate. */

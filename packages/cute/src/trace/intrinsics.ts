@@ -57,7 +57,7 @@ export function range(
 ): Iterable<i32> {
   const loop =
     end === undefined ? new Range(0, start, 1, options.unroll ?? 0) : new Range(start, end, step, options.unroll ?? 0);
-  return loop as unknown as Iterable<i32>;
+  return loop;
 }
 
 /** Waits until all threads of the CTA are here; what they wrote to shared memory before is seen by all after. */
@@ -260,5 +260,5 @@ function elementsOf(layout: AnyLayout): number {
 
 /** Number of elements of a tensor, a layout or a shape. */
 export function size(of: Tensor<unknown> | AnyLayout | IntTuple): number {
-  return isTensor(of) ? of.size : (sizeOf(of as AnyLayout | IntTuple) as number);
+  return isTensor(of) ? of.size : (sizeOf(of) as number);
 }

@@ -1,7 +1,7 @@
 import { compileKernel, type Compiled } from '../compile.ts';
 import { KernelError } from '../ir/error.ts';
-import type { KernelIR, KernelParameter, Position, Value } from '../ir/ir.ts';
-import { Layout, type IntTuple, type Leaf } from '../layout/index.ts';
+import { formatPosition, type KernelIR, type KernelParameter, type Position, type Value } from '../ir/ir.ts';
+import { Layout, LayoutError, type Leaf } from '../layout/index.ts';
 import type { TypeName } from '../types/dtype.ts';
 import { finish } from './finish.ts';
 import { Trace, setTrace, tracing } from './state.ts';
@@ -126,10 +126,24 @@ function record<P extends Parameters, C>(
     if (trace.label('entered') === next(before)) {
       throw new KernelError(`the function of kernel ${name} is not marked: put 'use gpu' first in its body`);
     }
+  } catch (error) {
+    throw located(error, trace.builder.position);
   } finally {
     setTrace(outer);
   }
   return finish(trace);
+}
+
+/** Errors of the layout algebra and of JavaScript say where in the kernel they were made. */
+function located(error: unknown, position: Position): unknown {
+  if (!(error instanceof Error) || (error instanceof KernelError && error.position)) return error;
+  if (error instanceof KernelError || error instanceof LayoutError || error instanceof TypeError) {
+    const here = new KernelError(error.message, position);
+    here.cause = error;
+    return here;
+  }
+  error.message += `\n  at ${formatPosition(position)}`;
+  return error;
 }
 
 /** The label that follows when nothing was entered in between. */
@@ -208,7 +222,7 @@ function layoutOf(spec: TensorSpec, extent: (dim: Dim) => Leaf): Layout {
       if (i > 0) step = times(step, shape[i]);
     }
   }
-  return shape.length === 1 ? new Layout(shape[0], stride[0]) : new Layout(shape as IntTuple, stride as IntTuple);
+  return shape.length === 1 ? new Layout(shape[0], stride[0]) : new Layout(shape, stride);
 }
 
 function times(a: Leaf, b: Leaf): Leaf {

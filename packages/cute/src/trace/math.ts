@@ -11,7 +11,7 @@ type Plain = (...values: number[]) => number;
 function approx(name: string, plain: Plain): (x: number) => f32 {
   return (x) => {
     const given: unknown = x;
-    if (!isDevice(given)) return plain(x) as f32;
+    if (!isDevice(given)) return plain(x);
     const trace = need(name);
     const packed = TYPES[given.type].kind === 'v';
     const type = packed ? given.type : 'f32';
@@ -39,7 +39,7 @@ export const cos: (x: number) => f32 = approx('cos', Math.cos);
 function exact(op: 'sqrt' | 'rcp', plain: Plain): (x: number) => f32 {
   return (x) => {
     const given: unknown = x;
-    if (!isDevice(given)) return plain(x) as f32;
+    if (!isDevice(given)) return plain(x);
     const trace = need(op);
     const type = given.type === 'f64' ? 'f64' : 'f32';
     return trace.builder.value(op, type, { args: [operand(trace, given, type)] }) as unknown as f32;
@@ -113,7 +113,7 @@ export const clz: (x: number) => number = integer('clz', Math.clz32);
 /** Upper 32 or 64 bits of a product. */
 export function mulhi<T extends number>(a: T, b: T): T {
   const trace = need('mulhi');
-  const type = operandType(trace, 'mulhi', a as unknown as Value, b);
+  const type = operandType(trace, 'mulhi', a as unknown, b);
   return trace.builder.value('mulhi', type, {
     args: [operand(trace, a, type), operand(trace, b, type)],
   }) as unknown as T;
@@ -124,7 +124,7 @@ const LOG2_E = Math.LOG2E;
 /** e^x = 2^(x log2 e), approximately. */
 export function exp(x: number): f32 {
   const given: unknown = x;
-  if (!isDevice(given)) return Math.exp(x) as f32;
+  if (!isDevice(given)) return Math.exp(x);
   const trace = need('exp');
   const args = [operand(trace, given, 'f32'), operand(trace, LOG2_E, 'f32')];
   return ex2(trace.builder.value('mul', 'f32', { args }) as unknown as number);
@@ -133,7 +133,7 @@ export function exp(x: number): f32 {
 /** Natural logarithm, approximately. */
 export function log(x: number): f32 {
   const given: unknown = x;
-  if (!isDevice(given)) return Math.log(x) as f32;
+  if (!isDevice(given)) return Math.log(x);
   const trace = need('log');
   const args = [lg2(x) as unknown as Value, operand(trace, Math.LN2, 'f32')];
   return trace.builder.value('mul', 'f32', { args }) as unknown as f32;

@@ -35,7 +35,7 @@ export function merge(
         name,
       ),
     );
-    return new Fragment(parts, (parts.find((part) => isDevice(part)) as Value | undefined)?.type ?? 'f32');
+    return new Fragment(parts, parts.find((part) => isDevice(part))?.type ?? 'f32');
   }
   if (ways.every((way) => isDevice(way.value) || isConstant(way.value)))
     return mergeScalars(trace, ways, declare, name);

@@ -306,7 +306,7 @@ interface Pieces {
   readonly count: number;
   readonly width: number;
   /** Where the access of element `i` begins, in elements. */
-  index(i: number): Leaf;
+  readonly index: (i: number) => Leaf;
 }
 
 /** Cuts a tensor into accesses as wide as its layout's contiguous run and its alignment allow. */
@@ -430,7 +430,7 @@ function place(trace: Trace, parts: TensorParts, index: Leaf): [Value, number] {
 export function compose<T>(tensor: Tensor<T>, tiler: Tiler): Tensor<T>;
 export function compose(layout: Layout, tiler: Tiler): Layout;
 export function compose(of: Tensor<unknown> | Layout, tiler: Tiler): unknown {
-  return isLayout(of) ? composition(of, tiler as Layout) : of.compose(tiler);
+  return isLayout(of) ? composition(of, tiler) : of.compose(tiler);
 }
 
 /** The memory as elements of another type; the layout's contiguous mode shrinks or grows by the ratio of the widths. */

@@ -1,3 +1,4 @@
+/* oxlint-disable -- odd corners of JavaScript are what these programs are for */
 import { fragment, i32, mutable, range, select, type f32, type Fragment } from '../../src/trace/index.ts';
 
 /**
@@ -131,7 +132,7 @@ export const PROGRAMS: Readonly<Record<string, (i: i32, n: i32) => number>> = {
     };
     return outer();
   },
-  'while'(i, n) {
+  while(i, n) {
     'use gpu';
     let a = i32(i);
     let steps = i32(0);
@@ -224,7 +225,7 @@ export const PROGRAMS: Readonly<Record<string, (i: i32, n: i32) => number>> = {
     for (const k of range(10, 0, -3)) sum += k;
     return sum;
   },
-  'labels'(i, n) {
+  labels(i, n) {
     'use gpu';
     let sum = i32(0);
     outer: for (const a of range(6)) {
@@ -357,6 +358,7 @@ export const PROGRAMS: Readonly<Record<string, (i: i32, n: i32) => number>> = {
     let r = i32(0);
     for (const kind of ['a', 'b', 'c', 'd']) {
       switch (kind) {
+        // @ts-expect-error it runs into the next case on purpose
         case 'a':
           r += i;
         // falls through
@@ -373,7 +375,7 @@ export const PROGRAMS: Readonly<Record<string, (i: i32, n: i32) => number>> = {
     }
     return r;
   },
-  'ternary'(i, n) {
+  ternary(i, n) {
     'use gpu';
     const a = i < n ? i : n;
     const b = i > 3 ? (i > 5 ? 1 : 2) : 3;
@@ -433,7 +435,7 @@ export const PROGRAMS: Readonly<Record<string, (i: i32, n: i32) => number>> = {
     a %= 50;
     return -a + ~i + +n;
   },
-  'increments'(i, n) {
+  increments(i, n) {
     'use gpu';
     let a = i32(i);
     const b = a++;
@@ -442,7 +444,7 @@ export const PROGRAMS: Readonly<Record<string, (i: i32, n: i32) => number>> = {
     const e = --a;
     return ((b * 10 + c) * 10 + d) * 10 + e + n;
   },
-  'destructuring'(i, n) {
+  destructuring(i, n) {
     'use gpu';
     let [a, b] = [i, n];
     const { x, y: z = 4 } = { x: a } as { x: number; y?: number };
@@ -515,7 +517,7 @@ export const PROGRAMS: Readonly<Record<string, (i: i32, n: i32) => number>> = {
     }
     return sum;
   },
-  'classes'(i, n) {
+  classes(i, n) {
     'use gpu';
     const counter = new Counter(i);
     counter.add(n);
@@ -552,7 +554,9 @@ export const PROGRAMS: Readonly<Record<string, (i: i32, n: i32) => number>> = {
     'use gpu';
     const o: { list?: number[]; f?: (v: number) => number } = { list: [i, n], f: (v) => v + 1 };
     const none: typeof o = {};
-    return (o.list?.[1] ?? 0) * 10 + (none.list?.[0] ?? 7) + (o.f?.(i) ?? 0) + (none.f?.(i) ?? 2) + (o?.list?.length ?? 0);
+    return (
+      (o.list?.[1] ?? 0) * 10 + (none.list?.[0] ?? 7) + (o.f?.(i) ?? 0) + (none.f?.(i) ?? 2) + (o?.list?.length ?? 0)
+    );
   },
   'template literals'(i, n) {
     'use gpu';
@@ -676,7 +680,9 @@ class Counter {
 export const FLOATS: Readonly<Record<string, (x: f32, y: f32) => number>> = {
   less: (x, y) => {
     'use gpu';
-    return (x < y ? 1 : 0) + (x <= y ? 2 : 0) + (x > y ? 4 : 0) + (x >= y ? 8 : 0) + (x === y ? 16 : 0) + (x !== y ? 32 : 0);
+    return (
+      (x < y ? 1 : 0) + (x <= y ? 2 : 0) + (x > y ? 4 : 0) + (x >= y ? 8 : 0) + (x === y ? 16 : 0) + (x !== y ? 32 : 0)
+    );
   },
   truth: (x, y) => {
     'use gpu';

@@ -1,0 +1,70 @@
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { test } from 'node:test';
+import { KernelError } from '../src/ir/error.ts';
+import { bf16, f32, i32, kernel, u32 } from '../src/trace/index.ts';
+import { REFUSED } from './programs/refused.ts';
+
+const SOURCE = readFileSync(new URL('programs/refused.ts', import.meta.url), 'utf8').split('\n');
+
+/** Lines that say HERE, in the order of the programs. */
+const LINES = SOURCE.flatMap((line, i) => (/\/\/ HERE/.test(line) ? [i + 1] : []));
+
+const PARAMS = {
+  y: f32.tensor(8),
+  b: bf16.tensor(8),
+  m: f32.tensor('M'),
+  n: i32,
+  u: u32,
+  f: f32,
+};
+
+for (const [index, [name, [run, message]]] of Object.entries(REFUSED).entries()) {
+  test(`refuses ${name}, with file and line`, () => {
+    const traced = kernel({ name: 'refused', params: PARAMS, threads: 32 }, (args) => {
+      'use gpu';
+      return run(args);
+    });
+    let error: unknown;
+    try {
+      traced.trace({});
+    } catch (caught) {
+      error = caught;
+    }
+    assert.ok(error instanceof KernelError, `not a located error: ${String(error)}`);
+    assert.match(error.message, message);
+    assert.equal(error.position?.line, LINES[index], error.message);
+    assert.match(error.message, /programs\/refused\.ts:\d+:\d+/);
+  });
+}
+
+test('every program has its line', () => {
+  assert.equal(LINES.length, Object.keys(REFUSED).length);
+});
+
+const returns = (run: (n: i32) => unknown): (() => unknown) => {
+  const traced = kernel({ name: 'returns', params: { n: i32 }, threads: 32 }, ({ n }) => {
+    'use gpu';
+    if (n > 2) return run(n) as undefined;
+    return undefined;
+  });
+  return () => traced.trace({});
+};
+
+test('a kernel returns nothing', () => {
+  assert.throws(
+    returns((n) => n),
+    /a kernel returns nothing: store its results/,
+  );
+  assert.doesNotThrow(returns(() => undefined));
+});
+
+test('a kernel that was not transformed says what to start Node.js with', () => {
+  assert.throws(() => kernel({ name: 'plain', params: {}, threads: 32 }, () => {}).trace({}), /'use gpu'/);
+  const text = "{ 'use gpu'; }";
+  const body = new Function(`return () => ${text}`)() as () => void;
+  assert.throws(
+    () => kernel({ name: 'plain', params: {}, threads: 32 }, body).trace({}),
+    /--import @rose\/cute\/register/,
+  );
+});
