@@ -63,6 +63,7 @@ export function interpret(kernel: KernelIR, memory: DataView, thread: number): v
         return region(node.regions[Number(get(node.args[0])) === 0 ? 1 : 0]);
       case 'loop':
         for (;;) {
+          if (++steps > 100_000) throw new Error('the loop does not end');
           const jump = region(node.regions[0]);
           if (jump && jump.label !== label) return jump;
           if (jump?.op === 'break') return undefined;

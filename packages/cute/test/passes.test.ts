@@ -3,6 +3,7 @@ import { test } from 'node:test';
 import { parseKernel } from '../src/ir/parse.ts';
 import { runPasses } from '../src/passes/passes.ts';
 import { printKernel } from '../src/ir/print.ts';
+import { verifyKernel } from '../src/ir/verify.ts';
 import type { KernelIR } from '../src/ir/ir.ts';
 
 function kernel(body: string, head = ''): KernelIR {
@@ -159,8 +160,44 @@ bulk_wait() {groups: 0}`;
   assert.equal(order(1), 'store barrier bulk_store');
 });
 
+test('a loop that asks for it runs several rounds in one', () => {
+  const loop = (latch: string, jump = ''): string => `%9: i32 = const() {value: 1}
+slot() [$1]
+set(%1) [$1]
+loop() {label: "l", unroll: 3} body {
+ %10: i32 = get() [$1]
+ %11: pred = compare(%10, %2) {test: "ge"}
+ if(%11) then {
+  break() {label: "l"}
+ } else {
+ }
+ ${jump}
+ store(%0, %10) {count: 1, align: 4}
+} latch {
+ %20: i32 = get() [$1]
+ %21: i32 = add(${latch}, %9)
+ set(%21) [$1]
+}`;
+  const jump = 'if(%11) then {\n continue() {label: "l"}\n } else {\n }';
+  const count = (body: string): number => after(body).filter((line) => line.startsWith('store')).length;
+  assert.equal(count(loop('%20')), 3);
+  assert.equal(count(loop('%10')), 3);
+  assert.equal(count(loop('%20', jump)), 3);
+  verifyKernel(runPasses(kernel(loop('%20', jump))));
+  // The latch needs a value of the body, out of which a jump leads: it stays as it is.
+  assert.equal(count(loop('%10', jump)), 1);
+});
+
 test('the trace shows the kernel after each pass', () => {
   const seen: string[] = [];
   runPasses(kernel(keep('%1')), { trace: (pass, text) => seen.push(`${pass} ${text.startsWith('kernel "k"')}`) });
-  assert.deepEqual(seen, ['simplify true', 'vectorise true', 'pairs true', 'dead true', 'fences true', 'shared true']);
+  assert.deepEqual(seen, [
+    'unroll true',
+    'simplify true',
+    'vectorise true',
+    'pairs true',
+    'dead true',
+    'fences true',
+    'shared true',
+  ]);
 });

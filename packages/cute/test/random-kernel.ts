@@ -219,7 +219,8 @@ class Generator {
     const counter = this.b.slot('i32', 'i');
     const label = `loop${this.labels++}`;
     this.b.emit('set', { args: [this.b.value('const', 'i32', { attributes: { value: 0 } })], slots: [counter] });
-    const node = this.b.emit('loop', { attributes: { label }, regions: [[], []] });
+    const unroll = this.next(4);
+    const node = this.b.emit('loop', { attributes: { label, unroll }, regions: [[], []] });
     this.b.enter(node.regions[0]);
     const saved = [...this.pool];
     const i = this.push(this.b.value('get', 'i32', { slots: [counter] }));

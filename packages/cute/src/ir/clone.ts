@@ -11,8 +11,11 @@ export function cloneKernel(kernel: KernelIR): KernelIR {
   };
 }
 
-/** A copy of a node, its regions included; `values` maps the values so far, and takes the new ones. */
-function cloneNode(node: Node, values: Map<Value, Value>): Node {
+/**
+ * A copy of a node, its regions included; `values` maps the values so far, and takes the new ones. With a kernel, results
+ * get new numbers of it, so that both can be in one kernel.
+ */
+export function cloneNode(node: Node, values: Map<Value, Value>, kernel?: KernelIR): Node {
   const copy: Node = {
     op: node.op,
     args: node.args.map((value) => values.get(value) ?? value),
@@ -23,11 +26,11 @@ function cloneNode(node: Node, values: Map<Value, Value>): Node {
     position: node.position,
   };
   for (const result of node.results) {
-    const value = new Value(result.id, result.type, copy);
+    const value = new Value(kernel ? kernel.values++ : result.id, result.type, copy);
     value.divisor = result.divisor;
     copy.results.push(value);
     values.set(result, value);
   }
-  copy.regions = node.regions.map((region): Region => region.map((inner) => cloneNode(inner, values)));
+  copy.regions = node.regions.map((region): Region => region.map((inner) => cloneNode(inner, values, kernel)));
   return copy;
 }

@@ -6,6 +6,7 @@ import { fenceProxies } from './fences.ts';
 import { pairConversions } from './pairs.ts';
 import { allocateShared } from './shared.ts';
 import { simplify } from './simplify.ts';
+import { unrollLoops } from './unroll.ts';
 import { vectorise } from './vectorise.ts';
 
 /** Changes a kernel in place; its meaning, to the last bit, stays. */
@@ -16,6 +17,7 @@ export interface Pass {
 
 /** What optimises, in order. */
 const OPTIMISATIONS: readonly Pass[] = [
+  { name: 'unroll', run: unrollLoops },
   { name: 'simplify', run: simplify },
   { name: 'vectorise', run: vectorise },
   { name: 'pairs', run: pairConversions },
