@@ -109,6 +109,19 @@ test('neighbouring accesses become one where the alignment is known', () => {
   // A store in between may have changed what the later ones read.
   const store = '%15: f32 = const() {value: 1}\nstore(%0, %15) {count: 1, align: 4}\n';
   assert.equal(loads(at(0) + at(1) + store + at(2) + at(3) + sum + keep('%42')).length, 2);
+  // A load of what was stored keeps the store before it.
+  const read = '%16: f32 = load(%0) {count: 1, align: 4, bytes: 4}\nstore(%0, %16) {count: 1, align: 4, bytes: 8}\n';
+  const order = after(
+    `%15: f32 = const() {value: 1}\nstore(%0, %15) {count: 1, align: 4}\nstore(%0, %15) {count: 1, align: 4, bytes: 4}\n${read}store(%0, %15) {count: 1, align: 4, bytes: 12}`,
+  );
+  assert.deepEqual(
+    order.filter((line) => /^(load|store)/.test(line)),
+    [
+      'store {count: 2, align: 8, bytes: 0}',
+      'load {count: 1, align: 4, bytes: 4}',
+      'store {count: 2, align: 8, bytes: 8}',
+    ],
+  );
 });
 
 test('floats that are stored side by side are converted in pairs', () => {
