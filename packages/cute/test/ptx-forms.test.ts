@@ -1,5 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { makeNode } from '../src/ir/builder.ts';
+import type { KernelIR } from '../src/ir/ir.ts';
+import { checkSignature } from '../src/ir/signatures.ts';
 import { OPS } from '../src/ir/ops.ts';
 import { INSTRUCTIONS } from '../src/atoms/instructions.ts';
 import { assembleForms } from './forms-assemble.ts';
@@ -12,6 +15,15 @@ test('every operation has a form that is assembled, or its own test', () => {
   const control = ['if', 'loop', 'block', 'break', 'continue', 'return', 'trap'];
   const missing = Object.keys(OPS).filter((op) => !forms.has(op) && !elsewhere.includes(op) && !control.includes(op));
   assert.deepEqual(missing, []);
+});
+
+test('the verifier takes every form', () => {
+  const position = { file: 'forms.ts', line: 1, column: 1 };
+  const kernel: KernelIR = { name: 'k', params: [], shared: [], body: [], threads: [1, 1, 1], values: 0, slotCount: 0 };
+  for (const { op, attributes, args, results } of SCALAR_FORMS) {
+    const values = args.map((type) => makeNode(kernel, 'param', position, { types: [type] }).results[0]);
+    checkSignature(makeNode(kernel, op, position, { args: values, types: results, attributes }));
+  }
 });
 
 for (const [arch, first] of [
