@@ -104,7 +104,8 @@ export function describe(value: unknown): string {
   if (isDevice(value)) return `a device value of type ${value.type}`;
   if (typeof value === 'object') return `an object (${value.constructor?.name ?? 'no class'})`;
   if (typeof value === 'function') return 'a function or tensor';
-  return typeof value === 'string' ? JSON.stringify(value) : String(value);
+  if (typeof value === 'string') return JSON.stringify(value);
+  return isConstant(value) ? String(value) : typeof value;
 }
 
 /** A value as another type, rounded to nearest even; floats to integers round towards zero and saturate. */

@@ -113,7 +113,7 @@ export const clz: (x: number) => number = integer('clz', Math.clz32);
 /** Upper 32 or 64 bits of a product. */
 export function mulhi<T extends number>(a: T, b: T): T {
   const trace = need('mulhi');
-  const type = operandType(trace, 'mulhi', a as unknown, b);
+  const type = operandType(trace, 'mulhi', a, b);
   return trace.builder.value('mulhi', type, {
     args: [operand(trace, a, type), operand(trace, b, type)],
   }) as unknown as T;
