@@ -49,6 +49,8 @@ export class Machine {
   readonly maps: (TensorMapState | undefined)[] = [];
   readonly parameters: (number | bigint)[] = [];
   readonly printed: string[] = [];
+  /** Of warps that have ended. */
+  readonly registerFiles: RegisterFile[] = [];
   readonly shadow: Shadow = new Shadow();
   readonly checkRaces: boolean;
   readonly checkUninitialised: boolean;
@@ -210,6 +212,7 @@ export class Warp {
   readonly d: Float64Array;
   readonly q: BigInt64Array;
   readonly Q: BigUint64Array;
+  readonly file: RegisterFile;
   readonly tidX: Int32Array = new Int32Array(32);
   readonly tidY: Int32Array = new Int32Array(32);
   readonly tidZ: Int32Array = new Int32Array(32);
@@ -239,14 +242,9 @@ export class Warp {
     this.cta = cta;
     this.index = index;
     this.component = component;
-    const words = new ArrayBuffer(program.words * 128);
-    const longs = new ArrayBuffer(program.longs * 256);
-    this.f = new Float32Array(words);
-    this.n = new Int32Array(words);
-    this.u = new Uint32Array(words);
-    this.d = new Float64Array(longs);
-    this.q = new BigInt64Array(longs);
-    this.Q = new BigUint64Array(longs);
+    const file = cta.cluster.machine.registerFiles.pop() ?? newRegisterFile(program);
+    this.file = file;
+    ({ f: this.f, n: this.n, u: this.u, d: this.d, q: this.q, Q: this.Q } = file);
     const first = index * 32;
     const lanes = Math.min(32, cta.threadCount - first);
     const [x, y] = cta.threads;
@@ -264,7 +262,6 @@ export class Warp {
     this.assigned = new Int32Array(cta.cluster.machine.kernel.slotCount);
     this.meeting = new Meeting(cta.cluster.components);
     this.state = newWarpState();
-    program.fill(this);
   }
 
   /** Lanes that have not ended. */
@@ -326,6 +323,31 @@ export class Warp {
     this.meeting.fenced.add(this.component, mask === this.live ? -1 : mask, this.counter);
     this.counter++;
   }
+}
+
+/** A warp's registers, seen in every way. Files of warps that have ended serve others: constants stay in them. */
+export interface RegisterFile {
+  readonly f: Float32Array;
+  readonly n: Int32Array;
+  readonly u: Uint32Array;
+  readonly d: Float64Array;
+  readonly q: BigInt64Array;
+  readonly Q: BigUint64Array;
+}
+
+function newRegisterFile(program: Program): RegisterFile {
+  const words = new ArrayBuffer(program.words * 128);
+  const longs = new ArrayBuffer(program.longs * 256);
+  const file = {
+    f: new Float32Array(words),
+    n: new Int32Array(words),
+    u: new Uint32Array(words),
+    d: new Float64Array(longs),
+    q: new BigInt64Array(longs),
+    Q: new BigUint64Array(longs),
+  };
+  program.fill(file);
+  return file;
 }
 
 /** Groups of copies and products that a warp has started. */

@@ -63,15 +63,6 @@ export class MemoryRegion {
     this.otherReads = new Int32Array(this.size);
   }
 
-  /** As new, for the next CTA. */
-  clear(): void {
-    this.bytes.fill(0);
-    this.writes?.fill(0);
-    this.reads?.fill(0);
-    this.otherReads?.fill(0);
-    this.pending.length = 0;
-  }
-
   partAt(offset: number): Part | undefined {
     return this.parts.find((part) => offset >= part.offset && offset < part.offset + part.bytes);
   }

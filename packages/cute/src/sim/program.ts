@@ -4,7 +4,7 @@ import { walk, type KernelIR, type Node, type Region, type Value } from '../ir/i
 import type { TraceEvent } from './api.ts';
 import { HANDLERS } from './handlers.ts';
 import { SHARED_BASE, type Part } from './memory.ts';
-import type { Warp } from './machine.ts';
+import type { RegisterFile, Warp } from './machine.ts';
 import { read, Registers } from './registers.ts';
 import { isLaneWise, makeRun, type RunContext } from './runs.ts';
 
@@ -70,8 +70,8 @@ export class Program implements RunContext {
     return this.registers.longs;
   }
 
-  fill(warp: Warp): void {
-    this.registers.fill(warp);
+  fill(file: RegisterFile): void {
+    this.registers.fill(file);
   }
 
   addressOf(allocation: number, node: Node): number {

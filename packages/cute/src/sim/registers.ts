@@ -3,7 +3,7 @@ import { FLOAT_FORMATS, encodeFloat, type SmallFloat } from '../types/numeric.ts
 import { TYPES, type TypeName } from '../types/dtype.ts';
 import { KernelError } from '../ir/error.ts';
 import { isBig, isLong, viewOf, type View } from './lanes.ts';
-import type { Warp } from './machine.ts';
+import type { RegisterFile } from './machine.ts';
 
 /** Where a value lies in a warp's registers: lane i at index `at + i` of a view. 128 bits: the upper half 32 further on. */
 export interface Operand {
@@ -97,21 +97,21 @@ export class Registers {
     return operand;
   }
 
-  /** Puts constants that instructions read from registers into a new warp's registers. */
-  fill(warp: Warp): void {
+  /** Puts constants that instructions read from registers into a new file. */
+  fill(file: RegisterFile): void {
     for (const { operand, value } of this.constants) {
-      for (let lane = 0; lane < 32; lane++) write(warp, operand, lane, value);
+      for (let lane = 0; lane < 32; lane++) write(file, operand, lane, value);
     }
   }
 }
 
 /** A lane's value as generated code holds it. */
-export function read(warp: Warp, { view, at, type }: Operand, lane: number): number | bigint {
+export function read(warp: RegisterFile, { view, at, type }: Operand, lane: number): number | bigint {
   if (type === 'b128') return warp.Q[at + lane] | (warp.Q[at + 32 + lane] << 64n);
   return warp[view][at + lane];
 }
 
-export function write(warp: Warp, { view, at, type }: Operand, lane: number, value: number | bigint): void {
+export function write(warp: RegisterFile, { view, at, type }: Operand, lane: number, value: number | bigint): void {
   if (view === 'q') warp.q[at + lane] = value as bigint;
   else if (view === 'Q') {
     warp.Q[at + lane] = value as bigint;
@@ -120,6 +120,6 @@ export function write(warp: Warp, { view, at, type }: Operand, lane: number, val
 }
 
 /** A lane's integer, address or predicate of at most 32 bits, or a bigint's number. */
-export function readNumber(warp: Warp, operand: Operand, lane: number): number {
+export function readNumber(warp: RegisterFile, operand: Operand, lane: number): number {
   return Number(warp[operand.view][operand.at + lane]);
 }

@@ -190,6 +190,7 @@ export class Scheduler {
     for (const cta of cluster.ctas) {
       checkBarriers(cta);
       checkWarpgroups(cta);
+      for (const { file } of cta.warps) this.machine.registerFiles.push(file);
     }
   }
 }
