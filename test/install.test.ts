@@ -93,4 +93,19 @@ test('the packed packages install into an empty project and run there', async (c
     const node = platformNode(project) ?? process.execPath;
     assert.equal(command(node, ['use.js'], project), 'function function\n');
   });
+  await context.test('published kernels are recorded without the hook', () => {
+    writeFileSync(
+      join(project, 'kernels.js'),
+      `import { compileKernel } from '@rose/cute';
+       import { KERNELS, specialise } from '@rose/kernels';
+       for (const kernel of KERNELS) {
+         const ir = kernel.trace(specialise(kernel, kernel.cases[0]));
+         const { ptx } = compileKernel(ir, { arch: 'sm_90a' }).program;
+         if (!ptx.includes('.visible .entry')) throw new Error(kernel.name);
+       }
+       console.log(KERNELS.length > 0);`,
+    );
+    const node = platformNode(project) ?? process.execPath;
+    assert.equal(command(node, ['kernels.js'], project), 'true\n');
+  });
 });
