@@ -87,7 +87,10 @@ async function ptx(file: string, options: PtxOptions): Promise<void> {
   const { casesOf, describeCase, describeChoices, loadKernel } = await tools();
   const module = await loadKernel(file);
   const [s] = casesOf(module, options, () => true);
-  const { compileKernel, printKernel } = await import('@rose/cute');
+  const { ARCHS, compileKernel, printKernel } = await import('@rose/cute');
+  if (!Object.hasOwn(ARCHS, options.arch)) {
+    throw new CommandError(ExitCode.usage, `--arch ${options.arch}: it can be ${Object.keys(ARCHS).join(', ')}.`);
+  }
   const traced = inFile(module, () => module.trace(s));
   const compiled = inFile(module, () => compileKernel(traced, { arch: options.arch }));
   say(`${module.name}: ${describeCase(module, s)}. ${describeChoices(module)}`);

@@ -1,0 +1,96 @@
+import assert from 'node:assert/strict';
+import { execFileSync, spawnSync } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+
+/** `rose kernel`, as somebody uses it who follows docs/write-a-kernel.md with a file outside of the repository. */
+
+const main = fileURLToPath(new URL('../src/main.ts', import.meta.url));
+const page = readFileSync(new URL('../../../docs/write-a-kernel.md', import.meta.url), 'utf8');
+const folder = mkdtempSync(join(tmpdir(), 'rose-kernel-'));
+after(() => rmSync(folder, { recursive: true, force: true }));
+
+/** The first block on the page behind some words. */
+function blockBehind(words: string): string {
+  const at = page.indexOf(words);
+  assert.ok(at >= 0, `the page says ${words}`);
+  return page
+    .slice(at)
+    .split(/\n```\w*\n/)[1]
+    .split('\n```')[0];
+}
+
+const AXPY = blockBehind('## A whole file');
+
+function save(name: string, text: string): string {
+  const file = join(folder, name);
+  writeFileSync(file, text);
+  return file;
+}
+
+function rose(...args: string[]): { status: number | null; stdout: string; stderr: string } {
+  const flags = ['--disable-warning=ExperimentalWarning', '--conditions=development'];
+  return spawnSync(process.execPath, [...flags, main, 'kernel', ...args], { encoding: 'utf8', cwd: folder });
+}
+
+test('the file of the page is simulated and compiled as the page says', () => {
+  const file = save('axpy.ts', AXPY);
+  const sim = rose('sim', file);
+  assert.equal(sim.status, 0, sim.stderr);
+  assert.equal(sim.stdout.trim(), blockBehind('The first prints'));
+  const ptx = rose('ptx', file, '--set', 'n=4096,threads=128');
+  assert.equal(ptx.status, 0, ptx.stderr);
+  assert.match(ptx.stdout, /\.target sm_90a[^]*\.file \d+ "[^"]*axpy\.ts"[^]*ld\.global\.v4\.b32[^]*fma\.rn\.f32/);
+});
+
+test('a wrong result, and an access out of bounds, fail with the line', () => {
+  const wrong = save('wrong.ts', AXPY.replaceAll('fma(a, v, ys[i])', 'fma(a, v, -ys[i])'));
+  const sim = rose('sim', wrong, '--set', 'n=1024');
+  assert.equal(sim.status, 2);
+  assert.match(sim.stdout, /^FAIL axpy[^]*elements wrong, worst at/);
+
+  const beyond = save('beyond.ts', AXPY.replace('first + 4 <= x.shape[0]', 'first <= x.shape[0]'));
+  const report = rose('sim', beyond, '--set', 'n=1027');
+  assert.equal(report.status, 2);
+  assert.match(report.stdout, /out-of-bounds: [^]*beyond\.ts:\d+/);
+});
+
+test('what a person gets wrong is told in a sentence', () => {
+  const file = save('good.ts', AXPY);
+  for (const [args, message] of [
+    [['sim', 'nothing.ts'], /there is no file nothing\.ts/],
+    [['sim', save('empty.ts', 'export const x = 1;')], /has no kernel: end it with `export default defineKernel/],
+    [['sim', save('broken.ts', 'export default (')], /cannot be loaded/],
+    [['sim', file, '--set', 'm=3'], /axpy has no m\. Sizes: n\. Tuning: threads \(256, 128, 512\)/],
+    [['sim', file, '--set', 'n=0'], /size n is 0; it must be a whole number from 1/],
+    [['sim', file, '--set', 'threads=64'], /it can be 256, 128, 512/],
+    [['sim', file, '--schedule', 'worst'], /it can be round-robin, random or late/],
+    [['ptx', file, '--arch', 'sm_12'], /sm_12/],
+  ] as const) {
+    const { status, stderr } = rose(...args);
+    assert.equal(status, 2, `${args.join(' ')}: ${stderr}`);
+    assert.match(stderr, message);
+    assert.doesNotMatch(stderr, /\n\s+at /);
+  }
+});
+
+test(
+  'without a GPU there is one sentence and an exit code',
+  { skip: hasDriver() && 'this machine has a driver' },
+  () => {
+    const { status, stderr } = rose('run', 'rmsnorm');
+    assert.equal(status, 5);
+    assert.match(stderr, /^rose: No NVIDIA driver was found/);
+  },
+);
+
+function hasDriver(): boolean {
+  try {
+    return execFileSync('nvidia-smi', ['-L'], { stdio: ['ignore', 'pipe', 'ignore'] }).length > 0;
+  } catch {
+    return false;
+  }
+}
