@@ -35,4 +35,5 @@ export * from './kit/index.ts';
 export * from './trace/index.ts';
 export { _, makeLayout, Layout, type AnyLayout, type Coord } from './layout/index.ts';
 export * from './sim/api.ts';
+export { APPROXIMATE } from './sim/helpers.ts';
 export { simulate } from './sim/simulate.ts';

@@ -285,3 +285,31 @@ test('too many different findings end the simulation', () => {
   for (let i = 0; i < 5; i++) w.store(w.at(w.param(0), -1), w.constant('i32', 1));
   assert.deepEqual(kinds(run(w, { limits: { findings: 2 } })), ['out-of-bounds', 'out-of-bounds', 'limit']);
 });
+
+test('lanes that wait for lanes of the other branch: the deadlock says what the simulator does', () => {
+  const w = writer(32);
+  const full = w.shared('barrier', 8, 8);
+  const first = w.compare('eq', w.special('laneid'), 0);
+  w.if(first, () => w.emit('mbarrier_init', { args: [full], attributes: { count: 1 } }));
+  w.emit('warp_sync');
+  w.if(
+    first,
+    () => w.emit('mbarrier_wait', { args: [full, w.constant('u32', 0)] }),
+    () => w.if(w.compare('eq', w.special('laneid'), 1), () => w.emit('mbarrier_arrive', { args: [full] })),
+  );
+  const { findings } = run(w);
+  assert.deepEqual(
+    findings.map(({ kind }) => kind),
+    ['deadlock'],
+  );
+  assert.match(findings[0].message, /wait outside of the branch/);
+});
+
+test('what is not simulated is refused with its place', () => {
+  const w = writer(32);
+  w.emit('asm', { attributes: { template: 'nanosleep.u32 1;' } });
+  assert.throws(() => run(w), /asm is not simulated\n {2}at test\.ts:1:1/);
+  const t = writer(32);
+  t.emit('tcgen05_wait', { attributes: { direction: 'load' } });
+  assert.throws(() => run(t), /tcgen05_wait is not simulated/);
+});

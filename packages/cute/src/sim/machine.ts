@@ -346,7 +346,7 @@ function newRegisterFile(program: Program): RegisterFile {
     q: new BigInt64Array(longs),
     Q: new BigUint64Array(longs),
   };
-  program.fill(file);
+  program.putConstants(file);
   return file;
 }
 

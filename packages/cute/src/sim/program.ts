@@ -70,8 +70,8 @@ export class Program implements RunContext {
     return this.registers.longs;
   }
 
-  fill(file: RegisterFile): void {
-    this.registers.fill(file);
+  putConstants(file: RegisterFile): void {
+    this.registers.putConstants(file);
   }
 
   addressOf(allocation: number, node: Node): number {

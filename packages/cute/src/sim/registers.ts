@@ -98,7 +98,7 @@ export class Registers {
   }
 
   /** Puts constants that instructions read from registers into a new file. */
-  fill(file: RegisterFile): void {
+  putConstants(file: RegisterFile): void {
     for (const { operand, value } of this.constants) {
       for (let lane = 0; lane < 32; lane++) write(file, operand, lane, value);
     }

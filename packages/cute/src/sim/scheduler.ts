@@ -168,7 +168,12 @@ export class Scheduler {
     });
     const ended = cluster.ctas.reduce((sum, cta) => sum + cta.warps.filter(({ done }) => done).length, 0);
     const tail = ended > 0 ? `; ${ended} other warp${ended === 1 ? ' has' : 's have'} ended and cannot help` : '';
-    this.machine.findings.add('deadlock', `nobody can go on: all threads wait for each other${tail}`, places);
+    const inBranch = waiting.some((warp) => (warp.live & ~warp.mask & ~warp.away) !== 0);
+    const limit = inBranch
+      ? '; lanes of a warp wait inside of a branch, and the simulator runs its other lanes behind them: if those were to ' +
+        'help, wait outside of the branch'
+      : '';
+    this.machine.findings.add('deadlock', `nobody can go on: all threads wait for each other${tail}${limit}`, places);
     this.machine.findings.stopped = true;
   }
 

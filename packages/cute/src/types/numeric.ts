@@ -130,11 +130,6 @@ export function f16ToF32(bits: number): number {
   return halves[bits & 0xffff];
 }
 
-/** f16 of a float64, rounded once to nearest even. */
-export function f32ToF16(value: number): number {
-  return encodeFloat('f16', value);
-}
-
 /**
  * A float32 rounded to tf32: 10 bits of fraction, the lower 13 bits of the result are zero.
  *
