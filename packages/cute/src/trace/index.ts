@@ -10,7 +10,9 @@ export {
   type Parameters,
 } from './kernel.ts';
 export * from './math.ts';
+export * from './atomic.ts';
 export { mutable } from './mutable.ts';
+export * from './threads.ts';
 export { Fragment, fragment } from './fragment.ts';
 export { divisible, type Dim, type TensorOptions, type TensorSpec } from './spec.ts';
 export {

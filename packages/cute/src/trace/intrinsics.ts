@@ -181,7 +181,7 @@ export function deviceAssert(holds: boolean, message: string): void {
 }
 
 export interface AsmOptions {
-  /** What it does besides giving results. Default `pure`. */
+  /** What it does besides giving results. Default `sync`: nothing moves over it, and it stays though nobody needs its results. */
   readonly effect?: 'pure' | 'read' | 'write' | 'sync';
   /** Least PTX ISA version and architecture. */
   readonly isa?: number;
@@ -202,7 +202,7 @@ export function asm(
   const args = operands.map((value, i) =>
     isDevice(value) ? value : trace.fail(`operand ${i} of asm is ${describe(value)}: give it a type, e.g. i32(...)`),
   );
-  const attributes: Attributes = { template, effect: 'pure', ...options };
+  const attributes: Attributes = { template, effect: 'sync', ...options };
   return trace.builder.emit('asm', { args, types: results.map((type) => typeNameOf(type)), attributes })
     .results as unknown as number[];
 }
