@@ -94,7 +94,7 @@ const CASES: Readonly<Record<string, readonly [run: () => number, expected: (thr
       const count = popc(ballot(t % 3 === 0));
       return i32(count) + 100 * select(all(t < 32), 1, 0) + 1000 * select(any(t === 40), 1, 0);
     },
-    (t) => (t < 32 ? 11 : 10) + 100 * bit(t < 32) + 1000 * bit(t >= 32),
+    (t) => 11 + 100 * bit(t < 32) + 1000 * bit(t >= 32),
   ],
   'barriers that combine': [
     () => {
@@ -142,7 +142,7 @@ const CASES: Readonly<Record<string, readonly [run: () => number, expected: (thr
   'integer quotients': [
     () => {
       'use gpu';
-      return idiv(tid(), 7) * 100 + ceilDiv(tid(), 7) + idiv(-tid(), 4) + ceilDiv(9, 2);
+      return idiv(tid(), 7) * 100 + ceilDiv(tid(), 7) + idiv(0 - tid(), 4) + ceilDiv(9, 2);
     },
     (t) => Math.trunc(t / 7) * 100 + Math.ceil(t / 7) - Math.trunc(t / 4) + 5,
   ],

@@ -178,10 +178,6 @@ export function isTensor(value: unknown): value is Tensor<unknown> {
   return value instanceof TensorBase;
 }
 
-export function partsOf(tensor: Tensor<unknown>): TensorParts {
-  return (tensor as unknown as TensorBase).parts;
-}
-
 function slice(tensor: TensorBase, coord: Coord): Tensor<unknown> {
   const trace = need('slicing a tensor');
   const { parts } = tensor;

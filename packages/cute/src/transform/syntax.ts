@@ -6,7 +6,6 @@ export type FunctionNode =
   | acorn.FunctionExpression
   | acorn.ArrowFunctionExpression
   | acorn.AnonymousFunctionDeclaration;
-export type JumpTarget = acorn.BreakStatement | acorn.ContinueStatement;
 
 export const DIRECTIVE = 'use gpu';
 
