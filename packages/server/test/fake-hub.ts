@@ -1,6 +1,7 @@
 import { setImmediate, setTimeout } from 'node:timers/promises';
 import {
   RoseError,
+  type Dialect,
   type EmbedRequest,
   type GeneratedToken,
   type GenerateEvent,
@@ -33,9 +34,10 @@ export interface FakeHub extends ModelHub {
  * Models without arithmetic: `chat` repeats what it was told, a byte a token; `embed` counts letters; `rerank` counts
  * common words; `org/topics` sorts into two labels. A word in a prompt or text makes them misbehave: `!early` and `!full`
  * refuse it, `!fault` throws what is no RoseError, `!hang` never answers, `!late` fails after three tokens, `!endless`
- * never stops, `!steady` neither, but slowly.
+ * never stops, `!steady` neither, but slowly. `chat` says what follows `!say ` as it is, and `!opened` before that has
+ * the prompt begin its reasoning.
  */
-export function fakeHub(): FakeHub {
+export function fakeHub(dialect: Partial<Dialect> = {}): FakeHub {
   const hub: FakeHub = {
     models: [],
     aborted: 0,
@@ -54,7 +56,7 @@ export function fakeHub(): FakeHub {
   };
   const pooling = 'mean';
   const models: ServedModel[] = [
-    fakeModel(hub, 'chat', 'generate', { kind: 'logits', tied: true }),
+    fakeModel(hub, 'chat', 'generate', { kind: 'logits', tied: true }, dialect),
     fakeModel(hub, 'embed', 'embed', { kind: 'embedding', pooling, normalize: true }),
     fakeModel(hub, 'rerank', 'score', { kind: 'classifier', pooling, pooler: false, labels: ['relevance'] }),
     fakeModel(hub, 'org/topics', 'score', { kind: 'classifier', pooling, pooler: false, labels: ['sea', 'land'] }),
@@ -63,7 +65,13 @@ export function fakeHub(): FakeHub {
   return hub;
 }
 
-function fakeModel(hub: FakeHub, name: string, task: Task, head: HeadSpec): ServedModel {
+function fakeModel(
+  hub: FakeHub,
+  name: string,
+  task: Task,
+  head: HeadSpec,
+  dialect: Partial<Dialect> = {},
+): ServedModel {
   const counters = {
     requests: 0,
     failures: 0,
@@ -96,6 +104,12 @@ function fakeModel(hub: FakeHub, name: string, task: Task, head: HeadSpec): Serv
       endTokens: [END_TOKEN],
     },
     vocabulary,
+    dialect: { takesTools: true, tools: 'hermes', reasoning: undefined, ...dialect },
+    text: {
+      encodePrompt: async (prompt) => Int32Array.from(Buffer.from(textOf(prompt))),
+      render: async (prompt) => (textOf(prompt).includes('!opened') ? 'prompt <think>\n' : 'prompt'),
+      decode: async (tokens) => asText([...tokens]),
+    },
     notes: [],
     loadedAt: 1_700_000_000,
     memory: { weights: 1000, sequences: 200, workspace: 30, pages: [] },
@@ -196,7 +210,8 @@ async function* answers(request: GenerateRequest, aborted: Promise<never>): Asyn
   await misbehave(prompt, aborted);
   yield { kind: 'start', promptTokens: prompt.length, cachedTokens: Math.min(1, prompt.length) };
   for (let index = 0; index < n; index++) {
-    let left = `echo: ${prompt}${index === 0 ? '' : ` (${index})`}`;
+    const said = prompt.split('!say ')[1];
+    let left = said ?? `echo: ${prompt}${index === 0 ? '' : ` (${index})`}`;
     const stop = (request.stop ?? []).find((text) => left.includes(text));
     if (stop !== undefined) left = left.slice(0, left.indexOf(stop));
     const bytes = [...Buffer.from(left)];

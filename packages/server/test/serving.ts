@@ -23,8 +23,11 @@ export interface Serving {
 }
 
 /** A server over the fake hub, on a free port, for the time of one test. */
-export async function serve(t: TestContext, options: Partial<ServerOptions> = {}): Promise<Serving> {
-  const hub = fakeHub();
+export async function serve(
+  t: TestContext,
+  options: Partial<ServerOptions> = {},
+  hub: FakeHub = fakeHub(),
+): Promise<Serving> {
   const log: string[] = [];
   const logger = pino({ level: 'warn' }, { write: (line: string) => void log.push(line) });
   const server = await startServer(hub, { host: '127.0.0.1', port: 0, version: '0.0.1', logger, ...options });

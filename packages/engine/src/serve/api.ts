@@ -1,7 +1,8 @@
 import type { MemoryReport } from '../device/device.ts';
 import type { ModelSpec, Task } from '../model/spec.ts';
 import type { GenerationDefaults } from '../checkpoint/checkpoint.ts';
-import type { Prompt, Vocabulary } from '../text/text.ts';
+import type { Dialect } from '../answer/dialect.ts';
+import type { KeepSpecial, Prompt, TextPool, Vocabulary } from '../text/text.ts';
 import type { FinishReason, SamplingParams } from '../engine/request.ts';
 
 /**
@@ -32,6 +33,10 @@ export interface ServedModel {
   readonly spec: ModelSpec;
   readonly defaults: GenerationDefaults;
   readonly vocabulary: Vocabulary;
+  /** How the model writes calls of tools and reasoning. */
+  readonly dialect: Dialect;
+  /** Text to tokens and back, off the caller's thread. */
+  readonly text: Pick<TextPool, 'encodePrompt' | 'render' | 'decode'>;
   /** What its owner should know: defaults taken where the checkpoint is silent, parts of it that are not honoured. */
   readonly notes: readonly string[];
   /** Unix seconds at which it became ready. */
@@ -84,8 +89,8 @@ export interface GenerateRequest {
   readonly stopTokens?: readonly number[];
   /** Go on past end tokens. */
   readonly ignoreEos?: boolean;
-  /** Keep the text of control tokens in the answer. */
-  readonly keepSpecial?: boolean;
+  /** Keep the text of control tokens in the answer: of all, or of those named. */
+  readonly keepSpecial?: KeepSpecial;
   /** Report the log-probability of each token and of so many most likely ones (0 to 20). */
   readonly logprobs?: number;
   /** Independent answers to the prompt; answer i draws with seed + i. Default 1. */

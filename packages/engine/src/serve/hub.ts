@@ -85,7 +85,7 @@ class Hub implements ModelHub {
     this.#loading = source.name;
     // The engine opens the weights; this side needs what is said about them.
     const checkpoint = await readModel(source.directory);
-    const text = await openText(source.directory, { workers: TEXT_WORKERS });
+    const text = await openText(source.directory, { ...source.dialect, workers: TEXT_WORKERS });
     const number = this.models.length;
     try {
       const report = await this.#client.load(number, {

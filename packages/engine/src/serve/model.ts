@@ -1,3 +1,4 @@
+import type { Dialect } from '../answer/dialect.ts';
 import { RoseError } from '../errors.ts';
 import type { Checkpoint, GenerationDefaults } from '../checkpoint/checkpoint.ts';
 import type { EngineClient } from '../engine/client.ts';
@@ -28,7 +29,7 @@ export interface HubModelParts {
   readonly number: number;
   readonly client: EngineClient;
   readonly checkpoint: Pick<Checkpoint, 'spec' | 'defaults' | 'notes'>;
-  readonly text: { readonly pool: TextPool; readonly vocabulary: Vocabulary };
+  readonly text: { readonly pool: TextPool; readonly vocabulary: Vocabulary; readonly dialect: Dialect };
   readonly report: LoadReport;
   /** Throws when no request may come in any more. */
   readonly admit: () => void;
@@ -45,6 +46,8 @@ export class HubModel implements ServedModel {
   readonly spec: ModelSpec;
   readonly defaults: GenerationDefaults;
   readonly vocabulary: Vocabulary;
+  readonly dialect: Dialect;
+  readonly text: ServedModel['text'];
   readonly notes: readonly string[];
   readonly loadedAt: number = Math.floor(Date.now() / 1000);
   readonly memory: ServedModel['memory'];
@@ -77,6 +80,8 @@ export class HubModel implements ServedModel {
     this.spec = { ...spec, contextLength: parts.report.contextLength };
     this.defaults = defaults;
     this.vocabulary = parts.text.vocabulary;
+    this.dialect = parts.text.dialect;
+    this.text = parts.text.pool;
     this.notes = parts.checkpoint.notes;
     this.memory = parts.report.memory;
     this.ready = parts.ready;

@@ -1,3 +1,5 @@
+import type { DialectOptions } from '../answer/dialect.ts';
+
 /** What to load and where. */
 export interface OpenOptions {
   readonly models: readonly ModelSource[];
@@ -34,6 +36,8 @@ export interface ModelSource {
   readonly name: string;
   /** A model directory (see `resolveModel` for hub names). */
   readonly directory: string;
+  /** How the model writes calls of tools and reasoning, where its chat template does not tell. */
+  readonly dialect?: DialectOptions;
 }
 
 export type OpenProgress =

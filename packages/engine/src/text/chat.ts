@@ -2,7 +2,7 @@ import { RoseError } from '../errors.ts';
 import type { Encoder, Section } from './encoder.ts';
 import { Marker, type Marks } from './marks.ts';
 import type { ChatTemplate, TemplateInput } from './template.ts';
-import type { ChatMessage, Prompt } from './text.ts';
+import type { ChatMessage, MessagesPrompt } from './text.ts';
 import type { TokenSet } from './tokens.ts';
 
 /** Roles that may complete a control token (`'<|' + role + '|>'`), besides those a template names. */
@@ -10,8 +10,6 @@ const ROLES = new Set(['system', 'developer', 'user', 'assistant', 'tool', 'func
 
 /** What a name looks like. Text that is no name is never trusted, not even where the template spells it too. */
 const NAME = /^[A-Za-z][A-Za-z0-9_-]*$/;
-
-type MessagesPrompt = Extract<Prompt, { kind: 'messages' }>;
 
 /**
  * Conversations to ids: the ids of the rendered template, where the template's control tokens are control tokens and
@@ -43,10 +41,11 @@ export class ChatEncoder {
   }
 
   /** The rendered conversation, cut at its control tokens. */
-  sections({ messages, addGenerationPrompt = true, templateArguments = {} }: MessagesPrompt): Section[] {
-    const input: TemplateInput = { messages, addGenerationPrompt, templateArguments };
+  sections(prompt: MessagesPrompt): Section[] {
+    const input = inputOf(prompt);
+    const { messages, tools, templateArguments } = input;
     const plain = this.#template.render(input);
-    const marks = this.#marker.marksFor(textsOf([messages, templateArguments]));
+    const marks = this.#marker.marksFor(textsOf([messages, tools, templateArguments]));
     const marked = this.#tryRender(input, marks.all);
     if (marked !== undefined && marks.restore(marked) === plain) return this.#sections(marked, marks);
 
@@ -62,6 +61,11 @@ export class ChatEncoder {
     return sameControls(seen, safe) ? seen : safe;
   }
 
+  /** The rendered conversation as a client would read it. */
+  render(prompt: MessagesPrompt): string {
+    return this.#template.render(inputOf(prompt));
+  }
+
   #sections(marked: string, marks: Marks): Section[] {
     return this.#encoder
       .sections(marked)
@@ -75,8 +79,9 @@ export class ChatEncoder {
     const known = (key: string): boolean => NAME.test(key) && (literals.has(key) || identifiers.has(key));
     const value = (text: string): string => (spelled(text) ? text : mark(text));
     const key = (text: string): string => (known(text) ? text : mark(text));
-    const markMessage = ({ role, ...fields }: ChatMessage): ChatMessage => ({
+    const markMessage = ({ role, tool_calls: calls, ...fields }: ChatMessage): ChatMessage => ({
       ...mapStrings(fields, mark, key),
+      ...(calls !== undefined && { tool_calls: mapStrings(calls, value, key) }),
       role: ROLES.has(role) ? role : value(role),
     });
     const templateArguments = Object.fromEntries(
@@ -84,12 +89,23 @@ export class ChatEncoder {
       Object.entries(input.templateArguments).map(([name, argument]) => [name, mapStrings(argument, value, key)]),
     );
     try {
-      return this.#template.render({ ...input, messages: input.messages.map(markMessage), templateArguments });
+      const messages = input.messages.map(markMessage);
+      const tools = input.tools && mapStrings(input.tools, value, key);
+      return this.#template.render({ ...input, messages, tools, templateArguments });
     } catch (error) {
       if (error instanceof RoseError && error.code === 'invalid') return undefined;
       throw error;
     }
   }
+}
+
+function inputOf({
+  messages,
+  tools,
+  addGenerationPrompt = true,
+  templateArguments = {},
+}: MessagesPrompt): TemplateInput {
+  return { messages, tools, addGenerationPrompt, templateArguments };
 }
 
 /** A copy of a JSON value with its strings and its objects' keys mapped. */

@@ -1,3 +1,4 @@
+import type { Dialect, DialectOptions } from '../answer/dialect.ts';
 import { ChatEncoder } from './chat.ts';
 import { compileDecoder, type DecoderTables } from './decoder.ts';
 import { Encoder } from './encoder.ts';
@@ -6,29 +7,32 @@ import { encodePair, encodeText } from './inputs.ts';
 import { readPostProcessor, type PostProcessor } from './post-processor.ts';
 import type { TextCalls } from './protocol.ts';
 import { ChatTemplate } from './template.ts';
-import type { EncodedInput, Prompt, Vocabulary } from './text.ts';
+import type { EncodedInput, MessagesPrompt, Prompt, Vocabulary } from './text.ts';
 import { readTokens } from './tokens.ts';
 import { decodeAll, TableVocabulary } from './vocabulary.ts';
 
 /** One model's text work, on the calling thread. */
 export class Codec {
   readonly tables: DecoderTables;
+  readonly dialect: Dialect;
   readonly #encoder: Encoder;
   readonly #chat: ChatEncoder;
   readonly #post: PostProcessor;
   readonly #vocabulary: Vocabulary;
 
-  constructor(files: TokenizerFiles) {
+  constructor(files: TokenizerFiles, options: DialectOptions = {}) {
     const tokens = readTokens(files);
     this.tables = compileDecoder(files, tokens);
     this.#post = readPostProcessor(files);
     this.#encoder = new Encoder(files, tokens);
-    this.#chat = new ChatEncoder(this.#encoder, new ChatTemplate(files), tokens);
+    const template = new ChatTemplate(files);
+    this.dialect = template.dialect(options);
+    this.#chat = new ChatEncoder(this.#encoder, template, tokens);
     this.#vocabulary = new TableVocabulary(this.tables);
   }
 
-  static async open(directory: string): Promise<Codec> {
-    return new Codec(await readTokenizerFiles(directory));
+  static async open(directory: string, options: DialectOptions = {}): Promise<Codec> {
+    return new Codec(await readTokenizerFiles(directory), options);
   }
 
   encodePrompt(prompt: Prompt): Int32Array {
@@ -44,6 +48,10 @@ export class Codec {
         return Int32Array.from([...this.#beginning(), ...this.#encoder.encodeSections(sections)]);
       }
     }
+  }
+
+  render(prompt: MessagesPrompt): string {
+    return this.#chat.render(prompt);
   }
 
   encodeTexts(...[texts, options]: TextCalls['encodeTexts']): EncodedInput[] {

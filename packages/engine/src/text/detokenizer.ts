@@ -7,11 +7,13 @@ const MOST_WAITING = 3;
 
 /**
  * A detokenizer over a decoder's tables.
+ * @param hidden 1 for tokens that give no text
  * @param texts text of each token that is whole UTF-8, filled as they come up; shared by a vocabulary's detokenizers
  */
 export class TableDetokenizer implements Detokenizer {
   readonly #tables: DecoderTables;
-  readonly #keepSpecial: boolean;
+  /** 1 for tokens without a text; undefined: all have one. */
+  readonly #hidden: Uint8Array | undefined;
   readonly #texts: (string | undefined)[];
   /** The first bytes of a character whose other bytes have not come. */
   readonly #waiting = new Uint8Array(MOST_WAITING);
@@ -19,9 +21,9 @@ export class TableDetokenizer implements Detokenizer {
   #started = false;
   #stripLeft: number;
 
-  constructor(tables: DecoderTables, keepSpecial: boolean, texts: (string | undefined)[]) {
+  constructor(tables: DecoderTables, hidden: Uint8Array | undefined, texts: (string | undefined)[]) {
     this.#tables = tables;
-    this.#keepSpecial = keepSpecial;
+    this.#hidden = hidden;
     this.#texts = texts;
     this.#stripLeft = tables.strip.count;
   }
@@ -29,7 +31,7 @@ export class TableDetokenizer implements Detokenizer {
   push(token: number): string {
     const { later, first, special } = this.#tables;
     if (!(token >= 0 && token < special.length)) return '';
-    if (special[token] === 1 && !this.#keepSpecial) return '';
+    if (this.#hidden?.[token] === 1) return '';
     if (!this.#started || this.#stripLeft > 0) {
       const bytes = this.#strip(bytesOf(this.#started ? later : (first ?? later), token));
       this.#started = true;

@@ -1,4 +1,5 @@
 import { Worker } from 'node:worker_threads';
+import type { Dialect, DialectOptions } from '../answer/dialect.ts';
 import { WorkerPool } from './pool.ts';
 import type { TextWorkerData } from './protocol.ts';
 import type { TextPool, Vocabulary } from './text.ts';
@@ -15,9 +16,10 @@ const WORKER = new URL(import.meta.url.endsWith('.ts') ? './text.worker.ts' : '.
  */
 export async function openText(
   directory: string,
-  options: { readonly workers?: number } = {},
-): Promise<{ pool: TextPool; vocabulary: Vocabulary }> {
-  const workerData: TextWorkerData = { directory };
-  const { pool, tables } = await WorkerPool.open(() => new Worker(WORKER, { workerData }), options.workers ?? 1);
-  return { pool, vocabulary: new TableVocabulary(tables) };
+  options: DialectOptions & { readonly workers?: number } = {},
+): Promise<{ pool: TextPool; vocabulary: Vocabulary; dialect: Dialect }> {
+  const { workers = 1, ...dialect } = options;
+  const workerData: TextWorkerData = { directory, dialect };
+  const { pool, facts } = await WorkerPool.open(() => new Worker(WORKER, { workerData }), workers);
+  return { pool, vocabulary: new TableVocabulary(facts.tables), dialect: facts.dialect };
 }

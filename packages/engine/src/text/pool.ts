@@ -1,8 +1,7 @@
 import type { Worker } from 'node:worker_threads';
 import { RoseError } from '../errors.ts';
-import type { DecoderTables } from './decoder.ts';
-import type { FromTextWorker, TextCall, TextResult } from './protocol.ts';
-import type { EncodedInput, Prompt, TextPool, TruncateOptions } from './text.ts';
+import type { FromTextWorker, TextCall, TextFacts, TextResult } from './protocol.ts';
+import type { EncodedInput, KeepSpecial, MessagesPrompt, Prompt, TextPool, TruncateOptions } from './text.ts';
 
 const closedError = (): RoseError => new RoseError('unavailable', 'the tokenizer was closed');
 
@@ -30,11 +29,11 @@ export class WorkerPool implements TextPool {
   }
 
   /** Starts the workers and waits for them. Throws what the first one to fail says. */
-  static async open(start: () => Worker, count: number): Promise<{ pool: WorkerPool; tables: DecoderTables }> {
+  static async open(start: () => Worker, count: number): Promise<{ pool: WorkerPool; facts: TextFacts }> {
     const pool = new WorkerPool(start);
     try {
-      const [tables] = await Promise.all(Array.from({ length: count }, () => pool.#add()));
-      return { pool, tables };
+      const [facts] = await Promise.all(Array.from({ length: count }, () => pool.#add()));
+      return { pool, facts };
     } catch (error) {
       await pool.close();
       throw error;
@@ -43,6 +42,10 @@ export class WorkerPool implements TextPool {
 
   encodePrompt(prompt: Prompt): Promise<Int32Array> {
     return this.#call({ method: 'encodePrompt', args: [prompt] });
+  }
+
+  render(prompt: MessagesPrompt): Promise<string> {
+    return this.#call({ method: 'render', args: [prompt] });
   }
 
   encodeTexts(texts: readonly string[], options: TruncateOptions): Promise<EncodedInput[]> {
@@ -56,7 +59,7 @@ export class WorkerPool implements TextPool {
     return this.#call({ method: 'encodePairs', args: [pairs, options] });
   }
 
-  decode(tokens: Int32Array, options: { readonly keepSpecial?: boolean } = {}): Promise<string> {
+  decode(tokens: Int32Array, options: { readonly keepSpecial?: KeepSpecial } = {}): Promise<string> {
     return this.#call({ method: 'decode', args: [tokens, options] });
   }
 
@@ -94,7 +97,7 @@ export class WorkerPool implements TextPool {
   }
 
   /** Starts a worker; resolves when it is ready. */
-  #add(): Promise<DecoderTables> {
+  #add(): Promise<TextFacts> {
     return new Promise((resolve, reject) => {
       const worker = this.#start();
       this.#workers.set(worker, undefined);
@@ -103,7 +106,7 @@ export class WorkerPool implements TextPool {
       worker.on('message', (message: FromTextWorker) => {
         if (message.kind === 'ready') {
           ready = true;
-          resolve(message.tables);
+          resolve(message);
         } else if (ready) {
           settle(this.#workers.get(worker), message);
         } else {

@@ -1,18 +1,21 @@
+import { dialectOf, type Dialect, type DialectOptions } from '../answer/dialect.ts';
 import { RoseError } from '../errors.ts';
 import { namedTokens, type TokenizerFiles } from './files.ts';
 import { parseTemplate, type ParsedTemplate } from './jinja.ts';
-import type { ChatMessage } from './text.ts';
+import type { ChatMessage, Tool } from './text.ts';
 
 /** What a request gives to a template. */
 export interface TemplateInput {
   readonly messages: readonly ChatMessage[];
+  /** Undefined: the template sees no `tools` at all. */
+  readonly tools?: readonly Tool[] | undefined;
   readonly addGenerationPrompt: boolean;
   readonly templateArguments: Readonly<Record<string, unknown>>;
 }
 
 /** Names the template language or Rose itself gives a meaning; a request's arguments may not. */
 const RESERVED = new Set(
-  'true false none True False None range namespace raise_exception strftime_now messages add_generation_prompt'.split(
+  'true false none True False None range namespace raise_exception strftime_now messages tools add_generation_prompt'.split(
     ' ',
   ),
 );
@@ -39,11 +42,17 @@ export class ChatTemplate {
     return this.#usable().identifiers;
   }
 
+  /** How the model writes calls and reasoning; a template that cannot be used tells nothing. */
+  dialect(options: DialectOptions): Dialect {
+    const identifiers = this.#template instanceof RoseError ? new Set<string>() : this.#template.identifiers;
+    return dialectOf(this.source, identifiers, options);
+  }
+
   /**
    * The rendered conversation. Throws `invalid` where the template refuses it, and where there is no template that can
    * be used.
    */
-  render({ messages, addGenerationPrompt, templateArguments }: TemplateInput): string {
+  render({ messages, tools, addGenerationPrompt, templateArguments }: TemplateInput): string {
     const template = this.#usable();
     for (const name of Object.keys(templateArguments)) {
       if (!RESERVED.has(name) && !Object.hasOwn(this.#named, name)) continue;
@@ -51,7 +60,13 @@ export class ChatTemplate {
         param: name,
       });
     }
-    const context = { ...this.#named, ...templateArguments, messages, add_generation_prompt: addGenerationPrompt };
+    const context = {
+      ...this.#named,
+      ...templateArguments,
+      messages,
+      ...(tools !== undefined && { tools }),
+      add_generation_prompt: addGenerationPrompt,
+    };
     try {
       return template.render(context);
     } catch (cause) {

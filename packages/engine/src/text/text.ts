@@ -3,6 +3,30 @@ export interface ChatMessage {
   readonly role: string;
   readonly content: string;
   readonly name?: string;
+  /** How an assistant came to its content; most templates leave it out of earlier turns. */
+  readonly reasoning_content?: string;
+  /** Calls that an assistant made. */
+  readonly tool_calls?: readonly ToolCall[];
+  /** The call that this message answers, for the role `tool`. */
+  readonly tool_call_id?: string;
+}
+
+/** A call as chat templates read it: its arguments are an object, not OpenAI's text of one. */
+export interface ToolCall {
+  readonly id: string;
+  readonly type: 'function';
+  readonly function: { readonly name: string; readonly arguments: Readonly<Record<string, unknown>> };
+}
+
+/** A tool that the model may call, in OpenAI's shape, which is what chat templates read. */
+export interface Tool {
+  readonly type: 'function';
+  readonly function: {
+    readonly name: string;
+    readonly description?: string;
+    /** A JSON schema. */
+    readonly parameters?: Readonly<Record<string, unknown>>;
+  };
 }
 
 /**
@@ -19,9 +43,12 @@ export type Prompt =
   | {
       readonly kind: 'messages';
       readonly messages: readonly ChatMessage[];
+      readonly tools?: readonly Tool[];
       readonly addGenerationPrompt?: boolean;
       readonly templateArguments?: Readonly<Record<string, unknown>>;
     };
+
+export type MessagesPrompt = Extract<Prompt, { kind: 'messages' }>;
 
 /** A text or a pair as an encoder model reads it: special tokens added, truncated to the model's context on request. */
 export interface EncodedInput {
@@ -34,6 +61,8 @@ export interface EncodedInput {
 export interface TextPool {
   /** Prompt to ids (decoders). Adds a beginning token exactly when the tokenizer's own post-processor does. */
   encodePrompt(prompt: Prompt): Promise<Int32Array>;
+  /** The text that a conversation's tokens come from: its rendered chat template. */
+  render(prompt: MessagesPrompt): Promise<string>;
   /** Texts to encoder inputs, each with the tokenizer's special tokens, `maxTokens` at most when `truncate`. */
   encodeTexts(texts: readonly string[], options: TruncateOptions): Promise<EncodedInput[]>;
   /** Pairs to encoder inputs; truncation shortens the text, never the query (an over-long query is an error). */
@@ -63,10 +92,13 @@ export interface Detokenizer {
   flush(): string;
 }
 
+/** Whether control tokens have a text: all of them, none, or those of these names. */
+export type KeepSpecial = boolean | readonly string[];
+
 /** The tokenizer's facts that the server's own thread needs; loaded once a model. */
 export interface Vocabulary {
   readonly size: number;
-  detokenizer(options?: { readonly keepSpecial?: boolean }): Detokenizer;
+  detokenizer(options?: { readonly keepSpecial?: KeepSpecial }): Detokenizer;
   /** Bytes of one token as text pieces see them, for OpenAI's `bytes` in logprobs. */
   tokenBytes(token: number): Uint8Array;
   /** Text of one token alone, control tokens by their name, for logprobs. */

@@ -20,6 +20,8 @@ function answer(codec: Codec, call: TextCall): TextResult {
   switch (call.method) {
     case 'encodePrompt':
       return codec.encodePrompt(...call.args);
+    case 'render':
+      return codec.render(...call.args);
     case 'encodeTexts':
       return codec.encodeTexts(...call.args);
     case 'encodePairs':
@@ -34,7 +36,8 @@ function fail(error: unknown): void {
 }
 
 try {
-  const codec = await Codec.open((workerData as TextWorkerData).directory);
+  const { directory, dialect } = workerData as TextWorkerData;
+  const codec = await Codec.open(directory, dialect);
   port.on('message', (call: TextCall) => {
     try {
       post({ kind: 'result', value: answer(codec, call) });
@@ -42,7 +45,7 @@ try {
       fail(error);
     }
   });
-  post({ kind: 'ready', tables: codec.tables });
+  post({ kind: 'ready', tables: codec.tables, dialect: codec.dialect });
 } catch (error) {
   fail(error);
 }

@@ -1,6 +1,6 @@
 import type { DecoderTables } from './decoder.ts';
 import { bytesOf, TableDetokenizer } from './detokenizer.ts';
-import type { Detokenizer, Vocabulary } from './text.ts';
+import type { Detokenizer, KeepSpecial, Vocabulary } from './text.ts';
 
 const decoder = new TextDecoder('utf-8', { ignoreBOM: true });
 
@@ -9,6 +9,8 @@ export class TableVocabulary implements Vocabulary {
   readonly size: number;
   readonly #tables: DecoderTables;
   readonly #texts: (string | undefined)[];
+  /** Ids of control tokens by name, made when they are asked for. */
+  #controls: Map<string, number> | undefined;
 
   constructor(tables: DecoderTables) {
     this.#tables = tables;
@@ -16,8 +18,22 @@ export class TableVocabulary implements Vocabulary {
     this.#texts = Array.from({ length: this.size });
   }
 
-  detokenizer(options: { readonly keepSpecial?: boolean } = {}): Detokenizer {
-    return new TableDetokenizer(this.#tables, options.keepSpecial ?? false, this.#texts);
+  detokenizer(options: { readonly keepSpecial?: KeepSpecial } = {}): Detokenizer {
+    return new TableDetokenizer(this.#tables, this.#hidden(options.keepSpecial ?? false), this.#texts);
+  }
+
+  #hidden(keep: KeepSpecial): Uint8Array | undefined {
+    if (keep === true) return undefined;
+    const { special } = this.#tables;
+    if (keep === false) return special;
+    this.#controls ??= new Map(
+      [...special.keys()].filter((id) => special[id] === 1).map((id) => [this.tokenText(id), id]),
+    );
+    const ids = keep.map((name) => this.#controls?.get(name)).filter((id) => id !== undefined);
+    if (ids.length === 0) return special;
+    const hidden = special.slice();
+    for (const id of ids) hidden[id] = 0;
+    return hidden;
   }
 
   tokenBytes(token: number): Uint8Array {

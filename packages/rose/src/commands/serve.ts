@@ -1,6 +1,6 @@
 import { createServer } from 'node:net';
 import { Command, Option } from 'commander';
-import type { ModelHub, ModelSource, ServedModel, Task } from '@rose/engine';
+import type { DialectOptions, ModelHub, ModelSource, ServedModel, Task } from '@rose/engine';
 import { CommandError, ExitCode } from '../errors.ts';
 import { bundledModels, locate, open } from '../models.ts';
 import { addDeviceOptions, collect, integer, type DeviceOptions } from '../options.ts';
@@ -13,6 +13,8 @@ interface Options extends DeviceOptions {
   port: number;
   servedModelName?: string[];
   drainSeconds: number;
+  toolFormat?: DialectOptions['toolFormat'];
+  reasoningFormat?: DialectOptions['reasoningFormat'];
 }
 
 /** `rose serve [MODEL...]`: answer over Triton's HTTP protocol, OpenAI's and rerank until told to stop. */
@@ -26,6 +28,18 @@ export function serveCommand(): Command {
       '--served-model-name <names>',
       'names for clients, in the order of the models (several times or a,b)',
       collect,
+    )
+    .addOption(
+      new Option(
+        '--tool-format <name>',
+        'how models write calls of tools (default: as the chat template tells)',
+      ).choices(['hermes', 'llama3', 'mistral', 'none']),
+    )
+    .addOption(
+      new Option(
+        '--reasoning-format <name>',
+        'how models mark reasoning (default: as the chat template tells)',
+      ).choices(['think', 'mistral', 'none']),
     )
     .option('--max-sequences <n>', 'sequences that run together (default: 32)', integer(1, 4096))
     .option('--max-rows <n>', 'tokens in one step (default: 512)', integer(1, 65_536))
@@ -63,7 +77,11 @@ async function serve(models: string[], options: Options): Promise<void> {
   await checkAddress(options);
   const sources = await sourcesOf(models, options.servedModelName);
   say(`${bold('rose')} ${version}, Node.js ${process.versions.node}`);
-  const hub = await load(sources, options);
+  const dialect = dialectOptions(options);
+  const hub = await load(
+    sources.map((source) => ({ ...source, dialect })),
+    options,
+  );
   const { startServer } = await import('@rose/server');
   const server = await startServer(hub, { host: options.host, port: options.port, version }).catch(
     async (error: unknown) => {
@@ -88,6 +106,10 @@ async function serve(models: string[], options: Options): Promise<void> {
   await server.close();
   await hub.close();
   offStop();
+}
+
+function dialectOptions({ toolFormat, reasoningFormat }: Options): DialectOptions {
+  return { ...(toolFormat && { toolFormat }), ...(reasoningFormat && { reasoningFormat }) };
 }
 
 /** Find all models before any is loaded: a wrong name should not cost the time of loading the others. */

@@ -32,6 +32,8 @@ function observeModel(model: ServedModel, metrics: Metrics): ServedModel {
     spec: model.spec,
     defaults: model.defaults,
     vocabulary: model.vocabulary,
+    dialect: model.dialect,
+    text: model.text,
     notes: model.notes,
     loadedAt: model.loadedAt,
     memory: model.memory,

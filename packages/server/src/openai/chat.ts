@@ -1,33 +1,33 @@
-import type { ChatMessage, GenerateEvent, GenerateRequest, ServedModel } from '@rose/engine';
+import {
+  controlsOf,
+  type GenerateEvent,
+  type GenerateRequest,
+  type MessagesPrompt,
+  type ServedModel,
+} from '@rose/engine';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { z } from 'zod';
 import type { ServerContext } from '../context.ts';
 import { generationFields, generationOf } from '../generation/fields.ts';
 import { abortOnClose } from '../http/abort.ts';
 import { tenantOf } from '../http/tenant.ts';
+import { ChatAnswer, type AnswerReading } from './answer.ts';
 import { invalidField } from './errors.ts';
 import { chatLogprobs } from './logprobs.ts';
+import { conversationFields, promptOf } from './messages.ts';
 import { modelFor, readBody, refuseNotDone } from './request.ts';
 import { sendChunks } from './stream.ts';
 import { newId, unixSeconds, usageOf } from './usage.ts';
 
-const part = z.looseObject({ type: z.string(), text: z.string().nullish() });
-const message = z.looseObject({
-  role: z.string().min(1),
-  content: z.union([z.string(), z.array(part)], 'must be a string or an array of content parts').nullish(),
-  name: z.string().nullish(),
-});
 const schema = z.looseObject({
   ...generationFields,
+  ...conversationFields,
   model: z.string().nullish(),
-  messages: z.array(message).min(1, 'must hold at least one message'),
   max_completion_tokens: z.int().nullish(),
   logprobs: z.boolean().nullish(),
   top_logprobs: z.int().min(0).max(20).nullish(),
   stream: z.boolean().nullish(),
   stream_options: z.looseObject({ include_usage: z.boolean().nullish() }).nullish(),
-  add_generation_prompt: z.boolean().nullish(),
-  chat_template_kwargs: z.record(z.string(), z.unknown()).nullish(),
 });
 type Body = z.infer<typeof schema>;
 
@@ -39,22 +39,39 @@ export async function chatCompletions(
 ): Promise<unknown> {
   const signal = abortOnClose(reply);
   const body = await readBody(request, schema, context);
-  refuseNotDone(body);
+  refuseNotDone({ ...body, tools: undefined, tool_choice: undefined });
   const model = modelFor(context.hub, body.model, 'generate');
-  const events = model.generate({ ...generateRequest(body), tenant: tenantOf(request), signal });
+  const prompt = promptOf(body, model);
+  const generation = generateRequest(body, prompt, model);
+  const reading = await readingOf(body, prompt, model);
+  const events = model.generate({ ...generation, tenant: tenantOf(request), signal });
   const head = {
     id: newId('chatcmpl'),
     created: unixSeconds(),
     model: model.name,
     system_fingerprint: `rose-${context.version}`,
   };
-  if (body.stream !== true) return { ...head, object: 'chat.completion', ...(await complete(events, model, body)) };
-  const chunks = streamChunks(events, model, body);
+  if (body.stream !== true)
+    return { ...head, object: 'chat.completion', ...(await complete(events, model, body, reading)) };
+  const chunks = streamChunks(events, model, body, reading);
   await sendChunks(reply, chunks, { ...head, object: 'chat.completion.chunk' }, context, signal);
   return reply;
 }
 
-function generateRequest(body: Body): Omit<GenerateRequest, 'signal'> {
+/** How the answer is to be read. */
+async function readingOf(body: Body, prompt: MessagesPrompt, { dialect, text }: ServedModel): Promise<AnswerReading> {
+  const open = dialect.reasoning?.open;
+  // What the template refuses is reported by the request itself.
+  const rendered = open === undefined ? '' : await text.render(prompt).catch(() => '');
+  return {
+    dialect,
+    tools: prompt.tools?.map((tool) => tool.function.name),
+    oneCall: body.parallel_tool_calls === false,
+    reasoningOpened: open !== undefined && rendered.trimEnd().endsWith(open),
+  };
+}
+
+function generateRequest(body: Body, prompt: MessagesPrompt, model: ServedModel): Omit<GenerateRequest, 'signal'> {
   const { logprobs, top_logprobs: top } = body;
   if (typeof top === 'number' && logprobs !== true) {
     throw invalidField('top_logprobs', 'top_logprobs needs logprobs: true');
@@ -62,46 +79,25 @@ function generateRequest(body: Body): Omit<GenerateRequest, 'signal'> {
   if (body.stream_options && body.stream !== true) {
     throw invalidField('stream_options', 'stream_options is only allowed when stream is true');
   }
+  const controls = controlsOf(model.dialect, prompt.tools !== undefined);
   return {
+    ...(controls.length > 0 && { keepSpecial: controls }),
     ...generationOf({ ...body, max_tokens: body.max_completion_tokens ?? body.max_tokens }),
-    prompt: {
-      kind: 'messages',
-      messages: body.messages.map(chatMessage),
-      ...(typeof body.add_generation_prompt === 'boolean' && { addGenerationPrompt: body.add_generation_prompt }),
-      ...(body.chat_template_kwargs && { templateArguments: body.chat_template_kwargs }),
-    },
+    prompt,
     ...(logprobs === true && { logprobs: top ?? 0 }),
   };
 }
 
-/** A message as the template reads it. OpenAI's `developer` is what every checkpoint's template calls `system`. */
-function chatMessage({ role, content, name, ...rest }: Body['messages'][number], index: number): ChatMessage {
-  const where = `messages[${index}]`;
-  if (role === 'tool' || role === 'function') {
-    throw invalidField(`${where}.role`, `${where}.role: '${role}' is not supported, because tools are not`);
-  }
-  if (Array.isArray(rest.tool_calls) && rest.tool_calls.length > 0) {
-    throw invalidField(`${where}.tool_calls`, `${where}.tool_calls is not supported, because tools are not`);
-  }
-  if (content === undefined || content === null) {
-    throw invalidField(`${where}.content`, `${where}.content is missing: a message needs text`);
-  }
-  const texts =
-    typeof content === 'string' ? [content] : content.map((part, i) => textOf(part, `${where}.content[${i}]`));
-  return { role: role === 'developer' ? 'system' : role, content: texts.join('\n'), ...(name && { name }) };
-}
-
-function textOf({ type, text }: z.infer<typeof part>, where: string): string {
-  if (type !== 'text') throw invalidField(where, `${where} is of type '${type}': only text is supported`);
-  if (typeof text !== 'string') throw invalidField(`${where}.text`, `${where}.text is missing`);
-  return text;
-}
-
 /** The whole answer at once. */
-async function complete(events: AsyncIterable<GenerateEvent>, model: ServedModel, body: Body): Promise<object> {
+async function complete(
+  events: AsyncIterable<GenerateEvent>,
+  model: ServedModel,
+  body: Body,
+  reading: AnswerReading,
+): Promise<object> {
   const newChoice = (index: number) => ({
     index,
-    message: { role: 'assistant', content: '', refusal: null },
+    answer: new ChatAnswer(reading),
     logprobs: body.logprobs === true ? { content: [] as object[], refusal: null } : null,
     finish_reason: null as string | null,
     stop_reason: null as string | number | null,
@@ -118,15 +114,17 @@ async function complete(events: AsyncIterable<GenerateEvent>, model: ServedModel
     }
     const choice = (choices[event.index] ??= newChoice(event.index));
     if (event.kind === 'delta') {
-      choice.message.content += event.text;
+      choice.answer.take(event.text);
       choice.logprobs?.content.push(...chatLogprobs(event.tokens, model.vocabulary));
     } else {
-      choice.finish_reason = event.reason;
+      choice.answer.end();
+      choice.finish_reason = choice.answer.finishReason(event.reason);
       choice.stop_reason = event.stop ?? null;
       generatedTokens += event.generatedTokens;
     }
   }
-  return { choices, usage: usageOf(promptTokens, generatedTokens, cachedTokens) };
+  const written = choices.map(({ answer, index, ...rest }) => ({ index, message: answer.message(), ...rest }));
+  return { choices: written, usage: usageOf(promptTokens, generatedTokens, cachedTokens) };
 }
 
 /** The answer in pieces; what all pieces have in common is not in them. */
@@ -134,6 +132,7 @@ async function* streamChunks(
   events: AsyncIterable<GenerateEvent>,
   model: ServedModel,
   body: Body,
+  reading: AnswerReading,
 ): AsyncIterable<object> {
   const includeUsage = body.stream_options?.include_usage === true;
   const withUsage = includeUsage ? { usage: null } : {};
@@ -146,6 +145,7 @@ async function* streamChunks(
     choices: [{ index, delta, logprobs, ...end }],
     ...withUsage,
   });
+  const answers: ChatAnswer[] = [];
   let promptTokens = 0;
   let cachedTokens = 0;
   let generatedTokens = 0;
@@ -153,14 +153,22 @@ async function* streamChunks(
     if (event.kind === 'start') {
       promptTokens = event.promptTokens;
       cachedTokens = event.cachedTokens;
-      for (let i = 0; i < (body.n ?? 1); i++) yield chunk(i, { role: 'assistant', content: '' }, null);
+      for (let i = 0; i < (body.n ?? 1); i++) {
+        answers.push(new ChatAnswer(reading));
+        yield chunk(i, { role: 'assistant', content: '' }, null);
+      }
     } else if (event.kind === 'delta') {
       const logprobs =
         body.logprobs === true ? { content: chatLogprobs(event.tokens, model.vocabulary), refusal: null } : null;
-      if (event.text !== '' || logprobs !== null) yield chunk(event.index, { content: event.text }, logprobs);
+      const delta = answers[event.index].take(event.text);
+      if (delta !== undefined || logprobs !== null) yield chunk(event.index, delta ?? { content: '' }, logprobs);
     } else {
       generatedTokens += event.generatedTokens;
-      yield chunk(event.index, {}, null, { finish_reason: event.reason, stop_reason: event.stop ?? null });
+      const answer = answers[event.index];
+      const rest = answer.end();
+      if (rest !== undefined) yield chunk(event.index, rest, null);
+      const reason = answer.finishReason(event.reason);
+      yield chunk(event.index, {}, null, { finish_reason: reason, stop_reason: event.stop ?? null });
     }
   }
   if (includeUsage) yield { choices: [], usage: usageOf(promptTokens, generatedTokens, cachedTokens) };
