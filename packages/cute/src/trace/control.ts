@@ -55,6 +55,9 @@ export class Loop {
   private round: Exit | undefined;
   private node: Node | undefined;
   private latched = false;
+  /** Without a condition, what follows is reached by breaks alone. */
+  private endless = false;
+  private left = false;
 
   constructor(counters?: () => Cell[]) {
     this.counters = counters;
@@ -71,6 +74,7 @@ export class Loop {
     if (this.node) return this.end(trace);
     if (this.exit) return this.again(trace, test);
     if (test === null) {
+      this.endless = true;
       this.open(trace);
       return true;
     }
@@ -122,6 +126,7 @@ export class Loop {
       trace.leaveExit(this.exit);
       return true;
     }
+    this.left = true;
     trace.jumpOut(this.exit);
     return false;
   }
@@ -151,6 +156,7 @@ export class Loop {
   end(trace: Trace): boolean {
     trace.close();
     if (this.exit) trace.leaveExit(this.exit);
+    if (this.endless && !this.left) trace.die();
     return false;
   }
 
@@ -358,6 +364,8 @@ export class Switch {
   private exit: Exit | undefined;
   private region: OpenRegion | undefined;
   private nodes: Node[] = [];
+  /** For each of them: whether its group never comes to its end. */
+  private ended: boolean[] = [];
   private next = 0;
 
   constructor(selector: unknown, groups: readonly (readonly Case[])[], falls: number, where: () => void) {
@@ -394,21 +402,29 @@ export class Switch {
     if (this.next > 0 && this.device && trace && this.exit) {
       trace.leaveInner(this.exit);
       const node = this.nodes.at(-1);
-      if (node) {
+      if (node && this.nodes.length > this.ended.length) {
+        this.ended.push(trace.current.dead);
         trace.close();
         trace.open(node.regions[1], false);
       }
     }
     if (this.next === this.order.length) {
-      if (trace && this.exit) {
-        if (this.device) for (const _node of this.nodes) trace.close();
-        trace.leaveExit(this.exit);
-      }
+      if (trace && this.exit) this.close(trace, this.exit);
       return false;
     }
     this.arm = this.order[this.next++];
     if (this.device && trace) this.openArm(trace, this.groups[this.arm]);
     return true;
+  }
+
+  /** Closes the chain of conditions; where no group comes to its end, nothing follows. */
+  private close(trace: Trace, exit: Exit): void {
+    for (const ended of this.ended.reverse()) {
+      const { dead } = trace.current;
+      trace.close();
+      if (dead && ended) trace.die();
+    }
+    trace.leaveExit(exit);
   }
 
   private openArm(trace: Trace, group: readonly Case[]): void {

@@ -353,6 +353,48 @@ export const PROGRAMS: Readonly<Record<string, (i: i32, n: i32) => number>> = {
     };
     return name();
   },
+  'switch that always returns'(i, n) {
+    'use gpu';
+    const name = (): number => {
+      switch (i % 4) {
+        case 0:
+          return 5;
+        case 1:
+        case 2:
+          if (i > n) return 6;
+          return 7;
+        default:
+          return i;
+      }
+    };
+    return name() * 10 + n;
+  },
+  'switch that returns and goes on'(i, n) {
+    'use gpu';
+    const name = (): number => {
+      switch (i % 4) {
+        case 0:
+          return 5;
+        default:
+          if (i > n) break;
+          return 7;
+      }
+      return 9;
+    };
+    return name();
+  },
+  'endless loop that returns'(i, n) {
+    'use gpu';
+    const find = (): number => {
+      let a = i32(i);
+      while (true) {
+        if (a > 40) return a;
+        if (a === n) return -1;
+        a += 7;
+      }
+    };
+    return find();
+  },
   'switch that is known'(i, n) {
     'use gpu';
     let r = i32(0);
