@@ -1,6 +1,7 @@
 /** `@rose/cute/vite`: kernels in a bundle, for Vite, Rollup and Rolldown (`rose()`), and for esbuild (`roseEsbuild()`). */
 import { readFile } from 'node:fs/promises';
-import { mayHaveKernels, transform } from './transform/transform.ts';
+import { mayHaveKernels } from './transform/directive.ts';
+import { transform } from './transform/transform.ts';
 
 /** What the bundle imports the tracing runtime from. */
 const RUNTIME = '@rose/cute/runtime';

@@ -4,16 +4,20 @@ import { verifyKernel } from '../src/ir/verify.ts';
 import { runPasses } from '../src/passes/passes.ts';
 import { simulate } from '../src/sim/simulate.ts';
 import { f32, i32, kernel, tid } from '../src/trace/index.ts';
-import { FLOATS, PROGRAMS } from './programs/control.ts';
+import { PROGRAMS } from './programs/control.ts';
+import { FLOATS, VALUES } from './programs/values.ts';
 
 const THREADS = 32;
 
-for (const [name, program] of Object.entries(PROGRAMS)) {
+for (const [name, program] of Object.entries({ ...PROGRAMS, ...VALUES })) {
   test(`runs as JavaScript does: ${name}`, () => {
-    const traced = kernel({ name: 'program', params: { y: i32.tensor(THREADS), n: i32 }, threads: THREADS }, ({ y, n }) => {
-      'use gpu';
-      y[tid()] = program(tid(), n);
-    }).trace({});
+    const traced = kernel(
+      { name: 'program', params: { y: i32.tensor(THREADS), n: i32 }, threads: THREADS },
+      ({ y, n }) => {
+        'use gpu';
+        y[tid()] = program(tid(), n);
+      },
+    ).trace({});
     verifyKernel(traced);
     for (const n of [1, 5, 30]) {
       const expected = Array.from({ length: THREADS }, (_, i) => program(i, n));

@@ -1,6 +1,7 @@
 import type * as acorn from 'acorn';
 import { writePattern } from './patterns.ts';
-import { contains, DIRECTIVE, isFunction, targetsOf, type AnyNode, type FunctionNode } from './syntax.ts';
+import { contains, isFunction, targetsOf, type AnyNode, type FunctionNode } from './syntax.ts';
+import { DIRECTIVE } from './directive.ts';
 import type { Context, Unit } from './unit.ts';
 
 /** A marked function, or one inside it: its body runs between `enter` and `leave`, which keep its frame. */

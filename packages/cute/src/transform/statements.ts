@@ -1,7 +1,8 @@
 import type * as acorn from 'acorn';
 import { assigns } from './assign.ts';
 import { assignPattern, declarators, renamePattern } from './patterns.ts';
-import { DIRECTIVE, jumps, targetsOf, type AnyNode } from './syntax.ts';
+import { jumps, targetsOf, type AnyNode } from './syntax.ts';
+import { DIRECTIVE } from './directive.ts';
 import type { Context, Target, Unit } from './unit.ts';
 
 /** A statement inside a marked function, or undefined for what is no statement or stays as it is. */

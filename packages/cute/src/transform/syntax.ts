@@ -1,4 +1,5 @@
 import type * as acorn from 'acorn';
+import { DIRECTIVE } from './directive.ts';
 
 export type AnyNode = acorn.AnyNode;
 export type FunctionNode =
@@ -6,8 +7,6 @@ export type FunctionNode =
   | acorn.FunctionExpression
   | acorn.ArrowFunctionExpression
   | acorn.AnonymousFunctionDeclaration;
-
-export const DIRECTIVE = 'use gpu';
 
 /** Syntax that a kernel may not contain: what it is, where, and what to write instead. */
 export class TransformError extends SyntaxError {

@@ -1,9 +1,10 @@
 import { stripTypeScriptTypes } from 'node:module';
 import { parse } from 'acorn';
+import { DIRECTIVE, mayHaveKernels } from './directive.ts';
 import { expression } from './expressions.ts';
 import { rewriteFunction } from './functions.ts';
 import { statement } from './statements.ts';
-import { childrenOf, DIRECTIVE, isFunction, isMarked, TransformError, type AnyNode } from './syntax.ts';
+import { childrenOf, isFunction, isMarked, TransformError, type AnyNode } from './syntax.ts';
 import { OUTSIDE, Unit, type Context } from './unit.ts';
 
 export interface TransformOptions {
@@ -11,11 +12,6 @@ export interface TransformOptions {
   readonly runtime: string;
   /** Whether the code is TypeScript; by default what the file's name says. */
   readonly typescript?: boolean;
-}
-
-/** Whether the transform has to look at a file at all. */
-export function mayHaveKernels(code: string): boolean {
-  return code.includes(DIRECTIVE);
 }
 
 /**
