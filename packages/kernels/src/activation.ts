@@ -45,9 +45,6 @@ const OPTIONS = {
 } as const;
 type Options = Chosen<typeof OPTIONS>;
 
-/** Nobody reads the inputs again. */
-const STREAM = { l1: 'no_allocate' } as const;
-
 /** Factor of the sigmoid's argument and limit of both inputs in gpt-oss. */
 export const CLAMPED = { alpha: 1.702, limit: 7 } as const;
 
@@ -141,9 +138,9 @@ function record({ dims, options, tuning }: Specialisation<typeof OPTIONS, typeof
       const loaded = places.map(({ row, at }) => {
         'use gpu';
         const vectors = vectorsOf(t.x(row, _), vector);
-        if (options.kind === 'relu2') return [vectors(_, at).load(STREAM)];
-        if (options.interleaved) return [vectors(_, 2 * at).load(STREAM), vectors(_, 2 * at + 1).load(STREAM)];
-        return [vectors(_, at).load(STREAM), vectors(_, at + perRow).load(STREAM)];
+        if (options.kind === 'relu2') return [vectors(_, at).load()];
+        if (options.interleaved) return [vectors(_, 2 * at).load(), vectors(_, 2 * at + 1).load()];
+        return [vectors(_, at).load(), vectors(_, at + perRow).load()];
       });
       for (const [turn, { live, row, at }] of places.entries()) {
         const [left, right] = loaded[turn].map((v) => v.to(f32).values());

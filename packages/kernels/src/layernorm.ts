@@ -1,16 +1,5 @@
 import { f32, fma, min, rsqrt, _, type i32, type KernelIR, type Tensor } from '@rose/cute';
-import {
-  add,
-  inside,
-  loadRow,
-  streamRow,
-  reduceRow,
-  rowPlace,
-  rowsOf,
-  storeRow,
-  sum,
-  sumOfSquares,
-} from './support/rows.ts';
+import { add, inside, loadRow, reduceRow, rowPlace, rowsOf, storeRow, sum, sumOfSquares } from './support/rows.ts';
 import { traceKernel } from './support/trace.ts';
 import { APPROXIMATION, bound, SUM_DEPTH } from './support/rounding.ts';
 import { columnsRefused, LANES, lanesOf, rowBlocks, rowPlan, THREADS, vectorOf, WAVES } from './support/row-plan.ts';
@@ -107,7 +96,7 @@ function record({ dims, options, tuning }: Specialisation<typeof OPTIONS, typeof
     for (const first of rowsOf(t.rows, plan)) {
       const live = first + place.sub < t.rows;
       const row = min(first + place.sub, t.rows - 1);
-      const x = streamRow(t.x(row, _), plan, place);
+      const x = loadRow(t.x(row, _), plan, place);
       const soon = kept ?? (tuning.early ? loadWeights() : undefined);
 
       let own = f32(0);

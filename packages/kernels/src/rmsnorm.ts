@@ -1,15 +1,5 @@
 import { f32, min, rcp, rsqrt, _, type i32, type KernelIR, type Tensor } from '@rose/cute';
-import {
-  add,
-  inside,
-  loadRow,
-  streamRow,
-  reduceRow,
-  rowPlace,
-  rowsOf,
-  storeRow,
-  sumOfSquares,
-} from './support/rows.ts';
+import { add, inside, loadRow, reduceRow, rowPlace, rowsOf, storeRow, sumOfSquares } from './support/rows.ts';
 import { traceKernel } from './support/trace.ts';
 import { silu as deviceSilu } from './support/math.ts';
 import { saturated, silu } from './support/reference.ts';
@@ -130,9 +120,9 @@ function record({ dims, options, tuning }: Specialisation<typeof OPTIONS, typeof
     for (const first of rowsOf(t.rows, plan)) {
       const live = first + place.sub < t.rows;
       const row = min(first + place.sub, t.rows - 1);
-      const x = streamRow(t.x(row, _), plan, place);
-      const residual = t.residual && streamRow(t.residual(row, _), plan, place);
-      const gate = t.gate && streamRow(t.gate(row, _), plan, place);
+      const x = loadRow(t.x(row, _), plan, place);
+      const residual = t.residual && loadRow(t.residual(row, _), plan, place);
+      const gate = t.gate && loadRow(t.gate(row, _), plan, place);
 
       const soon = kept ?? (tuning.early ? loadWeight() : undefined);
       const h = residual

@@ -1,5 +1,5 @@
 import { ex2, f32, max, min, rcp, _, type i32, type KernelIR, type Tensor } from '@rose/cute';
-import { add, inside, streamRow, reduceRow, rowPlace, rowsOf, storeRow, sum } from './support/rows.ts';
+import { add, inside, loadRow, reduceRow, rowPlace, rowsOf, storeRow, sum } from './support/rows.ts';
 import { traceKernel } from './support/trace.ts';
 import { APPROXIMATION, bound, SUM_DEPTH } from './support/rounding.ts';
 import { columnsRefused, LANES, lanesOf, rowBlocks, rowPlan, THREADS, vectorOf, WAVES } from './support/row-plan.ts';
@@ -72,7 +72,7 @@ function record({ dims, options, tuning }: Specialisation<typeof OPTIONS, typeof
       const live = first + place.sub < t.rows;
       const row = min(first + place.sub, t.rows - 1);
       const factor = t.scale * Math.LOG2E;
-      const x = streamRow(t.x(row, _), plan, place).map((v) => v.to(f32).map((e) => e * factor));
+      const x = loadRow(t.x(row, _), plan, place).map((v) => v.to(f32).map((e) => e * factor));
 
       let largest = f32(-Infinity);
       // What stands for elements beyond the row's end are elements of the row: the maximum is the same.

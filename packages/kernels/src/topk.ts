@@ -1,5 +1,5 @@
 import { bid, f32, i32, TYPE_TOKENS, min, range, warpArgmax, _, type KernelIR, type Tensor } from '@rose/cute';
-import { inside, streamRow, rowPlace } from './support/rows.ts';
+import { inside, loadRow, rowPlace } from './support/rows.ts';
 import { rowPlan, vectorOf } from './support/row-plan.ts';
 import { traceKernel } from './support/trace.ts';
 import { bytesOf } from './support/storage.ts';
@@ -72,7 +72,7 @@ function record({ dims, options, tuning: { threads } }: Specialisation<typeof OP
     const place = rowPlace(plan);
     const wanted = bid() * plan.rows + place.sub;
     const row = min(wanted, t.rows - 1);
-    const x = streamRow(t.x(row, _), plan, place).map((v) => v.to(f32).map((e) => (e === e ? e : f32(-Infinity))));
+    const x = loadRow(t.x(row, _), plan, place).map((v) => v.to(f32).map((e) => (e === e ? e : f32(-Infinity))));
     let last = f32(Infinity);
     let lastIndex = i32(-1);
     for (const pick of range(k)) {

@@ -1,10 +1,11 @@
 import assert from 'node:assert/strict';
-import { execFileSync, spawnSync } from 'node:child_process';
+import { spawnSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
+import { listDevices, loadDriver } from '@rose/cuda';
 
 /** `rose kernel`, as somebody uses it who follows docs/write-a-kernel.md with a file outside of the repository. */
 
@@ -89,7 +90,7 @@ test(
 
 function hasDriver(): boolean {
   try {
-    return execFileSync('nvidia-smi', ['-L'], { stdio: ['ignore', 'pipe', 'ignore'] }).length > 0;
+    return listDevices(loadDriver()).length > 0;
   } catch {
     return false;
   }

@@ -14,7 +14,7 @@ import {
   warpId,
   _,
 } from '@rose/cute';
-import type { AccessOptions, Fragment, i32, Tensor } from '@rose/cute';
+import type { Fragment, i32, Tensor } from '@rose/cute';
 import type { RowPlan } from './row-plan.ts';
 
 /** Device code that the kernels over rows share. RowPlan says who holds what. */
@@ -35,18 +35,12 @@ export function rowPlace(plan: RowPlan): RowPlace {
 }
 
 /** This thread's vectors of a row. Beyond the row's end stands its last vector once more; `inside` tells. */
-export function loadRow<T>(row: Tensor<T>, plan: RowPlan, place: RowPlace, options: AccessOptions = {}): Fragment<T>[] {
+export function loadRow<T>(row: Tensor<T>, plan: RowPlan, place: RowPlace): Fragment<T>[] {
   'use gpu';
   const vectors = vectorsOf(row, plan.vector);
   const loaded: Fragment<T>[] = [];
-  for (let turn = 0; turn < plan.turns; turn++) loaded.push(vectors(_, vectorIndex(turn, plan, place)).load(options));
+  for (let turn = 0; turn < plan.turns; turn++) loaded.push(vectors(_, vectorIndex(turn, plan, place)).load());
   return loaded;
-}
-
-/** As `loadRow`, for what nobody reads again: it leaves the first-level cache to the weights. */
-export function streamRow<T>(row: Tensor<T>, plan: RowPlan, place: RowPlace): Fragment<T>[] {
-  'use gpu';
-  return loadRow(row, plan, place, { l1: 'no_allocate' });
 }
 
 /** Stores this thread's vectors of a row, where `live` and inside. */
