@@ -21,7 +21,7 @@ export interface HostCosts {
 }
 
 const GRAPH_LAUNCHES = 300;
-const WARM_ROUNDS = 15;
+const WARM_ROUNDS = 60;
 
 export function hostCosts(context: Context, stream: Stream, arch: string, multiprocessors: number): HostCosts {
   const device = { multiprocessors };

@@ -43,16 +43,26 @@ function repositoryRoot(): string {
   return fileURLToPath(new URL('../../', import.meta.url));
 }
 
-/** Rose's commit, with `+` when files differ from it. */
-function commit(): string {
-  const git = (...words: string[]): string => execFileSync('git', words, { cwd: repositoryRoot(), encoding: 'utf8' });
-  return git('rev-parse', '--short', 'HEAD').trim() + (git('status', '--porcelain', '-uno') === '' ? '' : '+');
+/** Rose's commit, with `+` when files differ from it; undefined where the sources are a copy without a repository. */
+function commit(): string | undefined {
+  const git = (...words: string[]): string =>
+    execFileSync('git', words, { cwd: repositoryRoot(), encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] });
+  try {
+    return git('rev-parse', '--short', 'HEAD').trim() + (git('status', '--porcelain', '-uno') === '' ? '' : '+');
+  } catch {
+    return undefined;
+  }
 }
 
-async function installedVersion(name: string): Promise<string> {
+/** Undefined where the peer is not installed: not every benchmark needs it. */
+async function installedVersion(name: string): Promise<string | undefined> {
   const file = new URL(`../node_modules/${name}/package.json`, import.meta.url);
-  const { version } = JSON.parse(await readFile(file, 'utf8')) as { version: string };
-  return version;
+  try {
+    const { version } = JSON.parse(await readFile(file, 'utf8')) as { version: string };
+    return version;
+  } catch {
+    return undefined;
+  }
 }
 
 /** Those that native engines choose kernels by. Known on Linux and x86 only. */
