@@ -3,6 +3,15 @@ import { LayoutError } from './error.ts';
 import { isDynamic, type Leaf } from './leaf.ts';
 import { tupleText, type IntTuple } from './tuple.ts';
 
+/** A table or a picture with more cells than this serves nobody. */
+const MOST_CELLS = 65_536;
+
+/** Refuses what would be too large to look at; `what` begins the sentence. */
+export function checkCells(what: string, rows: number, columns: number): void {
+  if (rows * columns <= MOST_CELLS) return;
+  throw new LayoutError(`${what} of ${rows} x ${columns} cells is too large; ${MOST_CELLS} cells at most`);
+}
+
 /** Numbers of rows and columns of a layout's picture: its modes 0 and 1; a layout of one mode is a column. */
 export function tableExtents(layout: AnyLayout): readonly [rows: number, columns: number] {
   if (layout.rank > 2) {
@@ -26,6 +35,7 @@ export function tableIndex(layout: AnyLayout, row: number, column: number): IntT
 /** The indices of a layout of two modes as a table, as CuTe's `print_layout` draws it. */
 export function print(layout: AnyLayout): string {
   const [rows, columns] = tableExtents(layout);
+  checkCells('a table', rows, columns);
   const cells = Array.from({ length: rows }, (_row, i) =>
     Array.from({ length: columns }, (_column, j) => tupleText(tableIndex(layout, i, j))),
   );

@@ -1,13 +1,13 @@
 import { LayoutError } from './error.ts';
 import type { AnyLayout } from './composed.ts';
 import { isDynamic } from './leaf.ts';
-import { tableExtents, tableIndex } from './print.ts';
+import { checkCells, tableExtents, tableIndex } from './print.ts';
 import { isTuple, tupleText, type IntTuple } from './tuple.ts';
 
 const CELL = 34;
 const MARGIN = 26;
-/** A picture with more cells than this serves nobody. */
-const MOST_CELLS = 65_536;
+/** Width of a letter of the font, rounded up. */
+const LETTER = 6.25;
 
 /** Eight light colours that are told apart, by index or by thread. */
 const COLOURS = ['#ffb3ba', '#ffdfba', '#fffdba', '#c9f7c0', '#bae8ff', '#c7c6ff', '#f0c6f5', '#d9d9d9'];
@@ -20,6 +20,7 @@ interface Cell {
 /** The picture of a layout of two modes: the index in each cell, coloured by the index modulo 8. */
 export function toSVG(layout: AnyLayout): string {
   const [rows, columns] = tableExtents(layout);
+  checkCells('a picture', rows, columns);
   return draw(String(layout), rows, columns, (i, j) => {
     const index = tableIndex(layout, i, j);
     return { lines: [tupleText(index)], colour: typeof index === 'number' ? colourOf(index) : '#ffffff' };
@@ -33,6 +34,8 @@ export function toSVG(layout: AnyLayout): string {
 export function toSVGThreadValues(layoutTV: AnyLayout, tiler: readonly [rows: number, columns: number]): string {
   const [threads, values] = tableExtents(layoutTV);
   const [rows, columns] = tiler;
+  checkCells('a picture', rows, columns);
+  checkCells('a picture of threads and values', threads, values);
   const held = new Map<number, { thread: number; value: number }[]>();
   for (let thread = 0; thread < threads; thread += 1) {
     for (let value = 0; value < values; value += 1) {
@@ -72,10 +75,11 @@ function colourOf(index: number): string {
 }
 
 function draw(title: string, rows: number, columns: number, cell: (row: number, column: number) => Cell): string {
-  if (rows * columns > MOST_CELLS) {
-    throw new LayoutError(`a picture of ${rows} x ${columns} cells is too large; ${MOST_CELLS} cells at most`);
-  }
-  const width = MARGIN + columns * CELL + 2;
+  const cells = Array.from({ length: rows }, (_row, i) => Array.from({ length: columns }, (_column, j) => cell(i, j)));
+  // The longest label and the title must fit.
+  const longest = cells.flat().reduce((most, { lines }) => Math.max(most, ...lines.map((line) => line.length)), 0);
+  const wide = Math.max(CELL, Math.ceil(longest * LETTER) + 6);
+  const width = Math.max(MARGIN + columns * wide + 2, Math.ceil(title.length * LETTER) + 8);
   const height = 2 * MARGIN + rows * CELL + 2;
   const parts = [
     `<svg xmlns="http://www.w3.org/2000/svg" width="${width}" height="${height}" viewBox="0 0 ${width} ${height}" font-family="monospace" font-size="10" text-anchor="middle">`,
@@ -83,16 +87,16 @@ function draw(title: string, rows: number, columns: number, cell: (row: number, 
     `<rect width="${width}" height="${height}" fill="#ffffff"/>`,
     `<text x="4" y="14" text-anchor="start">${escape(title)}</text>`,
   ];
-  for (let j = 0; j < columns; j += 1) parts.push(text(MARGIN + j * CELL + CELL / 2, 2 * MARGIN - 6, String(j)));
+  for (let j = 0; j < columns; j += 1) parts.push(text(MARGIN + j * wide + wide / 2, 2 * MARGIN - 6, String(j)));
   for (let i = 0; i < rows; i += 1) {
     const y = 2 * MARGIN + i * CELL;
     parts.push(text(MARGIN / 2, y + CELL / 2 + 4, String(i)));
     for (let j = 0; j < columns; j += 1) {
-      const x = MARGIN + j * CELL;
-      const { lines, colour } = cell(i, j);
-      parts.push(`<rect x="${x}" y="${y}" width="${CELL}" height="${CELL}" fill="${colour}" stroke="#000000"/>`);
+      const x = MARGIN + j * wide;
+      const { lines, colour } = cells[i][j];
+      parts.push(`<rect x="${x}" y="${y}" width="${wide}" height="${CELL}" fill="${colour}" stroke="#000000"/>`);
       for (const [k, line] of lines.entries()) {
-        parts.push(text(x + CELL / 2, y + CELL / 2 + 4 + (k - (lines.length - 1) / 2) * 12, line));
+        parts.push(text(x + wide / 2, y + CELL / 2 + 4 + (k - (lines.length - 1) / 2) * 12, line));
       }
     }
   }
