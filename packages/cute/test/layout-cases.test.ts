@@ -71,6 +71,38 @@ const EXACT: readonly (readonly [expression: string, value: string])[] = [
   ['crd2crd((1,2),(4,6),24)', '9'],
   ['crd2crd(9,24,(8,3))', '(1,1)'],
   ['max_common_vector((4,8):(1,4), (4,8):(1,8))', '4'],
+  // Modes of tuples stay tuples; template arguments stand last.
+  ['flatten((2,(3,4)))', '(2,3,4)'],
+  ['flatten((2,(3,4)):(1,(2,6)))', '(2,3,4):(1,2,6)'],
+  ['take<1,3>((2,3,4))', '(3,4)'],
+  ['select<2,0>((2,3,4))', '(4,2)'],
+  ['group<0,2>((2,3,4))', '((2,3),4)'],
+  ['append<3>((2,3),1)', '(2,3,1)'],
+  ['append<3>((2,3):(1,2))', '(2,3,1):(1,2,0)'],
+  ['append((2,3):(1,2), 4:6)', '(2,3,4):(1,2,6)'],
+  ['replace<1>((2,3),9)', '(2,9)'],
+  ['repeat<3>(2)', '(2,2,2)'],
+  ['zip((1,2),(3,4))', '((1,3),(2,4))'],
+  ['tuple_cat((1,2),(3))', '(1,2,3)'],
+  ['has_none((1,_))', 'true'],
+  ['is_static((4,8):(1,?))', 'false'],
+  ['is_static(S<3,3,3> o 0 o (8,64):(64,1))', 'true'],
+  ['basis_get(E<1,0>, (4,(8,9)))', '8'],
+  ['basis_value(3@1)', '3'],
+  ['compact_major<LayoutRight>((2,3,4))', '(12,4,1)'],
+  ['compact_major((2,3,4), 2)', '(2,4,12)'],
+  ['compact_row_major((2,3,4))', '(12,4,1)'],
+  ['domain_offset((1,2), (4,8):(1,4))', '<(4,8):(1,4), 9>'],
+  ['make_layout(Shape<_4,_8>, Stride<_1,_4>)', '(4,8):(1,4)'],
+  ['local_tile((256,128):(128,1), (64,32,16), (1,2,3), Step<_1,_1,X>)', '<(64,32):(128,1), 8256>'],
+  ['outer_partition((256,128):(128,1), (16,8), (5,3))', '<(16,16):(2048,8), 643>'],
+  ['make_layout_image_mask((2,4):(1,2), (1,2), 1)', '170'],
+  // Several coordinates of one CTA are one bit.
+  ['make_layout_image_mask((2,4):(0,1), (1,2), 0)', '4'],
+  ['transfer_swizzle<3,3,3>((8,64):(64,1), (8,128):(128,1))', 'S<3,3,4> o 0 o (8,128):(128,1)'],
+  // Agree with the C++ templates.
+  ['tile_to_mma_shape((8,64):(64,1), ((64,16),2,4,3))', '((64,16),2,4,(1,3)):((64,1),4096,16,(0,8192))'],
+  ['tile_to_mma_shape((8,64):(64,1), ((64,16),2,8), Step<2,1>)', '(((8,8),16),2,(4,2)):(((64,1024),1),8192,(16,512))'],
 ];
 
 for (const [expression, value] of EXACT) {
@@ -109,6 +141,13 @@ const REFUSED: readonly (readonly [expression: string, reason: RegExp])[] = [
   ['(4,8):(1,4)((1,2),3)', /does not fit/],
   ['get<2>((4,8):(1,4))', /there is no mode 2 in \(4,8\)/],
   [`${'('.repeat(100_000)}1`, /nested too deeply/],
+  ['8:1 🙂', /column 5: "🙂" has no meaning here/],
+  ['repeat(1, 1000000000)', /from 0 to 65536, not 1000000000/],
+  ['repeat<-1>(1)', /from 0 to 65536, not -1/],
+  ['append(1, 1, 1000000000)', /append takes a whole number of modes from 0 to 65536/],
+  ['(4:1@500000000)(1)', /names modes below 65536, not 500000000/],
+  ['make_layout_image_mask((8,4):(1,8), (1,2), 1)', /has 16 bits, and the CTA 17 has none/],
+  ['tile_to_mma_shape((8,64):(64,1), (64,16))', /the shape is \(\(MmaM,MmaK\),RestM,RestK,\.\.\.\), not \(64,16\)/],
 ];
 
 for (const [expression, reason] of REFUSED) {

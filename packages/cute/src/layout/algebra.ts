@@ -9,6 +9,7 @@ import { Layout, appendLayout, cosize as cosizePlain, flattenLayout, mapTuples }
 import type { Leaf } from './leaf.ts';
 import type { Major } from './order.ts';
 import {
+  fillMmaShape,
   fillShape,
   productBlocked,
   productFlat,
@@ -132,6 +133,15 @@ export function rakedProduct<L extends AnyLayout>(block: L, tiler: Layout): Same
 
 export function tileToShape<L extends AnyLayout>(block: L, shape: IntTuple, order: IntTuple | Major = 'left'): Same<L> {
   return keep(block, (inner) => fillShape(inner, shape, order));
+}
+
+/** See `fillMmaShape`: `tile_to_mma_shape` of CuTe. */
+export function tileToMmaShape<L extends AnyLayout>(
+  block: L,
+  shape: IntTuple,
+  order: IntTuple | Major = 'left',
+): Same<L> {
+  return keep(block, (inner) => fillMmaShape(inner, shape, order));
 }
 
 export function flattened<L extends AnyLayout>(layout: L): Same<L> {

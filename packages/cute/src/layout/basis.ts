@@ -1,7 +1,7 @@
 import { addLeaf, mulLeaf, sameLeaf } from './arithmetic.ts';
 import { LayoutError } from './error.ts';
 import type { Leaf } from './leaf.ts';
-import { isTuple, tupleText, type IntTuple } from './tuple.ts';
+import { MOST_MODES, isTuple, tupleText, type IntTuple } from './tuple.ts';
 
 /**
  * A stride that lands in one mode of a coordinate: `value` times the unit vector of mode `modes` (outermost first).
@@ -15,6 +15,8 @@ export class ScaledBasis {
     if (modes.length === 0 || modes.some((mode) => !Number.isSafeInteger(mode) || mode < 0)) {
       throw new LayoutError('a scaled basis names at least one mode, each a whole number of at least 0');
     }
+    const last = Math.max(...modes);
+    if (last >= MOST_MODES) throw new LayoutError(`a scaled basis names modes below ${MOST_MODES}, not ${last}`);
     this.value = value;
     this.modes = modes;
   }

@@ -135,9 +135,13 @@ export function multicastMask(ctas: Layout, coord: readonly (Leaf | typeof _)[],
   const open = coord.map((part, i) => (modes.includes(i) ? _ : part));
   const fixed = open.map((part) => (part === _ ? 0 : part));
   const first = known(ctas.at(...fixed));
-  let mask = 0;
   const free = ctas.modes().filter((_mode, i) => open[i] === _);
   const image = free.length === 0 ? makeLayout(1) : concatLayouts(...free);
-  for (let i = 0; i < known(image.size); i += 1) mask += 2 ** (first + known(image.at(i)));
+  let mask = 0;
+  for (let i = 0; i < known(image.size); i += 1) {
+    const cta = first + known(image.at(i));
+    if (cta < 0 || cta > 15) throw new LayoutError(`a multicast mask has 16 bits, and the CTA ${cta} has none of them`);
+    mask |= 1 << cta;
+  }
   return mask;
 }

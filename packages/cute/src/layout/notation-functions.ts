@@ -1,12 +1,13 @@
 import type { NotationFunction } from './notation-define.ts';
 import { LAYOUT_FUNCTIONS } from './notation-layouts.ts';
+import { MODE_FUNCTIONS } from './notation-modes.ts';
 import { TUPLE_FUNCTIONS } from './notation-tuples.ts';
 
 function byName(functions: readonly NotationFunction[]): Record<string, NotationFunction> {
   return Object.fromEntries(functions.map((fn) => [fn.usage.slice(0, fn.usage.indexOf('(')), fn]));
 }
 
-const NAMED = byName([...LAYOUT_FUNCTIONS, ...TUPLE_FUNCTIONS]);
+const NAMED = byName([...LAYOUT_FUNCTIONS, ...MODE_FUNCTIONS, ...TUPLE_FUNCTIONS]);
 
 /** Other names under which CuTe, or its Python form, knows the same function. */
 const ALIASES: Readonly<Record<string, string>> = {
@@ -15,6 +16,11 @@ const ALIASES: Readonly<Record<string, string>> = {
   make_coord: 'make_tuple',
   make_tile: 'make_tuple',
   make_step: 'make_tuple',
+  Shape: 'make_tuple',
+  Stride: 'make_tuple',
+  Coord: 'make_tuple',
+  Tile: 'make_tuple',
+  Step: 'make_tuple',
   slice_: 'slice',
   inner_partition: 'local_tile',
   group_modes: 'group',

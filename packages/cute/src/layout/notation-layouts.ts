@@ -6,9 +6,11 @@ import {
   maxAlignment,
   maxCommonLayout,
   maxCommonVector,
+  multicastMask,
   nonswizzlePortion,
   productWithSwizzle,
   swizzlePortion,
+  transferSwizzle,
 } from './common.ts';
 import { ceilDiv } from './complement.ts';
 import { withShape } from './compose.ts';
@@ -18,7 +20,7 @@ import { crd2crd, crd2idx, idx2crd } from './coord.ts';
 import { LayoutError } from './error.ts';
 import { nullspace } from './inverse.ts';
 import { Layout, concatLayouts, coshape, coprofile, makeLayout } from './layout.ts';
-import { localPartition, localTile } from './local.ts';
+import { localPartition, localTile, outerPartition } from './local.ts';
 import {
   asCoord,
   asInts,
@@ -33,16 +35,14 @@ import {
   MajorName,
   type Value,
 } from './notation-value.ts';
-import { compactMajor, compactOrder } from './order.ts';
-import { zipLayout } from './product.ts';
 import { downcast, recast, recastSwizzle, upcast } from './recast.ts';
 import { sameFunction } from './same.ts';
-import { dice, size, slice, sliceAndOffset } from './slice.ts';
+import { dice, domainOffset, size, slice, sliceAndOffset } from './slice.ts';
 import { smemLayoutAtom, type SwizzleSpan } from './smem-layout.ts';
 import { Swizzle, downcastSwizzle, makeSwizzle, upcastSwizzle } from './swizzle.ts';
 import { define, type NotationFunction } from './notation-define.ts';
 import { makeLayoutTV } from './tv.ts';
-import { depthOf, get, rankOf, type Tuple } from './tuple.ts';
+import { _, depthOf, get, rankOf, type Tuple } from './tuple.ts';
 
 const onLayout = (
   usage: string,
@@ -99,6 +99,9 @@ export const LAYOUT_FUNCTIONS: readonly NotationFunction[] = [
     const columns = order instanceof MajorName && order.major === 'left';
     return smemLayoutAtom(columns ? 'mn' : 'k', bytes as SwizzleSpan, asNumber(bits));
   }),
+  define('tile_to_mma_shape(block, shape, [order])', (block, shape, order) =>
+    algebra.tileToMmaShape(asLayout(block), asInts(shape), order === undefined ? 'left' : asOrder(order)),
+  ),
   define('composition(a, b)', (a, b) => composeValues(a!, b!)),
   define('coalesce(layout, [profile])', (layout, profile) =>
     algebra.coalesce(asLayout(layout), profile === undefined ? undefined : asInts(profile)),
@@ -107,7 +110,6 @@ export const LAYOUT_FUNCTIONS: readonly NotationFunction[] = [
   onLayout('filter_zeros(layout, [profile])', (layout, profile) =>
     onDomain(layout, (inner) => filterZeros(inner, profile)),
   ),
-  onLayout('flatten(layout)', (layout) => algebra.flattened(layout)),
   define('complement(layout, [cotarget])', (layout, cotarget) =>
     algebra.complement(asLayout(layout), cotarget === undefined ? undefined : asInts(cotarget)),
   ),
@@ -136,21 +138,6 @@ export const LAYOUT_FUNCTIONS: readonly NotationFunction[] = [
   define('tile_to_shape(block, shape, [order])', (block, shape, order) =>
     algebra.tileToShape(asLayout(block), asInts(shape), order === undefined ? 'left' : asOrder(order)),
   ),
-  define('zip(layout)', (layout) => onDomain(asLayout(layout), zipLayout)),
-  define('append(layout, [rank, item])', (layout, rank, item) =>
-    algebra.append(
-      asLayout(layout),
-      rank === undefined ? undefined : asNumber(rank),
-      item === undefined ? undefined : asPlain(item),
-    ),
-  ),
-  define('group(layout, begin, end)', (layout, begin, end) =>
-    algebra.groupModes(asLayout(layout), asNumber(begin), asNumber(end)),
-  ),
-  define('take(layout, begin, end)', (layout, begin, end) =>
-    algebra.take(asLayout(layout), asNumber(begin), asNumber(end)),
-  ),
-  define('select(layout, modes...)', (layout, ...modes) => algebra.select(asLayout(layout), ...rest(modes))),
   define('get(layout, path...)', (value, ...path) => modeOf(value, rest(path))),
   define('upcast(layout, n)', (value, n) => recastEither(asNumber(n), value, upcastSwizzle, upcast)),
   define('downcast(layout, n)', (value, n) => recastEither(asNumber(n), value, downcastSwizzle, downcast)),
@@ -188,6 +175,22 @@ export const LAYOUT_FUNCTIONS: readonly NotationFunction[] = [
       projection === undefined ? undefined : asCoord(projection),
     ),
   ),
+  define('outer_partition(layout, tiler, coord)', (layout, tiler, coord) =>
+    outerPartition(asLayout(layout), asTiler(tiler), asCoord(coord)),
+  ),
+  define('domain_offset(coord, layout)', (coord, layout) => domainOffset(asInts(coord), asLayout(layout))),
+  define('transfer_swizzle(old, new, bits, base, shift)', (old, next, bits, base, shift) =>
+    transferSwizzle(new Swizzle(asNumber(bits), asNumber(base), asNumber(shift)), asPlain(old), asPlain(next)),
+  ),
+  define('make_layout_image_mask(layout, coord, modes...)', (layout, coord, ...modes) => {
+    if (!isList(coord!))
+      throw new LayoutError('make_layout_image_mask takes a coordinate with all modes of the layout');
+    return multicastMask(
+      asPlain(layout),
+      coord.map((part) => (part === _ ? _ : asLeaf(part))),
+      ...rest(modes),
+    );
+  }),
   define('size(value, path...)', (value, ...path) => size(asInts(modeOf(value, rest(path))))),
   define('cosize(layout, path...)', (layout, ...path) => algebra.cosize(asLayout(layout), ...rest(path))),
   define('coshape(layout)', (layout) => coshape(domainOf(asLayout(layout)))),
@@ -207,13 +210,6 @@ export const LAYOUT_FUNCTIONS: readonly NotationFunction[] = [
       : idx2crd(asInts(index), asInts(shape), stride as Layout['stride'] | undefined),
   ),
   define('crd2crd(coord, from, to)', (coord, from, to) => crd2crd(asInts(coord), asInts(from), asInts(to))),
-  define('compact_col_major(shape, [current])', (shape, current) =>
-    compactMajor(asInts(shape), current === undefined ? 1 : asInts(current)),
-  ),
-  define('compact_row_major(shape, [current])', (shape, current) =>
-    compactMajor(asInts(shape), current === undefined ? 1 : asInts(current), 'right'),
-  ),
-  define('compact_order(shape, order)', (shape, order) => compactOrder(asInts(shape), asOrder(order))),
   define('ceil_div(a, b)', (a, b) =>
     b instanceof Layout ? algebra.complement(b, asInts(a)).shape : ceilDiv(asInts(a), asInts(b)),
   ),

@@ -8,7 +8,7 @@ export interface Token {
 }
 
 /** Blank, then: `?{div=4}`, a number (`_8` is C++'s static one), a name, or a symbol. */
-const PIECE = /\s*(?:(\?(?:\{[^}]*\})?)|(-?_?\d+)(?![\w])|([A-Za-z_][\w]*)|(::|[-(),:<>@=[\]])|(\S)|$)/y;
+const PIECE = /\s*(?:(\?(?:\{[^}]*\})?)|(-?_?\d+)(?![\w])|([A-Za-z_][\w]*)|(::|[-(),:<>@=[\]])|(\S)|$)/uy;
 
 export function tokenize(text: string): Token[] {
   const tokens: Token[] = [];

@@ -38,12 +38,12 @@ export const TUPLE_FUNCTIONS: readonly NotationFunction[] = [
   define('unflatten(tuple, profile)', (tuple, profile) => tuples.unflatten<Leaf>(asInts(tuple), asInts(profile))),
   define('wrap(tuple)', (tuple) => tuples.wrap<Leaf>(asInts(tuple))),
   define('unwrap(tuple)', (tuple) => tuples.unwrap<Leaf>(asInts(tuple))),
-  define('repeat(count, value)', (count, value) => tuples.repeat<Leaf>(asNumber(count), asInts(value))),
+  define('repeat(value, count)', (value, count) => tuples.repeat<Leaf>(asNumber(count), asInts(value))),
   define('repeat_like(tuple, value)', (tuple, value) => tuples.repeatLike<Leaf>(asInts(tuple), asLeaf(value))),
   define('prepend(tuple, value, [rank])', (tuple, value, rank) =>
     tuples.prepend<Leaf>(asInts(tuple), asInts(value), rank === undefined ? undefined : asNumber(rank)),
   ),
-  define('replace(tuple, mode, value)', (tuple, mode, value) =>
+  define('replace(tuple, value, mode)', (tuple, value, mode) =>
     tuples.replace<Leaf>(asInts(tuple), asNumber(mode), asInts(value)),
   ),
 ];

@@ -10,7 +10,7 @@ export function evaluate(text: string): Value {
   try {
     return new Parser(text).parse();
   } catch (error) {
-    if (error instanceof RangeError) throw new LayoutError('the expression is nested too deeply');
+    if (error instanceof RangeError) throw new LayoutError('the expression is nested too deeply, or too long');
     throw error;
   }
 }

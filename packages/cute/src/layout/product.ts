@@ -1,12 +1,12 @@
 import { mulLeaf } from './arithmetic.ts';
 import { complement, ceilDiv } from './complement.ts';
 import { compose } from './compose.ts';
-import { openBoth, openRest, tileUnzip } from './divide.ts';
+import { divideTiled, openBoth, openRest, tileUnzip } from './divide.ts';
 import { LayoutError } from './error.ts';
 import { Layout, appendLayout, concatLayouts, cosize, makeLayout } from './layout.ts';
 import { compactOrder, type Major } from './order.ts';
 import { isTilerTuple, tilerLayout, tilerText, type Tiler } from './tiler.ts';
-import { _, productEach, rankOf, tupleText, zip, type IntTuple, type Tuple } from './tuple.ts';
+import { _, get, isTuple, productEach, rankOf, tupleText, wrap, zip, type IntTuple, type Tuple } from './tuple.ts';
 
 /** `(A, complement(A, size(A) * cosize(B)) o B)`: the block `A`, repeated as `B` says. */
 export function productLogical(block: Layout, tiler: Tiler): Layout {
@@ -78,6 +78,20 @@ export function fillShape(block: Layout, shape: IntTuple, order: IntTuple | Majo
   }
   const times = ceilDiv(target, tile);
   return productBlocked(padded, makeLayout(times, compactOrder(times, order)));
+}
+
+/**
+ * Repeats a shared-memory atom until it fills `((MmaM,MmaK),RestM,RestK,...)`, the shape of an operand's partition, and
+ * groups what one instruction reads: mode 0 is (MmaM,MmaK). It is
+ * `tiled_divide(tile_to_shape(block, ((MmaM,RestM),(MmaK,RestK),...), order), (MmaM,MmaK))`.
+ */
+export function fillMmaShape(block: Layout, shape: IntTuple, order: IntTuple | Major = 'left'): Layout {
+  const [instruction, first, second, ...others] = wrap(shape);
+  if (!isTuple(instruction) || instruction.length !== 2 || second === undefined) {
+    throw new LayoutError(`tile_to_mma_shape: the shape is ((MmaM,MmaK),RestM,RestK,...), not ${tupleText(shape)}`);
+  }
+  const whole: IntTuple = [[get(instruction, 0), first], [get(instruction, 1), second], ...others];
+  return divideTiled(fillShape(block, whole, order), productEach(instruction));
 }
 
 /** Zips the modes of a pair: `((a0,a1),(b0,b1))` becomes `((a0,b0),(a1,b1))`. */

@@ -113,8 +113,17 @@ export function repeatLike<T>(tuple: Tuple<unknown>, leaf: T): Tuple<T> {
   return Array.isArray(tuple) ? tuple.map((mode) => repeatLike(mode, leaf)) : leaf;
 }
 
+/** Tuples of more modes than this are a slip, and would fill the memory. */
+export const MOST_MODES = 65_536;
+
+function checkCount(name: string, count: number): void {
+  if (Number.isSafeInteger(count) && count >= 0 && count <= MOST_MODES) return;
+  throw new LayoutError(`${name} takes a whole number of modes from 0 to ${MOST_MODES}, not ${count}`);
+}
+
 /** `count` times `item`; one is the item itself, as in CuTe. */
 export function repeat<T>(count: number, item: Tuple<T>): Tuple<T> {
+  checkCount('repeat', count);
   return count === 1 ? item : new Array<Tuple<T>>(count).fill(item);
 }
 
@@ -134,6 +143,7 @@ function pad<T>(
   rank: number,
   join: (modes: readonly Tuple<T>[], rest: readonly Tuple<T>[]) => Tuple<T>,
 ): Tuple<T> {
+  checkCount(name, rank);
   const missing = rank - rankOf(tuple);
   if (missing < 0) throw new LayoutError(`${name} to ${rank} modes: ${tupleText(tuple)} has ${rankOf(tuple)} already`);
   return missing === 0 ? tuple : join(wrap(tuple), new Array<Tuple<T>>(missing).fill(item));
