@@ -1,7 +1,15 @@
-import { decodeRing, describeRecord, RING_HEADER_WORDS, type Compiled } from '@rose/cute';
+import {
+  decodeRing,
+  describeRecord,
+  formatPosition,
+  RING_HEADER_WORDS,
+  type Compiled,
+  type PrintSite,
+} from '@rose/cute';
 import {
   Context,
   copyBandwidth,
+  CudaError,
   CudaUnavailableError,
   DeviceMemory,
   Kernel,
@@ -31,6 +39,8 @@ const RING_BYTES = 1 << 20;
 /** Bytes of inputs and outputs that are rotated while timing: several times the largest level-2 cache. */
 const ROTATED_BYTES = 512 * 2 ** 20;
 const MOST_SETS = 64;
+/** Threads that are named for an assertion that fails. */
+const MOST_FAILURES = 4;
 /** Elements of a tensor that are drawn one by one. */
 const DRAWN = 2 ** 20;
 
@@ -92,6 +102,11 @@ export function gpuExecutor(gpu: Gpu, say: (line: string) => void): Executor<Com
         launch.launch(gpu.stream);
         try {
           gpu.stream.synchronize();
+        } catch (error) {
+          if (!(error instanceof CudaError)) throw error;
+          throw new CommandError(ExitCode.usage, `kernel ${compiled.program.name}: ${error.message}.`, {
+            cause: error,
+          });
         } finally {
           // Pinned memory outlives the device: an assertion says its message although the launch failed.
           if (ring) for (const line of printed(ring, compiled)) say(line);
@@ -195,6 +210,18 @@ function openRing(context: Context, launch: PreparedLaunch): PinnedMemory {
 
 function printed(ring: PinnedMemory, { sites }: Compiled): string[] {
   const { records, overflowed } = decodeRing(new Uint8Array(ring.buffer), sites);
-  const lines = records.map(describeRecord);
+  // A failed assertion fails in many threads: the first few of each say enough.
+  const seen = new Map<PrintSite, number>();
+  const lines: string[] = [];
+  for (const record of records) {
+    const before = seen.get(record.site) ?? 0;
+    seen.set(record.site, before + 1);
+    if (record.site.kind === 'print' || before < MOST_FAILURES) lines.push(describeRecord(record));
+  }
+  for (const [{ kind, position }, count] of seen) {
+    if (kind === 'assert' && count > MOST_FAILURES) {
+      lines.push(`${formatPosition(position)} and ${count - MOST_FAILURES} more threads`);
+    }
+  }
   return overflowed ? [...lines, '(more was printed than the buffer holds)'] : lines;
 }
