@@ -132,6 +132,18 @@ test('accesses are as wide as layout and alignment prove', () => {
   assert.deepEqual(widths(copyRow(256, 4), 'load'), new Array(4).fill(2));
 });
 
+test('what is known to divide large numbers is true', () => {
+  const far = kernel({ name: 'far', params: { y: i32.tensor(2) }, threads: 2 }, ({ y }) => {
+    'use gpu';
+    y[0] = tid() * (2 ** 30 + 1);
+    y[1] = i32(tid() * 3) << 29;
+  });
+  const ir = far.trace({});
+  const divisorOf = (op: string): number => nodesOf(ir, op)[0].results[0].divisor;
+  assert.equal((2 ** 30 + 1) % divisorOf('mul'), 0);
+  assert.equal((3 * 2 ** 29) % divisorOf('shl'), 0);
+});
+
 test('a divisor that a dimension does not have is refused', () => {
   const copy = kernel({ name: 'copy', params: { x: f32.tensor(divisible('N', 8)) }, threads: 32 }, ({ x }) => {
     'use gpu';

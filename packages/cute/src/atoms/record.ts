@@ -1,4 +1,5 @@
 import type { Builder, NodeParts } from '../ir/builder.ts';
+import { gcdNumber } from '../layout/arithmetic.ts';
 import { Value, type Attributes, type Node, type Slot } from '../ir/ir.ts';
 import { constant, convert, isConstant, isDevice, widens } from '../trace/convert.ts';
 import { need } from '../trace/state.ts';
@@ -79,19 +80,13 @@ export function moved(address: Value, index: Int, scale: number): Value {
   if (known !== undefined) {
     const bytes = known * scale;
     const fixed: Value = result('ptr_add', address.type, { args: [address], attributes: { bytes } });
-    fixed.divisor = gcd(address.divisor, bytes);
+    fixed.divisor = gcdNumber(address.divisor, bytes);
     return fixed;
   }
   const by = integer(index, 'i32');
   const place: Value = result('ptr_add', address.type, { args: [address, by], attributes: { scale } });
-  place.divisor = gcd(address.divisor, by.divisor * scale);
+  place.divisor = gcdNumber(address.divisor, by.divisor * scale);
   return place;
-}
-
-function gcd(a: number, b: number): number {
-  let [x, y] = [Math.abs(a), Math.abs(b)];
-  while (y !== 0) [x, y] = [y, x % y];
-  return x;
 }
 
 export function sharedBytes(name: string, bytes: number, align: number, element: TypeName = 'b8'): Value {

@@ -90,6 +90,15 @@ export function gcdNumber(a: number, b: number): number {
   return x;
 }
 
+/**
+ * What divides a product whose factors these numbers divide. A product that is no longer exact says nothing about
+ * divisors; that of the first factor is still true.
+ */
+export function divisorOfProduct(left: number, right: number): number {
+  const product = left * right;
+  return Number.isSafeInteger(product) && product !== 0 ? Math.abs(product) : left;
+}
+
 /** A number that divides the leaf: itself, or the divisor that is known of a dynamic one. */
 export function divisorOf(a: Leaf): number {
   return typeof a === 'number' ? Math.abs(a) : a.divisor;

@@ -1,4 +1,4 @@
-import { gcdNumber } from './arithmetic.ts';
+import { divisorOfProduct, gcdNumber } from './arithmetic.ts';
 import { trailingZeros } from './bits.ts';
 import { LayoutError } from './error.ts';
 import { DynamicInt, type Leaf } from './leaf.ts';
@@ -25,7 +25,7 @@ export class Unknown extends DynamicInt {
     return new Unknown(gcdNumber(this.divisor, divisor(other)));
   }
   override mul(other: Leaf): Leaf {
-    return new Unknown(exactOr(this.divisor * divisor(other), this.divisor));
+    return new Unknown(divisorOfProduct(this.divisor, divisor(other)));
   }
   override div(other: Leaf): Leaf {
     return new Unknown(typeof other === 'number' && this.divisor % other === 0 ? this.divisor / Math.abs(other) : 1);
@@ -49,7 +49,7 @@ export class Unknown extends DynamicInt {
     return new Unknown(Math.max(powerOfTwo(this.divisor), powerOfTwo(divisor(other))));
   }
   override shl(bits: number): Leaf {
-    return new Unknown(exactOr(this.divisor * 2 ** bits, this.divisor));
+    return new Unknown(divisorOfProduct(this.divisor, 2 ** bits));
   }
   override shr(bits: number): Leaf {
     return this.div(2 ** bits);
@@ -57,11 +57,6 @@ export class Unknown extends DynamicInt {
   override toString(): string {
     return this.divisor === 1 ? '?' : `?{div=${this.divisor}}`;
   }
-}
-
-/** A product that is no longer exact says nothing about divisors; the smaller one is still true. */
-function exactOr(value: number, otherwise: number): number {
-  return Number.isSafeInteger(value) && value !== 0 ? Math.abs(value) : otherwise;
 }
 
 function divisor(leaf: Leaf): number {

@@ -1,4 +1,5 @@
 import { Value } from '../ir/ir.ts';
+import { divisorOfProduct, gcdNumber } from '../layout/arithmetic.ts';
 import type { Leaf } from '../layout/leaf.ts';
 import { isFloat, TYPES, type TypeName } from '../types/dtype.ts';
 import {
@@ -24,12 +25,6 @@ const SIGNS: Readonly<Record<string, string>> = {
   ...{ eq: '===', ne: '!==', lt: '<', le: '<=', gt: '>', ge: '>=', min: 'min', max: 'max' },
 };
 
-function gcd(a: number, b: number): number {
-  let [x, y] = [a, b];
-  while (y !== 0) [x, y] = [y, x % y];
-  return x;
-}
-
 /** A device value's divisor, a constant's size; 0 divides by everything. */
 function divisor(value: unknown): number {
   if (isDevice(value)) return value.divisor;
@@ -40,10 +35,10 @@ function divisor(value: unknown): number {
 /** What is known to divide the result of an operation on integers. */
 function knownDivisor(op: string, a: unknown, b: unknown): number {
   const [x, y] = [divisor(a), divisor(b)];
-  if (op === 'add' || op === 'sub') return Math.max(1, gcd(x, y));
-  if (op === 'mul') return Math.min(2 ** 30, Math.max(1, x * y));
-  if (op === 'shl' && typeof b === 'number' && b >= 0 && b < 31) return Math.min(2 ** 30, x * 2 ** b);
-  if (op === 'rem' && typeof b === 'number') return Math.max(1, gcd(x, y));
+  if (op === 'add' || op === 'sub') return Math.max(1, gcdNumber(x, y));
+  if (op === 'mul') return Math.max(1, divisorOfProduct(x, y));
+  if (op === 'shl' && typeof b === 'number' && b >= 0 && b < 31) return divisorOfProduct(x, 2 ** b);
+  if (op === 'rem' && typeof b === 'number') return Math.max(1, gcdNumber(x, y));
   if (op === 'div' && typeof b === 'number' && b > 0 && x % b === 0) return Math.max(1, x / b);
   if (op === 'shr' && typeof b === 'number' && b >= 0 && b < 31 && x % 2 ** b === 0) return Math.max(1, x / 2 ** b);
   if (op === 'and' && typeof b === 'number' && b > 0) return Math.max(x & -x, b & -b) || 1;

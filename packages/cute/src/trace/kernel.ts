@@ -1,6 +1,7 @@
 import { compileKernel, type Compiled } from '../compile.ts';
 import { KernelError } from '../ir/error.ts';
 import { formatPosition, type KernelIR, type KernelParameter, type Position, type Value } from '../ir/ir.ts';
+import { gcdNumber } from '../layout/arithmetic.ts';
 import { Layout, LayoutError, type Leaf } from '../layout/index.ts';
 import type { TypeName } from '../types/dtype.ts';
 import { finish } from './finish.ts';
@@ -248,7 +249,5 @@ function axesOf<C>(
 }
 
 function lcm(a: number, b: number): number {
-  let [x, y] = [a, b];
-  while (y !== 0) [x, y] = [y, x % y];
-  return (a * b) / x;
+  return (a * b) / gcdNumber(a, b);
 }

@@ -2,6 +2,7 @@ import { makeNode } from '../ir/builder.ts';
 import type { Attribute, Value } from '../ir/ir.ts';
 import { coalesce, composition } from '../layout/algebra.ts';
 import { ComposedLayout, isLayout, type AnyLayout } from '../layout/composed.ts';
+import { gcdNumber } from '../layout/arithmetic.ts';
 import { isDynamic, type Leaf } from '../layout/leaf.ts';
 import { Layout, makeLayout } from '../layout/layout.ts';
 import { localPartition, localTile, type Part, type Projection } from '../layout/local.ts';
@@ -275,16 +276,10 @@ function moved(trace: Trace, address: Value, index: Value | 0, bytes: number, sc
   const args = index === 0 ? [address] : [address, index];
   const attributes: Record<string, Attribute> = index === 0 ? { bytes } : { scale, bytes };
   const result = trace.builder.value('ptr_add', address.type, { args, attributes });
-  let divisor = gcd(address.divisor, bytes);
-  if (index !== 0) divisor = gcd(divisor, index.divisor * Math.abs(scale));
+  let divisor = gcdNumber(address.divisor, bytes);
+  if (index !== 0) divisor = gcdNumber(divisor, index.divisor * Math.abs(scale));
   result.divisor = Math.max(1, divisor);
   return result;
-}
-
-function gcd(a: number, b: number): number {
-  let [x, y] = [Math.abs(a), Math.abs(b)];
-  while (y !== 0) [x, y] = [y, x % y];
-  return x;
 }
 
 function bytesOf(type: TypeName): number {
@@ -331,14 +326,14 @@ function widest(parts: TensorParts, layout: AnyLayout, inner: Layout, count: num
   const flat = coalesce(inner);
   const [extents, strides] = [leavesOf(flat.shape), leavesOf(flat.stride) as Leaf[]];
   let width = strides[0] === 1 && typeof extents[0] === 'number' ? extents[0] : 1;
-  width = gcd(width, Math.max(1, WIDEST / bytes));
+  width = gcdNumber(width, Math.max(1, WIDEST / bytes));
   let unit = parts.address.divisor / bytes;
   const others = strides.slice(1).map((stride) => (typeof stride === 'number' ? Math.abs(stride) : stride.divisor));
-  for (const known of [parts.offset, ...others]) unit = gcd(unit, known);
+  for (const known of [parts.offset, ...others]) unit = gcdNumber(unit, known);
   if (layout instanceof ComposedLayout) {
     if (!(layout.outer instanceof Swizzle) || isTuple(layout.offset)) return 1;
-    unit = gcd(unit, 2 ** layout.outer.base);
-    unit = gcd(unit, typeof layout.offset === 'number' ? layout.offset : layout.offset.divisor);
+    unit = gcdNumber(unit, 2 ** layout.outer.base);
+    unit = gcdNumber(unit, typeof layout.offset === 'number' ? layout.offset : layout.offset.divisor);
   }
   while (width > 1 && (unit % width !== 0 || count % width !== 0)) width /= 2;
   return Math.max(1, Math.floor(width));
@@ -365,8 +360,8 @@ function attributesOf(
 
 /** Bytes known to divide an address, up to the width of the access. */
 function alignment(address: Value, bytes: number, width: number): number {
-  const known = gcd(address.divisor, bytes);
-  return Math.max(1, gcd(known, width));
+  const known = gcdNumber(address.divisor, bytes);
+  return Math.max(1, gcdNumber(known, width));
 }
 
 function loadPiece(trace: Trace, parts: TensorParts, index: Leaf, width: number, options: AccessOptions): unknown[] {
