@@ -1,4 +1,5 @@
 export * from './types/dtype.ts';
+export { decodeFloat, encodeFloat, FLOAT_FORMATS, type SmallFloat } from './types/numeric.ts';
 export type {
   Attribute,
   Attributes,

@@ -1,49 +1,46 @@
-import { bitsOf, isFloat, TYPES, type TypeName } from '@rose/cute';
+import {
+  bitsOf,
+  decodeFloat,
+  encodeFloat,
+  FLOAT_FORMATS,
+  isFloat,
+  TYPES,
+  type SmallFloat,
+  type TypeName,
+} from '@rose/cute';
 
 /** Tensors as bytes and as float64, and how far apart the numbers of a type lie. */
 
-interface Format {
-  /** Bits of the mantissa that are stored. */
-  readonly mantissa: number;
-  /** Exponent of the smallest normal number. */
-  readonly lowest: number;
-  /** Largest finite number. */
-  readonly largest: number;
-  /** Numbers beyond the largest become it. */
-  readonly saturates: boolean;
-}
+type Float = SmallFloat | 'f32' | 'f64';
 
-const FORMATS: Readonly<Partial<Record<TypeName, Format>>> = {
-  f64: { mantissa: 52, lowest: -1022, largest: Number.MAX_VALUE, saturates: false },
-  f32: { mantissa: 23, lowest: -126, largest: (2 - 2 ** -23) * 2 ** 127, saturates: false },
-  bf16: { mantissa: 7, lowest: -126, largest: (2 - 2 ** -7) * 2 ** 127, saturates: false },
-  f16: { mantissa: 10, lowest: -14, largest: 65504, saturates: false },
-  e4m3: { mantissa: 3, lowest: -6, largest: 448, saturates: true },
-  e5m2: { mantissa: 2, lowest: -14, largest: 57344, saturates: true },
-};
+/** Bits of the fraction that are stored, and the exponent of the smallest normal number. */
+const WIDE = { f32: { fraction: 23, lowest: -126 }, f64: { fraction: 52, lowest: -1022 } } as const;
+
+function isSmall(type: TypeName): type is SmallFloat {
+  return Object.hasOwn(FLOAT_FORMATS, type);
+}
 
 /** Half the distance of neighbouring numbers of the type around `value`: the largest error of one rounding. 0 for integers. */
 export function halfUlp(type: TypeName, value: number): number {
-  const format = FORMATS[type];
-  if (!format) return 0;
-  const exponent = value === 0 ? format.lowest : Math.max(format.lowest, exponentOf(Math.abs(value)));
-  return 2 ** (exponent - format.mantissa - 1);
+  if (!isSmall(type) && type !== 'f32' && type !== 'f64') return 0;
+  const { fraction, lowest } = formatOf(type);
+  const exponent = value === 0 ? lowest : Math.max(lowest, exponentOf(Math.abs(value)));
+  return 2 ** (exponent - fraction - 1);
 }
 
-/** `value` rounded to the nearest number of the type, ties to even. Integers must be in range. */
+function formatOf(type: Float): { readonly fraction: number; readonly lowest: number } {
+  return isSmall(type) ? FLOAT_FORMATS[type] : WIDE[type];
+}
+
+/** `value` rounded to the nearest number of the type, ties to even, as the kernels convert. Integers must be in range. */
 export function round(type: TypeName, value: number): number {
-  const format = FORMATS[type];
-  if (!format) return value;
-  if (type === 'f64' || Number.isNaN(value)) return value;
-  if (type === 'f32') return Math.fround(value);
-  const unit = 2 * halfUlp(type, value);
-  const quotient = value / unit; // Exact: a power of two.
-  const down = Math.floor(quotient);
-  const rest = quotient - down;
-  const whole = rest > 0.5 || (rest === 0.5 && down % 2 !== 0) ? down + 1 : down;
-  const rounded = whole * unit;
-  if (Math.abs(rounded) <= format.largest) return rounded === 0 && Object.is(Math.sign(value), -0) ? -0 : rounded;
-  return Math.sign(value) * (format.saturates ? format.largest : Infinity);
+  if (isSmall(type)) return decodeFloat(type, encodeFloat(type, value, 'rn', saturates(type)));
+  return type === 'f32' ? Math.fround(value) : value;
+}
+
+/** 8-bit floats saturate, as PTX converts to them. */
+function saturates(type: SmallFloat): boolean {
+  return FLOAT_FORMATS[type].fraction + FLOAT_FORMATS[type].exponent === 7;
 }
 
 /** Bytes that `count` elements take. */
@@ -58,7 +55,7 @@ export function encode(type: TypeName, values: Float64Array): Uint8Array {
   const write = WRITERS[type];
   if (!write) throw new TypeError(`tensors of ${type} have no values of their own here`);
   const step = bytesOf(type, 1);
-  for (let i = 0; i < values.length; i++) write(view, i * step, round(type, values[i]));
+  for (let i = 0; i < values.length; i++) write(view, i * step, values[i]);
   return bytes;
 }
 
@@ -74,18 +71,26 @@ export function decode(type: TypeName, bytes: Uint8Array): Float64Array {
 type Write = (view: DataView, at: number, value: number) => void;
 type Read = (view: DataView, at: number) => number;
 
-const word = new DataView(new ArrayBuffer(4));
+const small =
+  (type: SmallFloat): Write =>
+  (view, at, value) => {
+    const bits = encodeFloat(type, value, 'rn', saturates(type));
+    if (bytesOf(type, 1) === 1) view.setUint8(at, bits);
+    else view.setUint16(at, bits, true);
+  };
+
+const fromSmall =
+  (type: SmallFloat): Read =>
+  (view, at) =>
+    decodeFloat(type, bytesOf(type, 1) === 1 ? view.getUint8(at) : view.getUint16(at, true));
 
 const WRITERS: Readonly<Partial<Record<TypeName, Write>>> = {
   f64: (view, at, value) => view.setFloat64(at, value, true),
   f32: (view, at, value) => view.setFloat32(at, value, true),
-  bf16: (view, at, value) => {
-    word.setFloat32(0, value);
-    view.setUint16(at, Number.isNaN(value) ? 0x7fff : word.getUint16(0), true);
-  },
-  f16: (view, at, value) => view.setFloat16(at, value, true),
-  e4m3: (view, at, value) => view.setUint8(at, minifloat('e4m3', 7, value)),
-  e5m2: (view, at, value) => view.setUint8(at, minifloat('e5m2', 15, value)),
+  bf16: small('bf16'),
+  f16: small('f16'),
+  e4m3: small('e4m3'),
+  e5m2: small('e5m2'),
   i8: (view, at, value) => view.setInt8(at, value),
   u8: (view, at, value) => view.setUint8(at, value),
   i16: (view, at, value) => view.setInt16(at, value, true),
@@ -99,13 +104,10 @@ const WRITERS: Readonly<Partial<Record<TypeName, Write>>> = {
 const READERS: Readonly<Partial<Record<TypeName, Read>>> = {
   f64: (view, at) => view.getFloat64(at, true),
   f32: (view, at) => view.getFloat32(at, true),
-  bf16: (view, at) => {
-    word.setUint32(0, view.getUint16(at, true) << 16);
-    return word.getFloat32(0);
-  },
-  f16: (view, at) => view.getFloat16(at, true),
-  e4m3: (view, at) => fromMinifloat(view.getUint8(at), 3, 7, false),
-  e5m2: (view, at) => fromMinifloat(view.getUint8(at), 2, 15, true),
+  bf16: fromSmall('bf16'),
+  f16: fromSmall('f16'),
+  e4m3: fromSmall('e4m3'),
+  e5m2: fromSmall('e5m2'),
   i8: (view, at) => view.getInt8(at),
   u8: (view, at) => view.getUint8(at),
   i16: (view, at) => view.getInt16(at, true),
@@ -119,28 +121,6 @@ const READERS: Readonly<Partial<Record<TypeName, Read>>> = {
 /** Whether tensors of the type can be made, compared and printed. */
 export function isStorable(type: TypeName): boolean {
   return type in WRITERS && (isFloat(type) || TYPES[type].kind !== 'v');
-}
-
-function minifloat(type: 'e4m3' | 'e5m2', bias: number, value: number): number {
-  if (Number.isNaN(value)) return 0x7f;
-  const { mantissa, lowest } = FORMATS[type]!;
-  const sign = value < 0 || Object.is(value, -0) ? 0x80 : 0;
-  const size = Math.abs(value);
-  if (size < 2 ** lowest) return sign | (size * 2 ** (mantissa - lowest));
-  const exponent = exponentOf(size);
-  return sign | ((exponent + bias) << mantissa) | ((size / 2 ** exponent - 1) * 2 ** mantissa);
-}
-
-/** `infinities`: the largest exponent means infinity and NaN, as IEEE has it; else only the largest number is NaN. */
-function fromMinifloat(bits: number, mantissa: number, bias: number, infinities: boolean): number {
-  const sign = bits & 0x80 ? -1 : 1;
-  const exponent = (bits & 0x7f) >> mantissa;
-  const fraction = bits & ((1 << mantissa) - 1);
-  if (infinities ? exponent === 31 : (bits & 0x7f) === 0x7f) return fraction === 0 ? sign * Infinity : NaN;
-  return (
-    sign *
-    (exponent === 0 ? fraction * 2 ** (1 - bias - mantissa) : (1 + fraction / 2 ** mantissa) * 2 ** (exponent - bias))
-  );
 }
 
 /** floor(log2(value)) of a positive number, exactly. */
