@@ -32,6 +32,5 @@ export { enablePeerAccess } from './peer.ts';
 export { MemoryPool, PoolMemory } from './pool.ts';
 export { layoutParameters, type Dim3, type ParameterKind, type Program, type ProgramParameter } from './program.ts';
 export { Resource, type ResourceKind } from './resource.ts';
-export { MappedRing, RING_CONTROL } from './ring.ts';
 export { Stream, type HostRange } from './stream.ts';
 export { checkTensorMap, encodeTensorMap, TensorMap, type TensorMapOptions } from './tensor-map.ts';

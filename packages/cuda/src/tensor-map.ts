@@ -3,7 +3,7 @@ import { CudaUsageError } from './errors.ts';
 import type { DeviceRange } from './memory.ts';
 import { setWord, TENSOR_MAP } from './structs.ts';
 
-const TYPES = {
+const ELEMENTS = {
   u8: { code: 0, bytes: 1, float: false },
   u16: { code: 1, bytes: 2, float: false },
   u32: { code: 2, bytes: 4, float: false },
@@ -20,12 +20,13 @@ const TYPES = {
   e5m2: { code: 0, bytes: 1, float: false },
 } as const;
 
-const SWIZZLES = { none: 0, '32B': 1, '64B': 2, '128B': 3 } as const;
-const SPANS = { none: Infinity, '32B': 32, '64B': 64, '128B': 128 } as const;
-const PROMOTIONS = { none: 0, '64B': 1, '128B': 2, '256B': 3 } as const;
+const SWIZZLES = { none: 0, '32': 1, '64': 2, '128': 3 } as const;
+const SPANS = { none: Infinity, '32': 32, '64': 64, '128': 128 } as const;
+const PROMOTIONS = { none: 0, '64': 1, '128': 2, '256': 3 } as const;
 
+/** A tensor map as the kernel language describes it, where its tensor lies, and what only the hardware cares about. */
 export interface TensorMapOptions {
-  readonly type: keyof typeof TYPES;
+  readonly element: keyof typeof ELEMENTS;
   /** Where element 0 lies. */
   readonly memory: DeviceRange;
   /** Elements in each dimension, the contiguous one first. */
@@ -38,7 +39,7 @@ export interface TensorMapOptions {
   readonly elementStrides?: readonly number[];
   /** How 16-byte pieces of a box's rows are mixed in shared memory against bank conflicts. Default none. */
   readonly swizzle?: keyof typeof SWIZZLES;
-  /** Bytes that a miss in the level-2 cache fetches. Default 128B. */
+  /** Bytes that a miss in the level-2 cache fetches. Default 128. */
   readonly promotion?: keyof typeof PROMOTIONS;
   /** What elements outside of the tensor read as. Default zero. */
   readonly outside?: 'zero' | 'nan';
@@ -59,8 +60,8 @@ export class TensorMap {
  * cuTensorMapEncodeTiled a value breaks; the driver itself answers "invalid value" to all of them.
  */
 export function encodeTensorMap(context: Context, options: TensorMapOptions): TensorMap {
-  const type = TYPES[options.type];
-  const { shape, box, swizzle = 'none', promotion = '128B', outside = 'zero' } = options;
+  const type = ELEMENTS[options.element];
+  const { shape, box, swizzle = 'none', promotion = '128', outside = 'zero' } = options;
   const rank = shape.length;
   const strides = options.strides ?? packedStrides(shape, type.bytes);
   const elementStrides = options.elementStrides ?? shape.map(() => 1);
@@ -99,7 +100,7 @@ export function checkTensorMap(
   options: Omit<TensorMapOptions, 'memory'> & { readonly memory: { readonly address: number; readonly bytes: number } },
 ): string | undefined {
   const { shape, box, swizzle = 'none', outside = 'zero', memory } = options;
-  const { bytes, float } = TYPES[options.type];
+  const { bytes, float } = ELEMENTS[options.element];
   const rank = shape.length;
   const strides = options.strides ?? packedStrides(shape, bytes);
   const elementStrides = options.elementStrides ?? shape.map(() => 1);
@@ -128,12 +129,12 @@ export function checkTensorMap(
   }
   const row = box[0] * bytes;
   if (row % 16 !== 0)
-    return `a row of the box has ${row} bytes (${box[0]} ${options.type}) and must be a multiple of 16`;
+    return `a row of the box has ${row} bytes (${box[0]} ${options.element}) and must be a multiple of 16`;
   if (row > SPANS[swizzle]) {
     return `a row of the box has ${row} bytes and swizzle ${swizzle} spans ${SPANS[swizzle]}: use a box of at most ${SPANS[swizzle] / bytes} in dimension 0`;
   }
   if (outside === 'nan' && !float)
-    return `only floats can read as NaN outside of the tensor, and ${options.type} are not`;
+    return `only floats can read as NaN outside of the tensor, and ${options.element} are not`;
 
   const last = strides.reduce((sum, stride, at) => sum + stride * (shape[at + 1] - 1), shape[0] * bytes);
   if (last > memory.bytes) return `the tensor ends after ${last} bytes and its memory has ${memory.bytes}`;

@@ -15,7 +15,6 @@ import {
   Kernel,
   listDevices,
   loadDriver,
-  MappedRing,
   measure,
   MemoryPool,
   PinnedMemory,
@@ -25,7 +24,7 @@ import {
   type Program,
 } from '../src/index.ts';
 import { temporaryFolder } from './fake/folder.ts';
-import { CLUSTER, ILLEGAL, MESSAGES, PDL_FIRST, PDL_SECOND, TENSOR_LOAD, TICK, TILE, VECTOR_ADD } from './kernels.ts';
+import { CLUSTER, ILLEGAL, PDL_FIRST, PDL_SECOND, TENSOR_LOAD, TICK, TILE, VECTOR_ADD } from './kernels.ts';
 
 /** The same objects on a real GPU. Skipped, with the reason, where there is none. */
 
@@ -195,7 +194,7 @@ gpuTest('the tensor copy engine loads a tile, and zeros outside of the tensor', 
   const values = Float16Array.from({ length: rows * columns }, (_, at) => at % 1999);
   matrix.write(values);
   const map = encodeTensorMap(context, {
-    type: 'f16',
+    element: 'f16',
     memory: matrix,
     shape: [columns, rows],
     box: [TILE.columns, TILE.rows],
@@ -260,23 +259,6 @@ gpuTest('what launches cost is printed', ({ context, stream, load }) => {
   console.log(`a launch of a replayed graph of 300: ${median.toFixed(2)} us`);
   console.log(`copy from device to device: ${(copyBandwidth(stream) / 1e12).toFixed(2)} TB/s`);
   assert.ok(median > 0);
-});
-
-gpuTest('kernels write to a ring that the host reads', ({ context, stream, load }) => {
-  using kernel = load(MESSAGES);
-  using ring = new MappedRing(context, { slots: 256, slotBytes: 16 });
-  kernel.prepare().grid(4).args({ ring: ring.control }).launch(stream);
-  stream.synchronize();
-  const seen: number[] = [];
-  assert.equal(
-    ring.drain((message) => void seen.push(message.getUint32(0, true))),
-    128,
-  );
-  assert.deepEqual(
-    seen.sort((a, b) => a - b),
-    Array.from({ length: 128 }, (_, at) => at),
-  );
-  assert.equal(ring.lost, 0);
 });
 
 /** Runs code in another process with this package as `cuda` and the kernels as `kernels`, and gives what it printed. */

@@ -12,12 +12,10 @@ import {
   Context,
   Device,
   layoutParameters,
-  MappedRing,
   measure,
   MemoryPool,
   Module,
   PreparedLaunch,
-  RING_CONTROL,
   Stream,
   type LaunchFacts,
 } from '../src/index.ts';
@@ -156,51 +154,4 @@ test('peers reach each other until it is undone; what others enabled stays', () 
   there.read(back);
   assert.equal(back[0], 3);
   assert.equal(fake.counts.get('cuMemcpyPeerAsync'), 1);
-});
-
-test('a ring gives the messages of kernels in order, and counts what was overwritten', () => {
-  using setup = fakeContext();
-  const { fake, context } = setup;
-  using ring = new MappedRing(context, { slots: 4, slotBytes: 16 });
-  const control = new DataView(new ArrayBuffer(RING_CONTROL.bytes));
-  ring.control.read(control);
-  const slots = Number(control.getBigUint64(RING_CONTROL.slots, true));
-  assert.deepEqual(
-    [control.getUint32(RING_CONTROL.mask, true), control.getUint32(RING_CONTROL.slotBytes, true)],
-    [3, 16],
-  );
-  const write = (ticket: number, stamped = true): void => {
-    const slot = fake.memory.at(slots + (ticket & 3) * 16, 16);
-    const view = new DataView(slot.buffer, slot.byteOffset, 16);
-    view.setUint32(4, 100 + ticket, true);
-    if (stamped) view.setUint32(0, ticket + 1, true);
-  };
-  const seen: [ticket: number, value: number][] = [];
-  const drain = (final = false): number =>
-    ring.drain((message, ticket) => void seen.push([ticket, message.getUint32(0, true)]), { final });
-  assert.equal(drain(), 0);
-  write(1);
-  assert.equal(drain(), 0, 'the message before is not complete');
-  write(0);
-  assert.equal(drain(), 2);
-  write(3);
-  assert.equal(drain(), 0);
-  assert.equal(drain(true), 1, 'nobody completes ticket 2 any more');
-  assert.deepEqual(seen, [
-    [0, 100],
-    [1, 101],
-    [3, 103],
-  ]);
-  seen.length = 0;
-  for (let ticket = 4; ticket < 14; ticket++) write(ticket);
-  assert.equal(drain(), 4);
-  assert.deepEqual(
-    seen.map(([ticket]) => ticket),
-    [10, 11, 12, 13],
-  );
-  assert.equal(ring.lost, 6);
-  assert.throws(() => new MappedRing(context, { slots: 3 }), /power of two/);
-  assert.throws(() => new MappedRing(context, { slotBytes: 20 }), /multiple of 16/);
-  fake.inject('cuMemAlloc_v2', 2);
-  assert.throws(() => new MappedRing(context), /OUT_OF_MEMORY/);
 });

@@ -223,36 +223,6 @@ COPY:
 `,
 };
 
-/** Writes a message to a ring from each thread: its number in the grid. */
-export const MESSAGES: Program = {
-  name: 'messages',
-  ...layoutParameters([{ name: 'ring', kind: 'pointer' }]),
-  sharedBytes: 0,
-  threads: [32, 1, 1],
-  ptx: `${HEAD}
-.visible .entry messages(.param .u64 ring)
-{
-  .reg .b64 %ring, %slots, %d;
-  .reg .b32 %t, %c, %ticket, %mask, %size, %slot;
-  mov.u32 %t, %tid.x;
-  mov.u32 %c, %ctaid.x;
-  mad.lo.u32 %t, %c, 32, %t;
-  ld.param.u64 %ring, [ring];
-  atom.global.add.u32 %ticket, [%ring], 1;
-  ld.global.u32 %mask, [%ring+4];
-  ld.global.u32 %size, [%ring+8];
-  ld.global.u64 %slots, [%ring+16];
-  and.b32 %slot, %ticket, %mask;
-  mul.wide.u32 %d, %slot, %size;
-  add.u64 %slots, %slots, %d;
-  st.global.u32 [%slots+4], %t;
-  add.u32 %ticket, %ticket, 1;
-  st.release.sys.global.u32 [%slots], %ticket;
-  ret;
-}
-`,
-};
-
 /** Writes far outside of any memory. */
 export const ILLEGAL: Program = {
   name: 'illegal',
@@ -272,13 +242,4 @@ export const ILLEGAL: Program = {
 `,
 };
 
-export const ALL: readonly Program[] = [
-  VECTOR_ADD,
-  TICK,
-  CLUSTER,
-  PDL_FIRST,
-  PDL_SECOND,
-  TENSOR_LOAD,
-  MESSAGES,
-  ILLEGAL,
-];
+export const ALL: readonly Program[] = [VECTOR_ADD, TICK, CLUSTER, PDL_FIRST, PDL_SECOND, TENSOR_LOAD, ILLEGAL];

@@ -144,7 +144,7 @@ test('every kind of parameter is stored in its own width, and refused out of ran
     { name: 'map', kind: 'tensormap' },
     { name: 'raw', kind: 'bytes', size: 4 },
   ]);
-  const map = encodeTensorMap(setup.context, { type: 'bf16', memory, shape: [64, 4], box: [64, 4], swizzle: '128B' });
+  const map = encodeTensorMap(setup.context, { element: 'bf16', memory, shape: [64, 4], box: [64, 4], swizzle: '128' });
   const launch = new PreparedLaunch(module.function('look'), { ...layout, sharedBytes: 0, threads: [1, 1, 1] }).grid(1);
   assert.throws(() => launch.launch(stream), /lacks its parameters i8, u8, .*raw/);
   launch.args({

@@ -29,7 +29,6 @@ function findDevice(): Device | string {
 
 const device = findDevice();
 const skip = typeof device === 'string' && device;
-const SWIZZLES = { none: 'none', '32': '32B', '64': '64B', '128': '128B' } as const;
 
 /** Launches what a case says and brings the memory back. */
 function run(context: Context, { buffers, launches }: KernelCase): Record<string, Memory> {
@@ -43,8 +42,8 @@ function run(context: Context, { buffers, launches }: KernelCase): Record<string
     if (typeof argument === 'number') return argument;
     if (typeof argument === 'string') return memory.get(argument)!;
     const { map, shape, box, swizzle } = argument;
-    const type = buffers[map].element as TensorMapOptions['type'];
-    return encodeTensorMap(context, { type, memory: memory.get(map)!, shape, box, swizzle: SWIZZLES[swizzle] });
+    const element = buffers[map].element as TensorMapOptions['element'];
+    return encodeTensorMap(context, { element, memory: memory.get(map)!, shape, box, swizzle });
   };
   using stream = new Stream(context);
   const kernels: Kernel[] = [];

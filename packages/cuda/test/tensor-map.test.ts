@@ -6,11 +6,11 @@ import { fakeContext } from './fake/setup.ts';
 type Plan = Parameters<typeof checkTensorMap>[0];
 
 const GOOD: Plan = {
-  type: 'bf16',
+  element: 'bf16',
   memory: { address: 0x1000, bytes: 64 * 4096 * 2 },
   shape: [4096, 64],
   box: [64, 64],
-  swizzle: '128B',
+  swizzle: '128',
 };
 
 test('each rule of tensor maps is checked, and the message says which value breaks it', () => {
@@ -31,22 +31,22 @@ test('each rule of tensor maps is checked, and the message says which value brea
     [{ strides: [2 ** 40] }, /below 2\^40/],
     [{ shape: [4100, 62], memory: { address: 0, bytes: 2 ** 30 } }, /stride of dimension 1 is 8200 bytes/],
     [{ box: [20, 64], swizzle: 'none' }, /row of the box has 40 bytes \(20 bf16\) and must be a multiple of 16/],
-    [{ box: [128, 64] }, /256 bytes and swizzle 128B spans 128: use a box of at most 64/],
-    [{ box: [64, 64], swizzle: '64B' }, /swizzle 64B spans 64: use a box of at most 32/],
-    [{ type: 'u16', outside: 'nan' }, /only floats can read as NaN outside of the tensor, and u16 are not/],
+    [{ box: [128, 64] }, /256 bytes and swizzle 128 spans 128: use a box of at most 64/],
+    [{ box: [64, 64], swizzle: '64' }, /swizzle 64 spans 64: use a box of at most 32/],
+    [{ element: 'u16', outside: 'nan' }, /only floats can read as NaN outside of the tensor, and u16 are not/],
     [{ memory: { address: 0, bytes: 64 * 4096 * 2 - 1 } }, /ends after 524288 bytes and its memory has 524287/],
   ];
   for (const [change, message] of broken)
     assert.match(checkTensorMap({ ...GOOD, ...change }) ?? 'nothing wrong', message);
   assert.equal(checkTensorMap({ ...GOOD, box: [256, 64], swizzle: 'none' }), undefined);
-  assert.equal(checkTensorMap({ ...GOOD, type: 'e4m3', box: [128, 64] }), undefined);
+  assert.equal(checkTensorMap({ ...GOOD, element: 'e4m3', box: [128, 64] }), undefined);
   assert.equal(checkTensorMap({ ...GOOD, shape: [64, 60], strides: [8192] }), undefined);
 });
 
 test('a tensor map is encoded at an aligned address, and refused before the driver sees it', () => {
   using setup = fakeContext();
   using memory = new DeviceMemory(setup.context, 64 * 128);
-  const options: TensorMapOptions = { type: 'f32', memory, shape: [16, 8, 4], box: [8, 4, 2], swizzle: '32B' };
+  const options: TensorMapOptions = { element: 'f32', memory, shape: [16, 8, 4], box: [8, 4, 2], swizzle: '32' };
   const { bytes } = encodeTensorMap(setup.context, options);
   assert.equal(bytes.length, 128);
   assert.deepEqual([...bytes.subarray(0, 4)], [7, 3, 0, 1]);
