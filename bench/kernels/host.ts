@@ -1,10 +1,11 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { CubinCache, Kernel, measureGraph, type Context, type Stream } from '@rose/cuda';
+import { CubinCache, Kernel, measureGraph } from '@rose/cuda';
+import { compileKernel, type Program } from '@rose/cute';
 import { KERNELS, specialise, type KernelCase, type KernelModule, type Specialisation } from '@rose/kernels';
-import { DeviceArgs } from './device-args.ts';
-import { programOf } from './program.ts';
+import { DeviceArgs } from '../../packages/rose/src/kernel/device-args.ts';
+import type { Gpu } from '../../packages/rose/src/kernel/gpu.ts';
 import { hostMicroseconds, median } from './time.ts';
 
 /** What kernels cost the host. Milliseconds where the name does not say microseconds. */
@@ -23,10 +24,11 @@ export interface HostCosts {
 const GRAPH_LAUNCHES = 300;
 const WARM_ROUNDS = 60;
 
-export function hostCosts(context: Context, stream: Stream, arch: string, multiprocessors: number): HostCosts {
+export function hostCosts(gpu: Gpu, multiprocessors: number): HostCosts {
+  const { context, stream } = gpu;
   const device = { multiprocessors };
   const small = specialised('rmsnorm', { dims: { rows: 1, columns: 4096 } });
-  using kernel = new Kernel(context, programOf(small.module.trace(small.s), arch));
+  using kernel = new Kernel(context, programOf(gpu, small.module, small.s));
   using args = new DeviceArgs(context, small.module, small.s, 1);
   const launch = kernel
     .prepare()
@@ -51,11 +53,11 @@ export function hostCosts(context: Context, stream: Stream, arch: string, multip
     const times: number[] = [];
     for (let round = 0; round < WARM_ROUNDS; round++) {
       const begin = performance.now();
-      programOf(module.trace(s), arch);
+      programOf(gpu, module, s);
       times.push(performance.now() - begin);
     }
     warm.push({ kernel: module.name, ms: median(times) });
-    firstUse[module.name] = firstUseOf(context, stream, arch, module, s, device);
+    firstUse[module.name] = firstUseOf(gpu, module, s, device);
   }
   warm.sort((a, b) => a.ms - b.ms);
   const slowest = warm.at(-1)!;
@@ -70,19 +72,18 @@ export function hostCosts(context: Context, stream: Stream, arch: string, multip
 
 /** Traces, emits, compiles, loads and runs a kernel, once with an empty cache and once with a filled one. */
 function firstUseOf(
-  context: Context,
-  stream: Stream,
-  arch: string,
+  gpu: Gpu,
   module: KernelModule,
   s: Specialisation,
   device: { readonly multiprocessors: number },
 ): { emptyCache: number; fromCache: number } {
+  const { context, stream } = gpu;
   const directory = mkdtempSync(join(tmpdir(), 'rose-bench-'));
   try {
     using args = new DeviceArgs(context, module, s, 1);
     const once = (): number => {
       const begin = performance.now();
-      using kernel = new Kernel(context, programOf(module.trace(s), arch), { cache: new CubinCache({ directory }) });
+      using kernel = new Kernel(context, programOf(gpu, module, s), { cache: new CubinCache({ directory }) });
       kernel
         .prepare()
         .grid(...module.grid(s, device))
@@ -102,4 +103,8 @@ function firstUseOf(
 function specialised(name: string, wanted: KernelCase): { module: KernelModule; s: Specialisation } {
   const module = KERNELS.find((kernel) => kernel.name === name)!;
   return { module, s: specialise(module, wanted) };
+}
+
+function programOf(gpu: Gpu, module: KernelModule, s: Specialisation): Program {
+  return compileKernel(module.trace(s), { arch: gpu.arch }).program;
 }

@@ -13,18 +13,8 @@ import { spawnSync } from 'node:child_process';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-import {
-  Context,
-  copyBandwidth,
-  Kernel,
-  listDevices,
-  loadDriver,
-  measure as measureLaunches,
-  Stream,
-  versionText,
-  type Measurement,
-  type PreparedLaunch,
-} from '@rose/cuda';
+import { compileKernel } from '@rose/cute';
+import { versionText } from '@rose/cuda';
 import {
   checkKernel,
   combinations,
@@ -35,12 +25,9 @@ import {
   type KernelModule,
   type Specialisation,
 } from '@rose/kernels';
+import { copyOf, gpuExecutor, openGpu, timeKernel, type Timing } from '../../packages/rose/src/kernel/gpu.ts';
 import { circumstances, writeResult } from '../measure/report.ts';
-import { DeviceArgs } from './device-args.ts';
-import { CudaExecutor } from './executor.ts';
 import { hostCosts } from './host.ts';
-import { programOf } from './program.ts';
-import { gigabytes } from './time.ts';
 
 interface BenchCase extends KernelCase {
   readonly id: string;
@@ -75,30 +62,23 @@ const { values } = parseArgs({
     json: { type: 'string' },
   },
 });
-/** Sets of inputs are as large as this together: several times an L2 cache. */
-const ROTATION_BYTES = 2 ** 28;
-const LAUNCHES = 16;
-const REPEATS = 31;
-/** Sets of inputs of small cases; they stay in the L2 cache, as between kernels of a model. */
-const SMALL_SETS = 16;
-const SMALL_BYTES = 2 ** 20;
-
 const cases = (JSON.parse(readFileSync(new URL('cases.json', import.meta.url), 'utf8')) as BenchCase[]).filter(
   ({ id }) => id.includes(values.only),
 );
 
-using context = new Context(listDevices(loadDriver())[0]);
-using stream = new Stream(context);
+// What a first use costs is told by our own cache; the driver's would answer for kernels that were compiled before.
+process.env.CUDA_CACHE_DISABLE = '1';
+using gpu = openGpu(0);
+const { context } = gpu;
 const { device } = context;
-const arch = `sm_${device.capability}a`;
 const multiprocessors = device.attribute('multiprocessors');
 console.log(
   `${device.name}, driver for CUDA ${versionText(context.driver.version)}, ${multiprocessors} multiprocessors`,
 );
 
 if (values.check) await check();
-const copy = copyBandwidth(stream, 2 ** 28, { repeats: REPEATS }) / 1e9;
-console.log(`device-to-device copy of 256 MiB: ${copy.toFixed(0)} GB/s read and written`);
+const copy = copyOf(gpu);
+console.log(`device-to-device copy of 256 MiB: ${(copy / 1e9).toFixed(0)} GB/s read and written`);
 if (values.tune) tune();
 else await measureAll();
 
@@ -109,12 +89,14 @@ function moduleOf(name: string): KernelModule {
 }
 
 async function check(): Promise<void> {
-  using executor = new CudaExecutor(context);
+  const executor = gpuExecutor(gpu, console.log);
   let failed = 0;
   for (const module of KERNELS) {
     for (const wanted of module.cases.filter(({ large }) => !large)) {
       const s = specialise(module, wanted);
-      const report = await checkKernel(module, s, executor, programOf(module.trace(s), arch), { multiprocessors });
+      const report = await checkKernel(module, s, executor, compileKernel(module.trace(s), { arch: gpu.arch }), {
+        multiprocessors,
+      });
       if (!report.passed) failed += 1;
       console.log(formatReport(report));
     }
@@ -122,29 +104,8 @@ async function check(): Promise<void> {
   if (failed > 0) throw new Error(`${failed} cases failed: nothing is timed`);
 }
 
-function measure(module: KernelModule, s: Specialisation): Measurement & { registers: number | undefined } {
-  const program = programOf(module.trace(s), arch);
-  using kernel = new Kernel(context, program);
-  const grid = module.grid(s, { multiprocessors });
-  const sets: DeviceArgs[] = [new DeviceArgs(context, module, s, 1)];
-  try {
-    const { bytes } = sets[0];
-    const count = bytes < SMALL_BYTES ? SMALL_SETS : Math.max(2, Math.ceil(ROTATION_BYTES / bytes));
-    while (sets.length < count) sets.push(new DeviceArgs(context, module, s, 1000 * sets.length));
-    const launches: PreparedLaunch[] = sets.map((set) =>
-      kernel
-        .prepare()
-        .grid(...grid)
-        .args(set.values),
-    );
-    const times = measureLaunches(stream, (i) => launches[i % count].launch(stream), {
-      launches: Math.max(LAUNCHES, count),
-      repeats: REPEATS,
-    });
-    return { ...times, registers: kernel.resources?.registers };
-  } finally {
-    for (const set of sets) set[Symbol.dispose]();
-  }
+function measure(module: KernelModule, s: Specialisation): Timing {
+  return timeKernel(gpu, module, s, compileKernel(module.trace(s), { arch: gpu.arch }), copy);
 }
 
 function tune(): void {
@@ -158,8 +119,7 @@ function tune(): void {
       } catch {
         continue; // This tuning is refused for these sizes.
       }
-      const { median: microseconds, registers } = measure(module, s);
-      const share = gigabytes(module.roofline(s.dims, s.options).bytes, microseconds) / copy;
+      const { median: microseconds, registers, shareOfCopy: share } = measure(module, s);
       const text = Object.entries(tuning)
         .map(([name, value]) => `${name}=${String(value)}`)
         .join(' ');
@@ -185,11 +145,11 @@ async function measureAll(): Promise<void> {
   for (const wanted of cases) {
     const module = moduleOf(wanted.kernel);
     const s = specialise(module, wanted);
-    const { median: microseconds, fastest, slowest, registers } = measure(module, s);
-    const rate = gigabytes(module.roofline(s.dims, s.options).bytes, microseconds);
+    const { median: microseconds, fastest, slowest, registers, bandwidth, shareOfCopy } = measure(module, s);
+    const rate = bandwidth / 1e9;
     const torch = peer?.results[wanted.id]?.microseconds;
     const bars = [
-      ...(wanted.bar === undefined ? [] : [rate / copy >= wanted.bar, torch === undefined || microseconds <= torch]),
+      ...(wanted.bar === undefined ? [] : [shareOfCopy >= wanted.bar, torch === undefined || microseconds <= torch]),
       ...(wanted.microseconds === undefined ? [] : [microseconds <= wanted.microseconds]),
     ];
     const figure: Figure = {
@@ -198,7 +158,7 @@ async function measureAll(): Promise<void> {
       microseconds: rounded(microseconds),
       range: [rounded(fastest), rounded(slowest)],
       gigabytes: rounded(rate),
-      copyShare: rounded(rate / copy),
+      copyShare: rounded(shareOfCopy),
       ...(registers === undefined ? {} : { registers }),
       ...(torch === undefined ? {} : { torchMicroseconds: rounded(torch) }),
       ...(bars.length === 0 ? {} : { passed: bars.every(Boolean) }),
@@ -206,18 +166,18 @@ async function measureAll(): Promise<void> {
     figures.push(figure);
     console.log(
       `${wanted.id.padEnd(30)} ${microseconds.toFixed(2).padStart(9)} us ${rate.toFixed(0).padStart(6)} GB/s ` +
-        `${(100 * (rate / copy)).toFixed(1).padStart(5)} % of copy` +
+        `${(100 * shareOfCopy).toFixed(1).padStart(5)} % of copy` +
         (torch === undefined ? '' : `, torch.compile ${torch.toFixed(2)} us`) +
         (figure.passed === undefined ? '' : figure.passed ? ' ok' : ' BELOW ITS BAR'),
     );
   }
-  const host = hostCosts(context, stream, arch, multiprocessors);
+  const host = hostCosts(gpu, multiprocessors);
   console.log(host);
   const result = {
     ...(await circumstances()),
     device: device.name,
     driver: versionText(context.driver.version),
-    copyGigabytes: rounded(copy),
+    copyGigabytes: rounded(copy / 1e9),
     peer: peer && { torch: peer.torch, copyGigabytes: rounded(peer.copyGBs), errors: errorsOf(peer) },
     figures,
     host,

@@ -1,10 +1,5 @@
 import type { Context } from '@rose/cuda';
 
-/** GB/s of so many bytes in so many microseconds. */
-export function gigabytes(bytes: number, microseconds: number): number {
-  return bytes / microseconds / 1e3;
-}
-
 /** Microseconds that `work` takes the host: the median of `rounds` runs of `count` calls each, the device idle before. */
 export function hostMicroseconds(context: Context, count: number, rounds: number, work: () => void): number {
   const times: number[] = [];

@@ -15,7 +15,7 @@ export * as layout from './layout/index.ts';
 
 export { compileKernel, type Compiled, type CompileOptions, type Program } from './compile.ts';
 export { KernelError } from './ir/error.ts';
-export { formatPosition } from './ir/ir.ts';
+export { formatPosition, walk } from './ir/ir.ts';
 export { parseKernel } from './ir/parse.ts';
 export { printKernel } from './ir/print.ts';
 export { verifyKernel } from './ir/verify.ts';

@@ -18,21 +18,11 @@ import {
   measure,
   PinnedMemory,
   Stream,
-  type Argument,
   type PreparedLaunch,
 } from '@rose/cuda';
-import {
-  bytesOf,
-  elements,
-  encode,
-  seededRandom,
-  type Executor,
-  type ExecutorArgument,
-  type KernelModule,
-  type Specialisation,
-  type TensorArgument,
-} from '@rose/kernels';
+import type { Executor, ExecutorArgument, KernelModule, Specialisation } from '@rose/kernels';
 import { CommandError, ExitCode } from '../errors.ts';
+import { DeviceArgs } from './device-args.ts';
 
 /** Bytes for what a kernel prints. */
 const RING_BYTES = 1 << 20;
@@ -41,8 +31,6 @@ const ROTATED_BYTES = 512 * 2 ** 20;
 const MOST_SETS = 64;
 /** Threads that are named for an assertion that fails. */
 const MOST_FAILURES = 4;
-/** Elements of a tensor that are drawn one by one. */
-const DRAWN = 2 ** 20;
 
 /** A GPU for the commands that run kernels. */
 export interface Gpu extends Disposable {
@@ -131,9 +119,11 @@ export interface Timing {
   readonly rate: number;
   /** Sets of inputs that were rotated. */
   readonly sets: number;
+  /** Registers of a thread, where the assembler said so. */
+  readonly registers?: number;
 }
 
-/** Times a kernel on random inputs that no cache holds. */
+/** Times a kernel on random inputs that no cache holds, but for those of small cases, which rotate in the cache. */
 export function timeKernel(
   gpu: Gpu,
   module: KernelModule,
@@ -141,58 +131,33 @@ export function timeKernel(
   compiled: Compiled,
   copy: number,
 ): Timing {
-  using kernel = new Kernel(gpu.context, compiled.program);
-  const grid = module.grid(s, { multiprocessors: gpu.context.device.attribute('multiprocessors') });
-  const args = Object.entries(module.args(s.dims, s.options));
-  const bytes = args.reduce((sum, [, a]) => sum + (a.kind === 'scalar' ? 0 : bytesOf(a.type, elements(a))), 0);
-  const sets = Math.max(1, Math.min(MOST_SETS, Math.ceil(ROTATED_BYTES / bytes)));
-  const memories: DeviceMemory[] = [];
-  using ring = compiled.sites.length > 0 ? new PinnedMemory(gpu.context, RING_BYTES) : undefined;
+  const { context, stream } = gpu;
+  using kernel = new Kernel(context, compiled.program);
+  const grid = module.grid(s, { multiprocessors: context.device.attribute('multiprocessors') });
+  using ring = compiled.sites.length > 0 ? new PinnedMemory(context, RING_BYTES) : undefined;
+  const sets: DeviceArgs[] = [new DeviceArgs(context, module, s, 1)];
   try {
-    const launches = Array.from({ length: sets }, (_none, set) => {
-      const values: Record<string, Argument> = ring ? { ring: ring.address } : {};
-      for (const [name, argument] of args) {
-        if (argument.kind === 'scalar') {
-          values[name] = argument.value;
-          continue;
-        }
-        const memory = filledMemory(gpu, argument, set);
-        memories.push(memory);
-        values[name] = memory;
-      }
-      return kernel
+    const count = Math.max(2, Math.min(MOST_SETS, Math.ceil(ROTATED_BYTES / sets[0].bytes)));
+    while (sets.length < count) sets.push(new DeviceArgs(context, module, s, 1000 * sets.length));
+    const launches = sets.map(({ values }) =>
+      kernel
         .prepare()
         .grid(...grid)
-        .args(values);
-    });
-    const { median, fastest, slowest } = measure(gpu.stream, (n) => launches[n % sets].launch(gpu.stream), {
-      launches: Math.max(20, sets),
-      repeats: 25,
+        .args(ring ? { ...values, ring: ring.address } : values),
+    );
+    const { median, fastest, slowest } = measure(stream, (n) => launches[n % count].launch(stream), {
+      launches: Math.max(20, count),
+      repeats: 31,
     });
     const roofline = module.roofline(s.dims, s.options);
     const bandwidth = (roofline.bytes * 1e6) / median;
     const rate = (roofline.flops * 1e6) / median;
-    return { median, fastest, slowest, bandwidth, shareOfCopy: bandwidth / copy, rate, sets };
+    const registers = kernel.resources?.registers;
+    const times = { median, fastest, slowest, bandwidth, shareOfCopy: bandwidth / copy, rate, sets: count };
+    return registers === undefined ? times : { ...times, registers };
   } finally {
-    for (const memory of memories) memory[Symbol.dispose]();
+    for (const set of sets) set[Symbol.dispose]();
   }
-}
-
-/** A tensor with random contents. Long ones of floats repeat a piece: drawing every element would take minutes. */
-function filledMemory(gpu: Gpu, argument: TensorArgument, seed: number): DeviceMemory {
-  const count = elements(argument);
-  const memory = new DeviceMemory(gpu.context, bytesOf(argument.type, count));
-  if (!argument.fill) return memory;
-  // Whole numbers are ids and places, of which each counts.
-  const drawn = /^[iu]\d/.test(argument.type) ? count : Math.min(count, DRAWN);
-  const piece = encode(argument.type, argument.fill(seededRandom(seed + 1), drawn));
-  memory.write(piece);
-  for (let done = piece.length; done < memory.bytes; done *= 2) {
-    const more = Math.min(done, memory.bytes - done);
-    gpu.stream.copy(memory.slice(done, more), memory.slice(0, more));
-  }
-  gpu.stream.synchronize();
-  return memory;
 }
 
 export function copyOf(gpu: Gpu): number {
