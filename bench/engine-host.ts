@@ -10,6 +10,7 @@ import { LlmEngine, type LlmOptions } from '../packages/engine/src/engine/llm.ts
 import { Outbox } from '../packages/engine/src/engine/outbox.ts';
 import { GREEDY } from '../packages/engine/src/engine/request.ts';
 import type { ModelSpec } from '../packages/engine/src/model/spec.ts';
+import { circumstances, writeResult } from './measure/report.ts';
 
 const { values: options } = parseArgs({
   options: {
@@ -55,7 +56,17 @@ function device(): DeviceModel {
   };
 }
 
-async function measure(loop: LlmOptions['loop']): Promise<void> {
+interface Figure {
+  readonly loop: LlmOptions['loop'];
+  /** Microseconds of a step, by share of the steps that take no longer. */
+  readonly median: number;
+  readonly p90: number;
+  readonly p99: number;
+  /** Bytes of heap a token, the message's arrays among them. */
+  readonly heapBytes: number;
+}
+
+async function measure(loop: LlmOptions['loop']): Promise<Figure> {
   const limits = { entries: sequences, timeoutMs: undefined, stepMs: undefined };
   const engine = new LlmEngine(spec, device(), { ...limits, loop, clock: () => performance.now() });
   for (let id = 1; id <= sequences; id++) {
@@ -76,6 +87,7 @@ async function measure(loop: LlmOptions['loop']): Promise<void> {
   globalThis.gc?.();
   const before = process.memoryUsage().heapUsed;
   let taken = 0;
+  let heapBytes = 0;
   for (let i = 0; i < steps; i++) {
     const start = performance.now();
     await engine.step(0, outbox);
@@ -83,18 +95,17 @@ async function measure(loop: LlmOptions['loop']): Promise<void> {
     taken += outbox.take().tokens.length;
     // A young generation is not collected within so few steps.
     if (i === GARBAGE_STEPS) {
-      const bytes = process.memoryUsage().heapUsed - before;
-      console.log(`${loop}: ${(bytes / taken).toFixed(1)} bytes of heap a token, the message's arrays among them`);
+      heapBytes = (process.memoryUsage().heapUsed - before) / taken;
     }
   }
   times.sort();
-  const at = (share: number): string => times[Math.floor(share * (steps - 1))].toFixed(0);
-  console.log(
-    `${loop}: ${sequences} sequences of ${context} tokens and more: ` +
-      `${at(0.5)} us a step in the median, 90 % within ${at(0.9)} us, 99 % within ${at(0.99)} us`,
-  );
+  const at = (share: number): number => Math.round(10 * times[Math.floor(share * (steps - 1))]) / 10;
+  return { loop, median: at(0.5), p90: at(0.9), p99: at(0.99), heapBytes: Math.round(10 * heapBytes) / 10 };
 }
 
 const GARBAGE_STEPS = 30;
 
-for (const loop of ['plain', 'overlapped'] as const) await measure(loop);
+const figures: Figure[] = [];
+for (const loop of ['plain', 'overlapped'] as const) figures.push(await measure(loop));
+console.table(figures);
+await writeResult('engine-host', { ...(await circumstances()), sequences, context, steps, figures });
