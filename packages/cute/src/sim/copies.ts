@@ -147,24 +147,32 @@ function checkBytes(warp: Warp, lane: number, bytes: number): boolean {
   return false;
 }
 
+/** The bytes at one end of a bulk copy; undefined after a finding. */
+function bulkSpan(warp: Warp, lane: number, place: Operand, bytes: number, writes: boolean): Span | undefined {
+  const region = locate(warp, lane, place.type, readNumber(warp, place, lane), { bytes, align: 16, writes });
+  return region && { region, start: located, bytes };
+}
+
+function bytesOf({ region, start, bytes }: Span): Uint8Array {
+  return region.bytes.subarray(start, start + bytes);
+}
+
 const bulkLoad: Handler = (node, program) => {
   const [to, from, size, barrier] = node.args.map((value) => program.registers.of(value));
   const mask = multicastOf(node, program, 4);
   return eachLane((warp, lane) => {
     const bytes = readNumber(warp, size, lane);
     if (!checkBytes(warp, lane, bytes)) return;
-    const source = locate(warp, lane, from.type, readNumber(warp, from, lane), { bytes, align: 16, writes: false });
+    const source = bulkSpan(warp, lane, from, bytes, false);
     if (!source) return;
-    const origin = located;
-    if (!locate(warp, lane, to.type, readNumber(warp, to, lane), { bytes, align: 16, writes: true })) return;
+    if (!bulkSpan(warp, lane, to, bytes, true)) return;
     const targets = destinations(warp, lane, readNumber(warp, to, lane), mask);
     const place = sharedTarget(warp, readNumber(warp, barrier, lane)).address - SHARED_BASE;
     startTransfer(warp, lane, node, {
-      reads: [{ region: source, start: origin, bytes }],
+      reads: [source],
       writes: targets.map(({ cta, offset }) => ({ region: cta.shared, start: offset, bytes })),
       move: () => {
-        for (const { cta, offset } of targets)
-          cta.shared.bytes.set(source.bytes.subarray(origin, origin + bytes), offset);
+        for (const { cta, offset } of targets) cta.shared.bytes.set(bytesOf(source), offset);
       },
       after: (counter) => {
         for (const { cta } of targets) completeBytes(cta, place, { node, warp, lane }, bytes, counter);
@@ -181,19 +189,17 @@ const bulkStore: Handler = (node, program) => {
   return eachLane((warp, lane) => {
     const bytes = readNumber(warp, size, lane);
     if (!checkBytes(warp, lane, bytes)) return;
-    const target = locate(warp, lane, to.type, readNumber(warp, to, lane), { bytes, align: 16, writes: true });
+    const target = bulkSpan(warp, lane, to, bytes, true);
     if (!target) return;
-    const start = located;
-    const source = locate(warp, lane, from.type, readNumber(warp, from, lane), { bytes, align: 16, writes: false });
+    const source = bulkSpan(warp, lane, from, bytes, false);
     if (!source) return;
-    const origin = located;
     const operation = startTransfer(warp, lane, node, {
-      reads: [{ region: source, start: origin, bytes }],
+      reads: [source],
       // Reductions do not race with each other.
-      writes: reduce === undefined ? [{ region: target, start, bytes }] : [],
+      writes: reduce === undefined ? [target] : [],
       move: () => {
         if (typeof reduce !== 'string' || !type) {
-          target.bytes.set(source.bytes.subarray(origin, origin + bytes), start);
+          target.region.bytes.set(bytesOf(source), target.start);
           return;
         }
         const step = TYPES[type].bits / 8;
@@ -202,10 +208,10 @@ const bulkStore: Handler = (node, program) => {
             node,
             reduce,
             type,
-            elementAt(target, start + i, type),
-            elementAt(source, origin + i, type),
+            elementAt(target.region, target.start + i, type),
+            elementAt(source.region, source.start + i, type),
           );
-          putElement(target, start + i, type, sum);
+          putElement(target.region, target.start + i, type, sum);
         }
       },
     });
@@ -218,17 +224,15 @@ const copyToCluster: Handler = (node, program) => {
   return eachLane((warp, lane) => {
     const bytes = readNumber(warp, size, lane);
     if (!checkBytes(warp, lane, bytes)) return;
-    const source = locate(warp, lane, from.type, readNumber(warp, from, lane), { bytes, align: 16, writes: false });
+    const source = bulkSpan(warp, lane, from, bytes, false);
     if (!source) return;
-    const origin = located;
-    const target = locate(warp, lane, to.type, readNumber(warp, to, lane), { bytes, align: 16, writes: true });
+    const target = bulkSpan(warp, lane, to, bytes, true);
     if (!target) return;
-    const start = located;
     const { cta, address } = sharedTarget(warp, readNumber(warp, barrier, lane));
     startTransfer(warp, lane, node, {
-      reads: [{ region: source, start: origin, bytes }],
-      writes: [{ region: target, start, bytes }],
-      move: () => target.bytes.set(source.bytes.subarray(origin, origin + bytes), start),
+      reads: [source],
+      writes: [target],
+      move: () => target.region.bytes.set(bytesOf(source), target.start),
       after: (counter) => {
         if (cta) completeBytes(cta, address - SHARED_BASE, { node, warp, lane }, bytes, counter);
       },
