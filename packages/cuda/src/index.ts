@@ -15,6 +15,14 @@ export {
   type SourcePlace,
 } from './compile-log.ts';
 export { Context } from './context.ts';
+export {
+  CublasLt,
+  CublasLtError,
+  LibraryProduct,
+  openCublasLt,
+  type LibraryProductOperands,
+  type LibraryProductShape,
+} from './cublaslt.ts';
 export { CubinCache, cubinDirectory, cubinKey, type CubinCacheOptions } from './cubin-cache.ts';
 export { Device, listDevices, type DeviceAttribute } from './device.ts';
 export { Driver, loadDriver, openDriver, versionText } from './driver.ts';

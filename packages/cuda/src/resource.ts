@@ -12,7 +12,9 @@ export type ResourceKind =
   | 'event'
   | 'graph'
   | 'executable graph'
-  | 'module';
+  | 'module'
+  | 'cuBLASLt handle'
+  | 'cuBLASLt product';
 
 /**
  * An object of the driver that one owner frees, with `using` or by `[Symbol.dispose]()`; twice does no harm. What is
