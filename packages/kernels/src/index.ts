@@ -1,5 +1,7 @@
 import activation from './activation.ts';
 import argmax from './argmax.ts';
+import attentionCombine from './attention_combine.ts';
+import attentionDecode from './attention_decode.ts';
 import cast from './cast.ts';
 import embedding from './embedding.ts';
 import layernorm from './layernorm.ts';
@@ -14,6 +16,8 @@ import type { KernelModule } from './spec.ts';
 export const KERNELS: readonly KernelModule[] = [
   activation,
   argmax,
+  attentionCombine,
+  attentionDecode,
   cast,
   embedding,
   layernorm,
@@ -28,3 +32,4 @@ export * from './check.ts';
 export * from './spec.ts';
 export { seededRandom } from './support/random.ts';
 export { bytesOf, decode, encode, halfUlp, isStorable, round } from './support/storage.ts';
+export { decodeItems, splitTokens, type DecodeItems } from './support/decode-items.ts';

@@ -16,6 +16,7 @@ import {
   type Tensor,
 } from '@rose/cute';
 import { sumOfSquares, vectorsOf } from './support/rows.ts';
+import { PAGE } from './support/page.ts';
 import { traceKernel } from './support/trace.ts';
 import { APPROXIMATION, bound, SUM_DEPTH } from './support/rounding.ts';
 import { bytesOf } from './support/storage.ts';
@@ -32,9 +33,6 @@ import {
   type KernelModule,
   type Specialisation,
 } from './spec.ts';
-
-/** Tokens of a page of the cache. */
-export const PAGE = 16;
 
 const ROTATED = bound(
   SUM_DEPTH / 2 + APPROXIMATION.rsqrt + 8,

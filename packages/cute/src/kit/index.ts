@@ -1,4 +1,5 @@
 /** What kernels are built from: reductions, rings of stages, barriers of some warps, walks over tiles. */
+export { OnlineSoftmax, type SoftmaxStep } from './online-softmax.ts';
 export {
   blockArgmax,
   blockReduce,
@@ -11,3 +12,4 @@ export {
 export { Consumer, Producer, Ring, type FilledStage, type RingOptions, type UsedStage } from './ring.ts';
 export { afterPrevious, NamedBarrier } from './sync.ts';
 export { bandedTile, persistentTiles } from './tiles.ts';
+export { packWord, widenWord } from './words.ts';

@@ -1,0 +1,2 @@
+/** Tokens of a page of the cache. */
+export const PAGE = 16;

@@ -1,0 +1,183 @@
+import { simulate } from '@rose/cute';
+import assert from 'node:assert/strict';
+import attentionCombine from '../src/attention_combine.ts';
+import attentionDecode from '../src/attention_decode.ts';
+import { specialise, type KernelModule } from '../src/spec.ts';
+import { attendRow, seenBy } from '../src/support/attention.ts';
+import { decodeItems } from '../src/support/decode-items.ts';
+import { PAGE } from '../src/support/page.ts';
+import { seededRandom } from '../src/support/random.ts';
+import { decode, encode } from '../src/support/storage.ts';
+
+/** Sequences of random queries, keys and values, and attention over them through the kernels in the simulator. */
+
+export interface Shape {
+  readonly qHeads: number;
+  readonly kvHeads: number;
+  readonly head: number;
+}
+
+export interface Settings {
+  readonly window?: number;
+  readonly cap?: number;
+  readonly sinks?: readonly number[];
+}
+
+/** A whole sequence: bf16 bits of the queries [tokens][qHeads * head], keys and values [tokens][kvHeads][head]. */
+export interface Sequence {
+  readonly length: number;
+  readonly q: Uint16Array;
+  readonly keys: Uint16Array;
+  readonly values: Uint16Array;
+}
+
+export function randomSequence({ qHeads, kvHeads, head }: Shape, length: number, seed: number): Sequence {
+  const random = seededRandom(seed);
+  const draw = (count: number): Uint16Array =>
+    new Uint16Array(
+      encode(
+        'bf16',
+        Float64Array.from({ length: count }, () => random.normal()),
+      ).buffer,
+    );
+  const keys = draw(length * kvHeads * head);
+  return { length, q: draw(length * qHeads * head), keys, values: draw(length * kvHeads * head) };
+}
+
+/** The last `count` of a sequence's first `length` tokens ask. */
+export interface Asked {
+  readonly sequence: Sequence;
+  readonly length: number;
+  readonly count: number;
+}
+
+interface PagedCache {
+  readonly table: Int32Array;
+  readonly keys: Uint16Array;
+  readonly values: Uint16Array;
+}
+
+/** Pages in an order that `seed` decides; what no sequence wrote is no number. */
+function pagedCache(asked: readonly Asked[], { kvHeads, head }: Shape, pagesEach: number, seed: number): PagedCache {
+  const pages = asked.length * pagesEach + 2;
+  const random = seededRandom(seed);
+  const order = Array.from({ length: pages }, (_none, page) => ({ page, key: random.uniform() }))
+    .sort((a, b) => a.key - b.key)
+    .map(({ page }) => page);
+  const table = Int32Array.from(order.slice(0, asked.length * pagesEach));
+  const caches = (['keys', 'values'] as const).map((which) => {
+    const cache = new Uint16Array(pages * kvHeads * PAGE * head).fill(0xffff);
+    for (const [s, { sequence, length }] of asked.entries()) {
+      for (let at = 0; at < length; at++) {
+        const page = table[s * pagesEach + Math.floor(at / PAGE)];
+        for (let h = 0; h < kvHeads; h++) {
+          const from = (at * kvHeads + h) * head;
+          cache.set(sequence[which].subarray(from, from + head), ((page * kvHeads + h) * PAGE + (at % PAGE)) * head);
+        }
+      }
+    }
+    return cache;
+  });
+  return { table, keys: caches[0], values: caches[1] };
+}
+
+/** Rows of queries one after the other, and where each sequence's begin. */
+function rowsOf(asked: readonly Asked[], { qHeads, head }: Shape): { q: Uint16Array; rowStarts: Int32Array } {
+  const starts = [0];
+  for (const { count } of asked) starts.push(starts.at(-1)! + count);
+  const q = new Uint16Array(starts.at(-1)! * qHeads * head);
+  for (const [s, { sequence, length, count }] of asked.entries()) {
+    q.set(sequence.q.subarray((length - count) * qHeads * head, length * qHeads * head), starts[s] * qHeads * head);
+  }
+  return { q, rowStarts: Int32Array.from(starts) };
+}
+
+function run(
+  module: KernelModule,
+  wanted: Parameters<typeof specialise>[1],
+  grid: [number, number, number],
+  args: object,
+) {
+  const kernel = module.trace(specialise(module, wanted));
+  const { findings } = simulate(kernel, { grid, args: args as never });
+  assert.deepEqual(
+    findings.map(({ message }) => message),
+    [],
+  );
+}
+
+/** Bits of the results of `attention_decode` and `attention_combine`, a row of qHeads * head for each token asked. */
+export function decodeAttention(asked: readonly Asked[], shape: Shape, settings: Settings = {}, seed = 1): Uint16Array {
+  const { qHeads, kvHeads, head } = shape;
+  const longest = Math.max(...asked.map(({ length }) => length));
+  const pagesEach = Math.ceil(longest / PAGE);
+  const tokens = Math.max(...asked.map(({ count }) => count));
+  const { q, rowStarts } = rowsOf(asked, shape);
+  const lengths = Int32Array.from(asked.map(({ length }) => length));
+  const counts = asked.map(({ count }) => count);
+  const { items, starts } = decodeItems(lengths, counts, head, settings.window);
+  const cells = (items.length / 2) * tokens * qHeads;
+  const o = new Float32Array(cells * head).fill(NaN);
+  const stats = new Float32Array(cells * 2).fill(NaN);
+  const dims = { sequences: asked.length, tokens, longest, shortest: longest, qHeads, kvHeads, head };
+  const options = { window: settings.window !== undefined, cap: settings.cap !== undefined };
+  const { window, cap } = settings;
+  run(
+    attentionDecode,
+    { dims, options },
+    [items.length / 2, kvHeads * Math.ceil((tokens * qHeads) / kvHeads / 16), 1],
+    {
+      q,
+      ...pagedCache(asked, shape, pagesEach, seed),
+      ...{ rowStarts, lengths, items, o, stats, scale: 1 / Math.sqrt(head) },
+      ...(cap === undefined ? {} : { cap }),
+      ...(window === undefined ? {} : { window }),
+    },
+  );
+  const y = new Uint16Array(q.length).fill(0xffff);
+  const sinks = settings.sinks && { sinks: Float32Array.from(settings.sinks) };
+  run(
+    attentionCombine,
+    { dims: { sequences: asked.length, tokens, splits: 1, qHeads, head }, options: { sinks: sinks !== undefined } },
+    [qHeads, tokens, asked.length],
+    { o, stats, items, starts, rowStarts, ...sinks, y },
+  );
+  return y;
+}
+
+/** Attention in float64 of the tokens asked, as numbers. */
+export function expectedAttention(
+  asked: readonly Asked[],
+  shape: Shape,
+  { window, cap, sinks }: Settings = {},
+): Float64Array {
+  const { qHeads, kvHeads, head } = shape;
+  const out: number[] = [];
+  for (const { sequence, length, count } of asked) {
+    const [q, keys, values] = [sequence.q, sequence.keys, sequence.values].map((bits) =>
+      decode('bf16', new Uint8Array(bits.buffer)),
+    );
+    for (let position = length - count; position < length; position++) {
+      for (let h = 0; h < qHeads; h++) {
+        const kvHead = Math.floor((h * kvHeads) / qHeads);
+        const of = (cache: Float64Array) => (at: number) =>
+          cache.subarray((at * kvHeads + kvHead) * head, (at * kvHeads + kvHead + 1) * head);
+        const row = q.subarray((position * qHeads + h) * head, (position * qHeads + h + 1) * head);
+        const seen = seenBy(position, window);
+        const { top, sum, o } = attendRow(row, of(keys), of(values), seen, 1 / Math.sqrt(head), cap);
+        const sink = sinks ? 2 ** (sinks[h] * Math.LOG2E - top) : 0;
+        out.push(...o.map((e) => e / (sum + sink)));
+      }
+    }
+  }
+  return Float64Array.from(out);
+}
+
+/** ‖got - expected‖ / ‖expected‖ of bf16 bits. */
+export function relativeError(got: Uint16Array, expected: Float64Array): number {
+  const numbers = decode('bf16', new Uint8Array(got.buffer, got.byteOffset, got.byteLength));
+  assert.equal(numbers.length, expected.length);
+  let [error, size] = [0, 0];
+  for (const [i, e] of expected.entries()) [error, size] = [error + (numbers[i] - e) ** 2, size + e ** 2];
+  return Math.sqrt(error / size);
+}
