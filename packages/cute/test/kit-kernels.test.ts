@@ -15,11 +15,14 @@ import { mmaTile } from './fixtures/mma-tile.ts';
 import { pingPong } from './fixtures/ping-pong.ts';
 import { ringProduct } from './fixtures/ring-product.ts';
 import { blockReductions } from './fixtures/reductions.ts';
+import { tcgen05Product } from './fixtures/tcgen05-product.ts';
 import { tcgen05Tile } from './fixtures/tcgen05-tile.ts';
 import { tmaDouble } from './fixtures/tma-store.ts';
 import { transposeTile } from './fixtures/transpose.ts';
 import { wgmmaTile } from './fixtures/wgmma-tile.ts';
 import { assemble, WITHOUT_PTXAS } from './ptxas.ts';
+
+const BF16 = { kind: 'f16', d: 'f32', a: 'bf16', b: 'bf16', m: 128, n: 16 } as const;
 
 const KERNELS: readonly (readonly [kernel: () => KernelIR, arch: string, isa: number])[] = [
   [wgmmaTile, 'sm_90a', 8],
@@ -39,6 +42,9 @@ const KERNELS: readonly (readonly [kernel: () => KernelIR, arch: string, isa: nu
   [() => blockReductions(96), 'sm_80', 7],
   [() => blockReductions(1024), 'sm_90a', 8],
   [tcgen05Tile, 'sm_100a', 8.6],
+  [() => tcgen05Product({ instruction: BF16 }), 'sm_100a', 8.6],
+  [() => tcgen05Product({ instruction: { ...BF16, m: 256 }, group: 2, a: 'copy' }), 'sm_100a', 8.6],
+  [() => tcgen05Product({ instruction: BF16, a: 'store' }), 'sm_100a', 8.6],
 ];
 
 for (const [make, arch, isa] of KERNELS) {

@@ -78,6 +78,18 @@ export function decodeWgmmaDescriptor(bits: bigint): MatrixDescriptor & { addres
   };
 }
 
+/** A tcgen05 descriptor taken apart: byte counts and names. */
+export function decodeTcgen05Descriptor(
+  bits: bigint,
+): MatrixDescriptor & { address: number; baseOffset: number; absoluteLeading: boolean } {
+  const code = (bits >> 61n) & 7n;
+  return {
+    ...decodeWgmmaDescriptor(bits),
+    swizzle: SWIZZLE_MODES.find((mode) => TCGEN05_SWIZZLE[mode] === code) ?? 'none',
+    absoluteLeading: ((bits >> 52n) & 1n) === 1n,
+  };
+}
+
 /** Element types of `tcgen05.mma` operands. */
 export type Tcgen05Element = 'f16' | 'bf16' | 'tf32' | 'e4m3' | 'e5m2' | 'e2m3' | 'e3m2' | 'e2m1' | 'u8' | 'i8';
 
@@ -138,6 +150,31 @@ export function encodeTcgen05Instruction(instruction: Tcgen05Instruction): numbe
     ((n / 8) << 17) |
     ((m / 16) << 24)
   );
+}
+
+/**
+ * What the 32 bits of `encodeTcgen05Instruction` say.
+ *
+ * @throws RangeError for codes that the kind does not have.
+ */
+export function decodeTcgen05Instruction(kind: Tcgen05Instruction['kind'], bits: number): Required<Tcgen05Instruction> {
+  const operand = (at: number): Tcgen05Element => {
+    const code = (bits >>> at) & 7;
+    const found = Object.entries(KIND_FORMATS[kind]).find(([, known]) => known === code);
+    if (!found) throw new RangeError(`format ${code} is none of kind ${kind}`);
+    return found[0] as Tcgen05Element;
+  };
+  const sums = (['f16', 'f32', 'i32'] as const)[(bits >>> 4) & 3];
+  if (sums === undefined) throw new RangeError('the accumulator has format 3, which there is not');
+  const flag = (at: number): boolean => ((bits >>> at) & 1) === 1;
+  const instruction = {
+    ...{ kind, d: sums, a: operand(7), b: operand(10), m: 16 * ((bits >>> 24) & 31), n: 8 * ((bits >>> 17) & 63) },
+    ...{ negateA: flag(13), negateB: flag(14), transposeA: flag(15), transposeB: flag(16), saturate: flag(3) },
+  };
+  if (encodeTcgen05Instruction(instruction) !== bits) {
+    throw new RangeError(`bits 0x${bits.toString(16)} are those of another kind of product, e.g. a sparse one`);
+  }
+  return instruction;
 }
 
 /** What a `tcgen05.mma` with block scales multiplies: kinds mxf8f6f4, mxf4 and mxf4nvf4. */

@@ -25,6 +25,35 @@ export function tmemRegisters(shape: TmemShape, repeat: number): number {
   return registers * repeat;
 }
 
+/** A cell of tensor memory, relative to the address of an access. */
+export interface TmemCell {
+  readonly lane: number;
+  readonly column: number;
+}
+
+/**
+ * The cell that a lane of the warp holds in one of its registers, without packing. Source: the figures "Matrix
+ * fragments for shape ..." of the PTX ISA. The second half of 16x32bx2 counts from its own start.
+ */
+export function tmemCell(shape: TmemShape, lane: number, register: number): TmemCell {
+  const [quarter, row] = [lane % 4, lane >> 2];
+  switch (shape) {
+    case '32x32b':
+      return { lane, column: register };
+    case '16x64b':
+      return { lane: row + 8 * (lane & 1), column: ((lane >> 1) & 1) + 2 * register };
+    case '16x128b':
+      return { lane: row + 8 * (register & 1), column: quarter + 4 * (register >> 1) };
+    case '16x256b':
+      return {
+        lane: row + 8 * ((register >> 1) & 1),
+        column: 2 * quarter + (register & 1) + 8 * (register >> 2),
+      };
+    default:
+      return { lane: lane % 16, column: register };
+  }
+}
+
 /** Kinds of `tcgen05.mma`: K of one instruction (32 bytes of a row; 4-bit kinds 64), and scale vectors per kind. */
 export const TCGEN05_KINDS = {
   f16: { k: 16, scales: [] },

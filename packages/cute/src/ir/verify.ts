@@ -6,6 +6,7 @@ import { checkAccumulators } from './check-wgmma.ts';
 import { checkConvergence } from './check-convergence.ts';
 import { checkRules } from './check-rules.ts';
 import { checkSlots } from './check-slots.ts';
+import { checkTensorMemory } from './check-tensor-memory.ts';
 import { checkSignature } from './signatures.ts';
 
 /**
@@ -20,6 +21,7 @@ export function verifyKernel(kernel: KernelIR, arch?: Arch): void {
   checkSlots(kernel);
   checkConvergence(kernel);
   checkAccumulators(kernel);
+  checkTensorMemory(kernel);
   checkRules(kernel, arch);
 }
 

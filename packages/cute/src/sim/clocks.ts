@@ -54,14 +54,22 @@ export class Clock {
 export class Meeting {
   readonly before: Clock;
   readonly fenced: Clock;
+  /** What tensor memory's fences handed over; absent where nobody used them. */
+  tensor: Clock | undefined;
 
   constructor(components: number) {
     this.before = new Clock(components);
     this.fenced = new Clock(components);
   }
 
+  /** The clock of tensor memory, made when it is needed. */
+  get tensorClock(): Clock {
+    return (this.tensor ??= new Clock(this.before.all.length));
+  }
+
   join(other: Meeting): void {
     this.before.join(other.before);
     this.fenced.join(other.fenced);
+    if (other.tensor) this.tensorClock.join(other.tensor);
   }
 }

@@ -52,7 +52,7 @@ export function startTransfer(warp: Warp, lane: number, node: Node, transfer: Tr
       }
       transfer.move();
       const counter = ++warp.cta.engineCounter;
-      const written = shadow.record(warp, node, false, true);
+      const written = shadow.record(warp, node, false, { component: warp.cta.engine, counter });
       for (const { region, start, bytes } of transfer.writes) shadow.engineWrote(region, start, bytes, written, lane);
       transfer.after?.(counter);
     },

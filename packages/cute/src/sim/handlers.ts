@@ -5,7 +5,9 @@ import { DEBUG_HANDLERS } from './debug.ts';
 import { MATRIX_HANDLERS } from './matrix.ts';
 import { MBARRIER_HANDLERS } from './mbarriers.ts';
 import type { Handler } from './program.ts';
+import { TCGEN05_HANDLERS } from './tcgen05.ts';
 import { TMA_HANDLERS } from './tma.ts';
+import { TMEM_HANDLERS } from './tmem.ts';
 import { WARP_HANDLERS } from './warp-ops.ts';
 import { WGMMA_HANDLERS } from './wgmma.ts';
 
@@ -19,5 +21,7 @@ export const HANDLERS: Readonly<Record<string, Handler>> = {
   ...TMA_HANDLERS,
   ...MATRIX_HANDLERS,
   ...WGMMA_HANDLERS,
+  ...TMEM_HANDLERS,
+  ...TCGEN05_HANDLERS,
   ...DEBUG_HANDLERS,
 };

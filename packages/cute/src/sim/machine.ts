@@ -1,10 +1,11 @@
 import type { KernelIR, Node } from '../ir/ir.ts';
 import type { FindingKind, FindingPlace, LineReport, SimulatorOptions } from './api.ts';
-import { Meeting } from './clocks.ts';
+import { Meeting, type Clock } from './clocks.ts';
 import type { Findings } from './findings.ts';
 import { MemoryRegion, SHARED_BASE } from './memory.ts';
 import type { Program } from './program.ts';
 import { Shadow } from './shadow.ts';
+import type { TensorAccess, TensorMemory } from './tensor-memory.ts';
 import type { TensorMapState } from './tensor-maps.ts';
 
 /** The state of a simulation: the machine, clusters, CTAs and warps. */
@@ -94,7 +95,8 @@ export class Cluster {
     const size = shape[0] * shape[1] * shape[2];
     const threads = machine.kernel.threads;
     const warps = Math.ceil((threads[0] * threads[1] * threads[2]) / 32);
-    this.components = size * (warps + 1);
+    const perCta = warps + (machine.program.usesTensorMemory ? 2 : 1);
+    this.components = size * perCta;
     this.meeting = new Meeting(this.components);
     this.leaving = this.meeting;
     for (let rank = 0; rank < size; rank++) {
@@ -103,7 +105,7 @@ export class Cluster {
         Math.floor(rank / shape[0]) % shape[1],
         Math.floor(rank / (shape[0] * shape[1])),
       ];
-      this.ctas.push(new Cta(this, rank, inCluster, shape, first, warps));
+      this.ctas.push(new Cta(this, rank, inCluster, shape, first, warps, rank * perCta));
     }
   }
 
@@ -155,9 +157,21 @@ export class Cta {
   /** The component of copies into this CTA's memory, and how many there were. */
   readonly engine: number;
   engineCounter: number = 0;
-  tensorMemory: TensorMemoryState | undefined;
+  /** The component of products that this CTA's threads start, and how many groups of them have ended. */
+  readonly tensorCores: number;
+  tensorCounter: number = 0;
+  /** Made when the kernel allocates some. */
+  tensorMemory: TensorMemory | undefined;
 
-  constructor(cluster: Cluster, rank: number, inCluster: Triple, shape: Triple, first: Triple, warps: number) {
+  constructor(
+    cluster: Cluster,
+    rank: number,
+    inCluster: Triple,
+    shape: Triple,
+    first: Triple,
+    warps: number,
+    component: number,
+  ) {
     const { machine } = cluster;
     this.cluster = cluster;
     this.rank = rank;
@@ -171,8 +185,9 @@ export class Cta {
     const { bytes, parts } = machine.program.shared;
     this.shared = new MemoryRegion('shared', 'shared', SHARED_BASE, bytes, 'readwrite', parts);
     if (machine.checkRaces || machine.checkUninitialised) this.shared.watch();
-    this.engine = rank * (warps + 1) + warps;
-    for (let i = 0; i < warps; i++) this.warps.push(new Warp(this, i, rank * (warps + 1) + i));
+    this.engine = component + warps;
+    this.tensorCores = component + warps + 1;
+    for (let i = 0; i < warps; i++) this.warps.push(new Warp(this, i, component + i));
   }
 
   /** Whether all threads have ended. */
@@ -192,14 +207,6 @@ export interface MBarrierState {
   readonly init: { node: Node; warp: Warp; lane: number };
   /** What happened before the phases that completed. */
   completed: Meeting;
-}
-
-export interface TensorMemoryState {
-  /** Lanes x columns of 32 bits. */
-  readonly words: Int32Array;
-  readonly written: Uint8Array;
-  readonly owner: Int8Array;
-  relinquished: boolean;
 }
 
 export class Warp {
@@ -370,6 +377,20 @@ export interface WarpState {
   published: Meeting | undefined;
   /** The cluster barrier's phase that the warp has arrived for and not waited for. */
   clusterPhase: number | undefined;
+  readonly tensor: TensorState;
+}
+
+/** What a warp has started in tensor memory. */
+export interface TensorState {
+  /** What this warp may rely on: its clock of tensor memory behind the last fence after a synchronisation. */
+  visible: Clock | undefined;
+  /** Its loads and stores that it has not waited for; loads put their words into registers then. */
+  loads: { access: TensorAccess; deliver: () => void }[];
+  stores: TensorAccess[];
+  /** Products and copies, oldest first, that nobody was told of yet. */
+  uncommitted: TensorAccess[];
+  /** The youngest operation that it started. */
+  last: AsyncOperation | undefined;
 }
 
 export interface LaneGroups {
@@ -396,6 +417,7 @@ function newWarpState(): WarpState {
     registerNode: undefined,
     published: undefined,
     clusterPhase: undefined,
+    tensor: { visible: undefined, loads: [], stores: [], uncommitted: [], last: undefined },
   };
 }
 

@@ -40,6 +40,18 @@ function completeIfDone(state: MBarrierState, warp: Warp): void {
 
 /** Arrivals by a lane. */
 export function arrive(state: MBarrierState, warp: Warp, lane: number, node: Node, count: number): void {
+  arriveWith(state, warp, lane, node, count, () => warp.release(state.meeting, 1 << lane));
+}
+
+/** Arrivals that hand over what `release` says. */
+export function arriveWith(
+  state: MBarrierState,
+  warp: Warp,
+  lane: number,
+  node: Node,
+  count: number,
+  release: () => void,
+): void {
   if (count > state.pending) {
     warp.report(
       'mbarrier',
@@ -51,7 +63,7 @@ export function arrive(state: MBarrierState, warp: Warp, lane: number, node: Nod
     );
     return;
   }
-  warp.release(state.meeting, 1 << lane);
+  release();
   state.pending -= count;
   completeIfDone(state, warp);
 }

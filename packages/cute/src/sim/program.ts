@@ -37,6 +37,8 @@ export class Program implements RunContext {
   readonly accumulators: Set<number> = new Set();
   readonly shared: { bytes: number; parts: Part[] };
   frames: number = 0;
+  /** Whether a node works with tensor memory. */
+  readonly usesTensorMemory: boolean;
   /** One node a step, each told to `traced`. */
   private readonly trace: ((warp: Warp, node: Node) => void) | undefined;
   private readonly targets = new Map<string, Target[]>();
@@ -46,7 +48,9 @@ export class Program implements RunContext {
     this.kernel = kernel;
     this.trace = trace;
     this.shared = placeShared(kernel);
+    let tensor = false;
     walk(kernel.body, (node) => {
+      if (node.op.startsWith('tcgen05_')) tensor = true;
       for (const arg of node.args) this.uses.set(arg, (this.uses.get(arg) ?? 0) + 1);
       // A trace reads every result and every value that is set.
       if (trace) for (const value of [...node.args, ...node.results]) this.uses.set(value, Infinity);
@@ -54,6 +58,7 @@ export class Program implements RunContext {
       if (trace) for (const value of node.results) this.registers.of(value);
       if (node.op === 'wgmma') for (const slot of node.slots) this.accumulators.add(slot.id);
     });
+    this.usesTensorMemory = tensor;
     this.region(kernel.body);
     this.end.pc = this.code.length;
     this.step(undefined, (warp) => {

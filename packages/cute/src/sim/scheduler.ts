@@ -1,6 +1,7 @@
 import type { FindingPlace } from './api.ts';
 import { Cluster, countLanes, firstLane, type Machine, type Triple, type Warp } from './machine.ts';
 import { checkBarriers } from './mbarriers.ts';
+import { checkTensorMemory } from './tmem.ts';
 import { checkWarpgroups } from './wgmma.ts';
 
 /** Runs a grid: which warp runs when, when asynchronous operations end, and when nothing can go on. */
@@ -195,6 +196,7 @@ export class Scheduler {
     for (const cta of cluster.ctas) {
       checkBarriers(cta);
       checkWarpgroups(cta);
+      checkTensorMemory(cta);
       for (const { file } of cta.warps) this.machine.registerFiles.push(file);
     }
   }

@@ -6,6 +6,15 @@ import type { MemoryRegion, PendingRange } from './memory.ts';
 const RECORDS = 1 << 21;
 const IDS = 1 << 26;
 
+/** When an engine did what a record says: its component, and how often it had ended something by then. */
+export interface EngineTime {
+  readonly component: number;
+  readonly counter: number;
+}
+
+/** A counter that nobody has reached: what is stamped with it is ordered before nothing. */
+export const NOT_YET: number = 2 ** 30;
+
 /**
  * Remembers accesses and finds those that nothing orders. A record is one node's execution by one warp; a stamp is a
  * record and a lane. Old records are forgotten: their accesses count as ordered.
@@ -20,16 +29,22 @@ export class Shadow {
   private next = 0;
 
   /** A new record. Strong accesses (atomics, volatile...) do not race with each other. */
-  record(warp: Warp, node: Node, strong: boolean = false, engine: boolean = false): number {
+  record(warp: Warp, node: Node, strong: boolean = false, engine?: EngineTime): number {
     this.next = this.next + 1 === IDS ? 1 : this.next + 1;
     const at = this.next & (RECORDS - 1);
     this.ids[at] = this.next;
-    this.components[at] = engine ? warp.cta.engine : warp.component;
-    this.counters[at] = engine ? warp.cta.engineCounter : warp.counter;
+    this.components[at] = engine ? engine.component : warp.component;
+    this.counters[at] = engine ? engine.counter : warp.counter;
     this.flags[at] = (strong ? 1 : 0) | (engine ? 2 : 0);
     this.nodes[at] = node;
     this.warps[at] = warp;
     return this.next;
+  }
+
+  /** The time of an engine's access, which was not known when it began. */
+  settle(record: number, counter: number): void {
+    const at = record & (RECORDS - 1);
+    if (this.ids[at] === record) this.counters[at] = counter;
   }
 
   /** The newest record so far. */

@@ -1,118 +1,17 @@
-import { decodeWgmmaDescriptor, type MatrixDescriptor } from '../atoms/descriptors.ts';
-import { wgmmaShape, type MatrixElement } from '../atoms/mma-shapes.ts';
+import { decodeWgmmaDescriptor } from '../atoms/descriptors.ts';
+import { wgmmaShape } from '../atoms/mma-shapes.ts';
 import { choiceOf, flagOf, numberOf, textOf } from '../ir/attributes.ts';
 import { KernelError } from '../ir/error.ts';
 import type { Node } from '../ir/ir.ts';
 import { checkWhole } from './barriers.ts';
-import { firstLane, type Cta, type PendingProduct, type Warp } from './machine.ts';
+import { firstLane, type Cta, type PendingProduct } from './machine.ts';
 import { ACCUMULATORS, MATRIX_ELEMENTS, readSum, unpackA, writeSum } from './matrix.ts';
-import { SHARED_BASE, type PendingRange } from './memory.ts';
-import { accumulate, decodeElement, ELEMENT_BYTES } from './products.ts';
+import { checkReads, elementOffsets, gather, hold } from './operands.ts';
+import { accumulate } from './products.ts';
 import type { Handler } from './program.ts';
 import type { Operand } from './registers.ts';
 
-/** wgmma: descriptors become addresses, products are computed when somebody waits for them (PTX ISA 9.0, "wgmma"). */
-
-type Decoded = MatrixDescriptor & { readonly address: number; readonly baseOffset: number };
-
-/** Byte of element (row, k) from the descriptor's start, before the swizzle. See `atoms/smem-descriptor.ts`. */
-function offsetOf(
-  { leading, stride, swizzle }: Decoded,
-  bytes: number,
-  mnMajor: boolean,
-  row: number,
-  k: number,
-): number {
-  const vector = 16 / bytes;
-  if (!mnMajor) {
-    if (swizzle === 'none')
-      return (row % 8) * 16 + (row >> 3) * stride + (k % vector) * bytes + Math.floor(k / vector) * leading;
-    return (row % 8) * Number(swizzle) + (row >> 3) * stride + k * bytes;
-  }
-  if (swizzle === 'none')
-    return (row % vector) * bytes + Math.floor(row / vector) * stride + (k % 8) * 16 + (k >> 3) * leading;
-  const span = Number(swizzle);
-  const pitch = span / bytes;
-  return (row % pitch) * bytes + Math.floor(row / pitch) * leading + (k % 8) * span + (k >> 3) * stride;
-}
-
-/** Bits of an address that a swizzle exchanges. The pattern begins where the base offset says. */
-function exchanged(address: number, { swizzle, baseOffset }: Decoded): number {
-  const mask = { none: 0, '32': 1, '64': 3, '128': 7 }[swizzle];
-  return address ^ ((((address >>> 7) - baseOffset) & 7 & mask) << 4);
-}
-
-/** Offsets in shared memory of the elements of an operand's tile, row by row; undefined after a finding. */
-function elementOffsets(
-  warp: Warp,
-  node: Node,
-  bits: bigint,
-  element: MatrixElement,
-  mnMajor: boolean,
-  name: string,
-  first: number,
-  rows: number,
-  k: number,
-): Int32Array | undefined {
-  const descriptor = decodeWgmmaDescriptor(bits);
-  const bytes = ELEMENT_BYTES[element];
-  const { shared } = warp.cta;
-  const out = new Int32Array(rows * k);
-  let part = shared.partAt(descriptor.address - SHARED_BASE);
-  for (let row = 0; row < rows; row++) {
-    for (let i = 0; i < k; i++) {
-      const address = exchanged(descriptor.address + offsetOf(descriptor, bytes, mnMajor, first + row, i), descriptor);
-      const offset = address - SHARED_BASE;
-      if (!part || offset < part.offset || offset + bytes > part.offset + part.bytes) part = shared.partAt(offset);
-      if (!part) {
-        warp.report(
-          'descriptor',
-          `the descriptor of ${name} (start ${descriptor.address - SHARED_BASE} of shared memory, leading ${descriptor.leading}, stride ${descriptor.stride}, ` +
-            `swizzle ${descriptor.swizzle}) puts element (${first + row}, ${i}) outside of all allocations`,
-          [warp.placeOf(node, 'wgmma', 0)],
-          name,
-        );
-        return undefined;
-      }
-      out[row * k + i] = offset;
-    }
-  }
-  return out;
-}
-
-/** Checks of the async proxy's reads, in pieces that lie side by side. */
-function checkReads(warp: Warp, offsets: Int32Array, bytes: number, record: number): void {
-  const { shadow } = warp.cta.cluster.machine;
-  for (let i = 0; i < offsets.length;) {
-    const start = offsets[i];
-    let end = start + bytes;
-    for (i++; i < offsets.length && offsets[i] === end; i++) end += bytes;
-    shadow.engineRead(warp.cta.shared, start, end - start, warp, 0, record);
-  }
-}
-
-function gather(warp: Warp, node: Node, offsets: Int32Array, element: MatrixElement, record: number): Float64Array {
-  const { shared } = warp.cta;
-  const { shadow } = warp.cta.cluster.machine;
-  const bytes = ELEMENT_BYTES[element];
-  const out = new Float64Array(offsets.length);
-  let reported = false;
-  for (let i = 0; i < offsets.length; i++) {
-    const at = offsets[i];
-    const bits = bytes === 1 ? shared.bytes[at] : bytes === 2 ? shared.halves[at >>> 1] : shared.words[at >>> 2];
-    out[i] = decodeElement(element, bits);
-    if (reported) continue;
-    const change = shadow.changedSince(shared, at, 1, record);
-    if (!change) continue;
-    reported = true;
-    warp.report(
-      'async-pending',
-      'a wgmma still read shared memory when it was written: wgmma_wait before it is used again',
-      [warp.placeOf(node, 'wgmma', 0), change],
-    );
-  }
-  return out;
-}
+/** wgmma: products are computed when somebody waits for them (PTX ISA 9.0, "wgmma"). */
 
 const issue: Handler = (node, program) => {
   const types = {
@@ -155,21 +54,25 @@ const issue: Handler = (node, program) => {
     let fragment: Float64Array | undefined;
     let offsetsA: Int32Array | undefined;
     if (inRegisters) unpackA(warp, operands.slice(0, 4), types.a, k, (fragment = new Float64Array(16 * k)));
-    else offsetsA = elementOffsets(warp, node, warp.Q[operands[0].at + lane], types.a, transposeA, 'A', row, 16, k);
-    const offsetsB = elementOffsets(warp, node, warp.Q[descriptorB.at + lane], types.b, transposeB, 'B', 0, n, k);
+    else {
+      const part = { name: 'A', element: types.a, mnMajor: transposeA, first: row, rows: 16, k };
+      offsetsA = elementOffsets(warp, node, warp.cta, decodeWgmmaDescriptor(warp.Q[operands[0].at + lane]), part);
+    }
+    const partB = { name: 'B', element: types.b, mnMajor: transposeB, first: 0, rows: n, k };
+    const offsetsB = elementOffsets(warp, node, warp.cta, decodeWgmmaDescriptor(warp.Q[descriptorB.at + lane]), partB);
     if (!offsetsB || !(offsetsA ?? fragment)) return;
-    if (offsetsA) checkReads(warp, offsetsA, ELEMENT_BYTES[types.a], record);
-    checkReads(warp, offsetsB, ELEMENT_BYTES[types.b], record);
+    if (offsetsA) checkReads(warp, warp.cta, offsetsA, types.a, record);
+    checkReads(warp, warp.cta, offsetsB, types.b, record);
     const newest = shadow.newest;
     for (const id of slots) state.pinned.set(id, node);
-    const release = hold(warp, node, offsetsA ? [offsetsA, offsetsB] : [offsetsB]);
+    const release = hold(warp, node, warp.cta, offsetsA ? [offsetsA, offsetsB] : [offsetsB]);
     state.products.push({
       node,
       slots,
       complete: () => {
         release();
-        const a = fragment ?? gather(warp, node, offsetsA!, types.a, newest);
-        const b = gather(warp, node, offsetsB, types.b, newest);
+        const a = fragment ?? gather(warp, node, warp.cta, offsetsA!, types.a, newest);
+        const b = gather(warp, node, warp.cta, offsetsB, types.b, newest);
         const sign = signA * signB;
         if (sign < 0) for (let i = 0; i < a.length; i++) a[i] = -a[i];
         for (let each = 0; each < 32; each++) {
@@ -186,20 +89,6 @@ const issue: Handler = (node, program) => {
     for (const id of slots) warp.assigned[id] |= warp.valid;
   };
 };
-
-/** Nobody writes what the tensor cores read, from the first to the last byte, until they have; returns their end. */
-function hold(warp: Warp, node: Node, tiles: readonly Int32Array[]): () => void {
-  const { pending } = warp.cta.shared;
-  const ranges = tiles.map((offsets): PendingRange => {
-    let [start, end] = [offsets[0], offsets[0]];
-    for (const offset of offsets) [start, end] = [Math.min(start, offset), Math.max(end, offset)];
-    return { start, end: end + 1, writes: false, node, warp, lane: 0 };
-  });
-  pending.push(...ranges);
-  return () => {
-    for (const range of ranges) pending.splice(pending.indexOf(range), 1);
-  };
-}
 
 function shapeOf(node: Node, n: number, types: Parameters<typeof wgmmaShape>[1]): ReturnType<typeof wgmmaShape> {
   try {
