@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { after, describe, test } from 'node:test';
-import { startProcess, startWorker, type EngineLink } from '../src/engine/client.ts';
+import { startProcess, startWorker, type EngineLink } from '../src/engine/link.ts';
 import { RoseError } from '../src/errors.ts';
 import type { GenerateEvent, GenerateRequest, ModelHub, ServedModel } from '../src/serve/api.ts';
 import { openModels } from '../src/serve/hub.ts';
@@ -359,55 +359,63 @@ for (const [where, start] of links) {
   });
 }
 
-test('when the engine is lost, every request ends and readiness says so', async () => {
-  const link = startProcess();
+for (const [where, start] of links) {
   const models = [{ name: 'tiny-chat', directory: bundled('tiny-chat') }];
-  const hub = await openModels({ models, threads: 1 }, link);
-  const chat = hub.get('tiny-chat');
-  const request: GenerateRequest = { prompt: { kind: 'text', text: 'Once' }, ignoreEos: true };
-  await assert.rejects(
-    async () => {
-      for await (const event of chat.generate(request)) if (event.kind === 'delta') await link.terminate();
-    },
-    failsWith('unavailable', /the engine stopped/),
-  );
-  assert.equal(await hub.ready(), false);
-  await assert.rejects(() => collect(chat, request), failsWith('unavailable', /the engine stopped/));
-  await hub.close();
-});
+  const endless: GenerateRequest = { prompt: { kind: 'text', text: 'Once' }, ignoreEos: true };
 
-describe('draining', () => {
-  const models = [{ name: 'tiny-chat', directory: bundled('tiny-chat') }];
-
-  test('lets running requests end and refuses new ones', async () => {
-    const hub = await openModels({ models, threads: 1 });
-    try {
-      const chat = hub.get('tiny-chat');
-      const running = collect(chat, { prompt: { kind: 'text', text: 'Once' }, maxTokens: 20, ignoreEos: true });
-      const drained = hub.drain(60_000);
-      const late = collect(chat, { prompt: { kind: 'text', text: 'x' } });
-      await assert.rejects(() => late, failsWith('unavailable', /shutting down/));
-      assert.equal(await hub.ready(), false);
-      await drained;
-      assert.equal((await running).tokens[0].length, 20);
-    } finally {
-      await hub.close();
-    }
+  test(`when ${where} is lost, every request ends, readiness says so, and the owner is told once`, async () => {
+    const link = start();
+    const told: RoseError[] = [];
+    const hub = await openModels({ models, threads: 1, onLost: (error) => told.push(error) }, link);
+    const chat = hub.get('tiny-chat');
+    const others = [1, 2, 3].map(() => collect(chat, endless));
+    const lost = failsWith('unavailable', /the engine stopped: its (thread|process) ended/);
+    await assert.rejects(async () => {
+      for await (const event of chat.generate(endless)) if (event.kind === 'delta') await link.terminate();
+    }, lost);
+    for (const other of others) await assert.rejects(() => other, lost);
+    assert.equal(await hub.ready(), false);
+    assert.equal(await chat.ready(), false);
+    assert.deepEqual([chat.counters.running, chat.counters.waiting], [0, 0]);
+    await assert.rejects(() => collect(chat, endless), lost);
+    await hub.close();
+    assert.equal(told.length, 1);
   });
 
-  test('cuts off what is not done at its limit', async () => {
-    const hub = await openModels({ models, threads: 1 });
-    try {
-      const chat = hub.get('tiny-chat');
-      const long = collect(chat, { prompt: { kind: 'text', text: 'Once' }, ignoreEos: true, n: 8 });
-      const cut = assert.rejects(() => long, failsWith('unavailable', /shutting down/));
-      await hub.drain(0);
-      await cut;
-    } finally {
-      await hub.close();
-    }
+  describe(`draining an engine in ${where}`, () => {
+    test('lets running requests end and refuses new ones', async () => {
+      const hub = await openModels({ models, threads: 1 }, start());
+      try {
+        const chat = hub.get('tiny-chat');
+        const running = collect(chat, { ...endless, maxTokens: 20 });
+        const drained = hub.drain(60_000);
+        const late = collect(chat, { prompt: { kind: 'text', text: 'x' } });
+        await assert.rejects(() => late, failsWith('unavailable', /shutting down/));
+        assert.equal(await hub.ready(), false);
+        await drained;
+        assert.equal((await running).tokens[0].length, 20);
+      } finally {
+        await hub.close();
+      }
+    });
+
+    test('cuts off what is not done at its limit', async () => {
+      const told: RoseError[] = [];
+      const hub = await openModels({ models, threads: 1, onLost: (error) => told.push(error) }, start());
+      try {
+        const chat = hub.get('tiny-chat');
+        const long = collect(chat, { ...endless, n: 8 });
+        const cut = assert.rejects(() => long, failsWith('unavailable', /shutting down/));
+        await hub.drain(0);
+        await cut;
+      } finally {
+        await hub.close();
+      }
+      // An engine that ends because it was asked to is not lost.
+      assert.deepEqual(told, []);
+    });
   });
-});
+}
 
 test('a model that cannot be opened leaves nothing running', async () => {
   const missing = openModels({ models: [{ name: 'x', directory: bundled('no-such-model') }] });

@@ -1,7 +1,7 @@
 import { existsSync, readdirSync } from 'node:fs';
 import { basename, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import type { ModelHub, ModelSource, OpenProgress, ResolveOptions, ServedModel, Task } from '@rose/engine';
+import type { ModelHub, ModelSource, OpenOptions, OpenProgress, ResolveOptions, ServedModel, Task } from '@rose/engine';
 import { CommandError, ExitCode, withExitCodes } from './errors.ts';
 import { deviceOptions, type DeviceOptions } from './options.ts';
 import { bytes, statusLine } from './output.ts';
@@ -65,9 +65,10 @@ export async function open(
   models: readonly ModelSource[],
   options: DeviceOptions,
   onProgress: (event: OpenProgress) => void,
+  where: Pick<OpenOptions, 'engine' | 'onLost'> = {},
 ): Promise<ModelHub> {
   const { openModels } = await import('@rose/engine');
-  return withExitCodes(OPEN_CODES, () => openModels({ models, ...deviceOptions(options), onProgress }));
+  return withExitCodes(OPEN_CODES, () => openModels({ models, ...deviceOptions(options), ...where, onProgress }));
 }
 
 const TASKS: Readonly<Record<Task, string>> = {

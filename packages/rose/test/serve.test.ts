@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
-import { test } from 'node:test';
+import { readdirSync, readFileSync } from 'node:fs';
+import { describe, test } from 'node:test';
 import { promisify } from 'node:util';
 import { start, type Running } from './rose.ts';
 
@@ -60,6 +61,111 @@ test('a request that runs when the server is told to stop is answered', async ()
   }
   assert.match(last, /\[DONE\]/);
   assert.equal((await running.ended).code, 0);
+});
+
+/** A streamed completion; `extra` goes into the body. */
+async function streaming(url: string, extra: object): Promise<ReadableStreamDefaultReader<Uint8Array>> {
+  const body = { model: 'tiny-chat', prompt: 'Once', max_tokens: 1900, ignore_eos: true, stream: true, ...extra };
+  const response = await fetch(`${url}/v1/completions`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json' },
+    body: JSON.stringify(body),
+  });
+  const reader = response.body!.getReader();
+  await reader.read();
+  return reader;
+}
+
+async function rest(reader: ReadableStreamDefaultReader<Uint8Array>): Promise<string> {
+  let text = '';
+  for (let part = await reader.read(); !part.done; part = await reader.read())
+    text += Buffer.from(part.value).toString();
+  return text;
+}
+
+test('what is not done when the time to drain is over ends with an error that says so', async () => {
+  const { running, url } = await serving('tiny-chat', '--drain-seconds', '1');
+  const readers = await Promise.all([1, 2, 3].map(() => streaming(url, { n: 8 })));
+  running.process.kill('SIGTERM');
+  await running.until(/stopping: 24 requests may take up to 1 s/);
+  // Meanwhile the server lives, is not ready, and takes nothing new.
+  assert.equal((await fetch(`${url}/v2/health/live`)).status, 200);
+  assert.equal((await fetch(`${url}/v2/health/ready`)).status, 400);
+  const late = await fetch(`${url}/v1/embeddings`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json' },
+    body: JSON.stringify({ model: 'tiny-chat', input: 'x' }),
+  });
+  assert.ok(late.status >= 400);
+  for (const reader of readers) {
+    const last = (await rest(reader)).trimEnd().split('\n\n').at(-1)!;
+    assert.match(last, /"message":"the server is shutting down".*"code":"unavailable"/);
+  }
+  assert.equal((await running.ended).code, 0);
+});
+
+/** Processes whose parent is `parent`, and theirs. */
+function descendants(parent: number): number[] {
+  const children = readdirSync('/proc')
+    .filter((name) => /^\d+$/.test(name))
+    .filter((name) => statusOf(name, 'PPid') === String(parent))
+    .map(Number);
+  return children.flatMap((child) => [child, ...descendants(child)]);
+}
+
+function statusOf(process: number | string, field: string): string | undefined {
+  try {
+    const status = readFileSync(`/proc/${process}/status`, 'utf8');
+    return new RegExp(`^${field}:\\s*(.*)$`, 'm').exec(status)?.[1];
+  } catch {
+    return undefined;
+  }
+}
+
+const engineOf = (server: number): number =>
+  descendants(server).find((process) => statusOf(process, 'Name') === 'rose engine')!;
+
+async function gone(process: number): Promise<void> {
+  for (let i = 0; i < 1000 && statusOf(process, 'State')?.startsWith('Z') === false; i++) {
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+  assert.notEqual(statusOf(process, 'State')?.startsWith('Z'), false, `process ${process} goes on`);
+}
+
+describe('the engine is a process of its own', { skip: process.platform !== 'linux' }, () => {
+  test('its end fails its requests, and the server says that it is not ready', async () => {
+    const { running, url } = await serving('tiny-chat');
+    const readers = await Promise.all([1, 2].map(() => streaming(url, { n: 4 })));
+    process.kill(engineOf(running.process.pid!), 'SIGKILL');
+    for (const reader of readers) {
+      const last = (await rest(reader)).trimEnd().split('\n\n').at(-1)!;
+      assert.match(last, /"message":"the engine stopped: its process ended with SIGKILL".*"code":"unavailable"/);
+    }
+    assert.equal((await fetch(`${url}/v2/health/ready`)).status, 400);
+    assert.equal((await fetch(`${url}/v2/models/tiny-chat/ready`)).status, 400);
+    const late = await fetch(`${url}/v2/models/tiny-chat/generate`, {
+      method: 'POST',
+      body: JSON.stringify({ text_input: 'x' }),
+    });
+    assert.equal(late.status, 503);
+    assert.match(await late.text(), /the engine stopped/);
+    assert.equal((await fetch(`${url}/metrics`)).status, 200);
+    assert.match(running.stderr(), /the engine stopped: its process ended with SIGKILL; not ready any more/);
+    running.process.kill('SIGTERM');
+    assert.equal((await running.ended).code, 0);
+  });
+
+  test('it heeds signals to the group of processes no more than the server tells it, and ends with the server', async () => {
+    const { running, url } = await serving('tiny-chat');
+    const engine = engineOf(running.process.pid!);
+    for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.kill(engine, signal);
+    const reader = await streaming(url, { max_tokens: 30 });
+    assert.match(await rest(reader), /\[DONE\]/);
+    for (const process_ of descendants(running.process.pid!))
+      if (process_ !== engine) process.kill(process_, 'SIGKILL');
+    await gone(engine);
+    await running.ended;
+  });
 });
 
 test('a second signal does not wait', async () => {

@@ -1,8 +1,6 @@
-import { fork } from 'node:child_process';
-import { fileURLToPath } from 'node:url';
-import { Worker } from 'node:worker_threads';
 import { RoseError } from '../errors.ts';
-import type { EngineLoadOptions, FromEngine, LoadReport, ToEngine, Transport } from './protocol.ts';
+import type { EngineLink } from './link.ts';
+import type { EngineLoadOptions, FromEngine, LoadReport, ToEngine } from './protocol.ts';
 import type { EngineState } from './engine.ts';
 import type { EngineEvent, EngineRequest } from './request.ts';
 
@@ -11,13 +9,8 @@ export interface EngineObserver {
   progress(model: number, bytes: number, totalBytes: number): void;
   /** After each step; its events have been delivered. */
   step(model: number, step: { readonly sequences: number; readonly state: EngineState }): void;
-}
-
-/** A link to an engine host: the transport, a word when the far end is gone, and a way to end it. */
-export interface EngineLink extends Transport<ToEngine, FromEngine> {
-  /** Calls back once if the far end stops without being asked to. */
-  onLost(lost: (reason: string) => void): void;
-  terminate(): Promise<void>;
+  /** Once, if the engine stops without being asked to. Its requests have failed with the same error. */
+  lost(error: RoseError): void;
 }
 
 /** A busy engine speaks after each step; on a slow machine a step of a long prompt takes seconds. */
@@ -51,9 +44,10 @@ export class EngineClient {
     this.#observer = observer;
     link.listen((message) => this.#receive(message));
     link.onLost((reason) => {
-      this.#fail(
-        new RoseError('unavailable', this.#closing ? 'the engine was closed' : `the engine stopped: ${reason}`),
-      );
+      if (this.#lost !== undefined) return;
+      const error = this.#closing ? closed() : new RoseError('unavailable', `the engine stopped: ${reason}`);
+      this.#fail(error);
+      if (!this.#closing) observer.lost(error);
     });
   }
 
@@ -111,10 +105,10 @@ export class EngineClient {
     this.#closing = true;
     if (this.#lost === undefined) {
       // An engine that is stuck in a step does not answer: it is ended all the same.
-      const closed = this.#call({ kind: 'close' });
-      await within(closed, CLOSE_MS, () => silent(CLOSE_MS)).catch(() => undefined);
+      const answered = this.#call({ kind: 'close' });
+      await within(answered, CLOSE_MS, () => silent(CLOSE_MS)).catch(() => undefined);
     }
-    this.#fail(new RoseError('unavailable', 'the engine was closed'));
+    this.#fail(closed());
     await this.#link.terminate();
   }
 
@@ -186,6 +180,10 @@ export class EngineClient {
   }
 }
 
+function closed(): RoseError {
+  return new RoseError('unavailable', 'the engine was closed');
+}
+
 function silent(ms: number): RoseError {
   return new RoseError('unavailable', `the engine gave no sign of life for ${ms / 1000} s`);
 }
@@ -199,39 +197,4 @@ async function within<T>(promise: Promise<T>, ms: number, error: () => RoseError
   } finally {
     clearTimeout(timer);
   }
-}
-
-const entry: URL = new URL(import.meta.url.endsWith('.ts') ? './host.worker.ts' : './host.worker.js', import.meta.url);
-
-/** An engine in a worker thread of this process (library use). */
-export function startWorker(): EngineLink {
-  const worker = new Worker(entry, { name: 'rose engine' });
-  return {
-    post: (message) => worker.postMessage(message),
-    listen: (receive) => void worker.on('message', receive),
-    onLost: (lost) => {
-      worker.on('error', (error) => lost(error instanceof Error ? error.message : String(error)));
-      worker.on('exit', (code) => lost(`its thread ended with code ${code}`));
-    },
-    terminate: async () => void (await worker.terminate()),
-  };
-}
-
-/** An engine in a process of its own, which a fault of the device can end without ending the server. */
-export function startProcess(): EngineLink {
-  const child = fork(fileURLToPath(entry), { serialization: 'advanced' });
-  return {
-    post: (message) => void child.send(message),
-    listen: (receive) => void child.on('message', (message) => receive(message as FromEngine)),
-    onLost: (lost) => {
-      child.on('error', (error) => lost(error.message));
-      child.on('exit', (code, signal) => lost(`its process ended with ${signal ?? `code ${code}`}`));
-    },
-    terminate: async () => {
-      if (child.exitCode !== null || child.signalCode !== null) return;
-      const ended = new Promise((resolve) => child.once('exit', resolve));
-      child.kill();
-      await ended;
-    },
-  };
 }

@@ -1,6 +1,7 @@
 import { RoseError } from '../errors.ts';
 import { readModel } from '../checkpoint/open.ts';
-import { EngineClient, startWorker, type EngineLink } from '../engine/client.ts';
+import { EngineClient } from '../engine/client.ts';
+import { startProcess, startWorker, type EngineLink } from '../engine/link.ts';
 import { openText } from '../text/open.ts';
 import type { HubStats, ModelHub, ServedModel } from './api.ts';
 import { HubModel } from './model.ts';
@@ -16,10 +17,10 @@ const QUEUE_LIMIT = 1024;
 /**
  * Load models and start their engine. Everything that can be wrong with a model is known before the promise resolves;
  * when it rejects, nothing is left running.
- * @param link where the engine lives; default: a worker thread
+ * @param link where the engine lives; default: as `options.engine` says
  */
-export async function openModels(options: OpenOptions, link: EngineLink = startWorker()): Promise<ModelHub> {
-  const hub = new Hub(link);
+export async function openModels(options: OpenOptions, link: EngineLink = startEngine(options)): Promise<ModelHub> {
+  const hub = new Hub(link, options.onLost);
   try {
     await hub.open(options);
     return hub;
@@ -29,19 +30,29 @@ export async function openModels(options: OpenOptions, link: EngineLink = startW
   }
 }
 
+function startEngine({ engine = 'thread' }: OpenOptions): EngineLink {
+  return engine === 'process' ? startProcess() : startWorker();
+}
+
 class Hub implements ModelHub {
   readonly models: HubModel[] = [];
   stats: HubStats = { device: '' };
   readonly #client: EngineClient;
   #progress: OpenOptions['onProgress'];
   #loading = '';
+  #opened = false;
   #draining = false;
 
-  constructor(link: EngineLink) {
+  constructor(link: EngineLink, onLost: OpenOptions['onLost']) {
     this.#client = new EngineClient(link, {
       progress: (_, bytes, totalBytes) =>
         this.#progress?.({ kind: 'weights', model: this.#loading, bytes, totalBytes }),
       step: (model, step) => this.models[model]?.observeStep(step),
+      lost: (error) => {
+        for (const model of this.models) model.observeLoss();
+        // While models are loaded, `open` itself says it.
+        if (this.#opened) onLost?.(error);
+      },
     });
   }
 
@@ -52,6 +63,7 @@ class Hub implements ModelHub {
     this.stats = { device: description };
     options.onProgress?.({ kind: 'device', description });
     for (const source of options.models) await this.#load(source, options);
+    this.#opened = true;
   }
 
   get(name: string): ServedModel {

@@ -170,6 +170,11 @@ export class HubModel implements ServedModel {
     Object.assign(this.counters, step.state);
   }
 
+  /** The engine is gone, and all that ran and waited there. */
+  observeLoss(): void {
+    Object.assign(this.counters, { running: 0, waiting: 0, usedPages: 0, cachedPages: 0 });
+  }
+
   /** Fail every request under way. */
   abandon(error: RoseError): void {
     for (const job of [...this.#owner.jobs]) job.fail(error);

@@ -1,3 +1,4 @@
+import type { RoseError } from '../errors.ts';
 import type { DialectOptions } from '../answer/dialect.ts';
 
 /** What to load and where. */
@@ -5,6 +6,11 @@ export interface OpenOptions {
   readonly models: readonly ModelSource[];
   /** Default: `cpu`. `cuda` and `cuda:N` are refused until Rose has that device. */
   readonly device?: string;
+  /**
+   * Where the engine lives: in a thread of this process, or in a process of its own, whose end is not that of this one.
+   * Default `thread`; `rose serve` uses `process`.
+   */
+  readonly engine?: 'thread' | 'process';
   /** Threads that compute. Default: the machine's cores, 16 at most. */
   readonly threads?: number;
   /** Weights in fewer bits; undefined keeps the checkpoint's (float16 is widened to float32). */
@@ -29,6 +35,11 @@ export interface OpenOptions {
   /** Which loop runs decoders; both give the same bits. Default: what suits the device. */
   readonly loop?: 'plain' | 'overlapped';
   readonly onProgress?: (event: OpenProgress) => void;
+  /**
+   * Called once if the engine is lost: its thread or process ended. Every request has failed with this error, and the
+   * hub is never ready again.
+   */
+  readonly onLost?: (error: RoseError) => void;
 }
 
 export interface ModelSource {

@@ -1,6 +1,6 @@
 import { createServer } from 'node:net';
 import { Command, Option } from 'commander';
-import type { DialectOptions, ModelHub, ModelSource, ServedModel, Task } from '@rose/engine';
+import type { DialectOptions, ModelHub, ModelSource, OpenProgress, ServedModel, Task } from '@rose/engine';
 import { CommandError, ExitCode } from '../errors.ts';
 import { bundledModels, locate, open } from '../models.ts';
 import { addDeviceOptions, collect, integer, type DeviceOptions } from '../options.ts';
@@ -144,7 +144,7 @@ async function sourcesOf(
 async function load(sources: readonly ModelSource[], options: Options): Promise<ModelHub> {
   const status = statusLine();
   const milliseconds = new Map<string, number>();
-  const hub = await open(sources, options, (event) => {
+  const onProgress = (event: OpenProgress): void => {
     if (event.kind === 'weights') {
       status.show(`loading ${event.model}: ${bytes(event.bytes)} of ${bytes(event.totalBytes)}`);
       return;
@@ -152,7 +152,9 @@ async function load(sources: readonly ModelSource[], options: Options): Promise<
     status.clear();
     if (event.kind === 'device') say(`device: ${event.description}`);
     else milliseconds.set(event.model, event.milliseconds);
-  }).finally(() => status.clear());
+  };
+  const onLost = ({ message }: Error): void => say(`rose: ${message}; not ready any more: start the server again`);
+  const hub = await open(sources, options, onProgress, { engine: 'process', onLost }).finally(() => status.clear());
   const { parametersOf, sizeOf } = await import('@rose/engine');
   for (const model of hub.models) {
     const parameters = parametersOf(model.spec).reduce((sum, parameter) => sum + sizeOf(parameter), 0);

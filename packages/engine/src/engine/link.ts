@@ -1,0 +1,62 @@
+import { fork } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+import { Worker } from 'node:worker_threads';
+import type { FromEngine, ToEngine, Transport } from './protocol.ts';
+
+/** The way to an engine host: the transport, a word when the far end is gone, and a way to end it. */
+export interface EngineLink extends Transport<ToEngine, FromEngine> {
+  /** Calls back when the far end stops, asked to or not; the first reason is the one that counts. */
+  onLost(lost: (reason: string) => void): void;
+  /** Ends the far end, whatever it is doing. */
+  terminate(): Promise<void>;
+}
+
+/** A process's last message: the fault that ends it. A thread's fault comes as an event of its own. */
+export interface LastWord {
+  readonly kind: 'fault';
+  readonly reason: string;
+}
+
+const entry: URL = new URL(import.meta.url.endsWith('.ts') ? './host.worker.ts' : './host.worker.js', import.meta.url);
+
+/** An engine in a worker thread of this process (library use). */
+export function startWorker(): EngineLink {
+  const worker = new Worker(entry, { name: 'rose engine' });
+  return {
+    post: (message) => worker.postMessage(message),
+    listen: (receive) => void worker.on('message', receive),
+    onLost: (lost) => {
+      worker.on('error', (error) => lost(error instanceof Error ? error.message : String(error)));
+      worker.on('exit', (code) => lost(`its thread ended with code ${code}`));
+    },
+    terminate: async () => void (await worker.terminate()),
+  };
+}
+
+/** An engine in a process of its own, which a fault of the device can end without ending the server. */
+export function startProcess(): EngineLink {
+  const child = fork(fileURLToPath(entry), { serialization: 'advanced' });
+  return {
+    // What is sent to a process that has just ended is lost with it; that it has ended is told by `onLost`.
+    post: (message) => void child.send(message, () => {}),
+    listen: (receive) => {
+      child.on('message', (message: FromEngine | LastWord) => {
+        if (message.kind !== 'fault') receive(message);
+      });
+    },
+    onLost: (lost) => {
+      child.on('message', (message: FromEngine | LastWord) => {
+        if (message.kind === 'fault') lost(message.reason);
+      });
+      child.on('error', (error) => lost(error.message));
+      child.on('exit', (code, signal) => lost(`its process ended with ${signal ?? `code ${code}`}`));
+    },
+    terminate: async () => {
+      if (child.exitCode !== null || child.signalCode !== null) return;
+      const ended = new Promise((resolve) => child.once('exit', resolve));
+      // It heeds no other signal: those are for the server.
+      child.kill('SIGKILL');
+      await ended;
+    },
+  };
+}
