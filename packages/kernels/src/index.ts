@@ -2,6 +2,7 @@ import activation from './activation.ts';
 import argmax from './argmax.ts';
 import attentionCombine from './attention_combine.ts';
 import attentionDecode from './attention_decode.ts';
+import attentionPrefill from './attention_prefill.ts';
 import cast from './cast.ts';
 import embedding from './embedding.ts';
 import layernorm from './layernorm.ts';
@@ -18,6 +19,7 @@ export const KERNELS: readonly KernelModule[] = [
   argmax,
   attentionCombine,
   attentionDecode,
+  attentionPrefill,
   cast,
   embedding,
   layernorm,

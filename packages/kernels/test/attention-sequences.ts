@@ -2,6 +2,7 @@ import { simulate } from '@rose/cute';
 import assert from 'node:assert/strict';
 import attentionCombine from '../src/attention_combine.ts';
 import attentionDecode from '../src/attention_decode.ts';
+import attentionPrefill from '../src/attention_prefill.ts';
 import { specialise, type KernelModule } from '../src/spec.ts';
 import { attendRow, seenBy } from '../src/support/attention.ts';
 import { decodeItems } from '../src/support/decode-items.ts';
@@ -21,6 +22,7 @@ export interface Settings {
   readonly window?: number;
   readonly cap?: number;
   readonly sinks?: readonly number[];
+  readonly mask?: 'causal' | 'bidirectional';
 }
 
 /** A whole sequence: bf16 bits of the queries [tokens][qHeads * head], keys and values [tokens][kvHeads][head]. */
@@ -92,14 +94,9 @@ function rowsOf(asked: readonly Asked[], { qHeads, head }: Shape): { q: Uint16Ar
   return { q, rowStarts: Int32Array.from(starts) };
 }
 
-function run(
-  module: KernelModule,
-  wanted: Parameters<typeof specialise>[1],
-  grid: [number, number, number],
-  args: object,
-) {
+function run(module: KernelModule, wanted: Parameters<typeof specialise>[1], grid: readonly number[], args: object) {
   const kernel = module.trace(specialise(module, wanted));
-  const { findings } = simulate(kernel, { grid, args: args as never });
+  const { findings } = simulate(kernel, { grid: grid as [number, number, number], args: args as never });
   assert.deepEqual(
     findings.map(({ message }) => message),
     [],
@@ -145,11 +142,60 @@ export function decodeAttention(asked: readonly Asked[], shape: Shape, settings:
   return y;
 }
 
+/** Bits of the results of `attention_prefill`, a row of qHeads * head for each token asked; without a seed from rows. */
+export function prefillAttention(
+  asked: readonly Asked[],
+  shape: Shape,
+  { window, cap, sinks, mask = 'causal' }: Settings = {},
+  seed?: number,
+): Uint16Array {
+  const { qHeads, kvHeads, head } = shape;
+  const longest = Math.max(...asked.map(({ length }) => length));
+  const tokens = Math.max(...asked.map(({ count }) => count));
+  const { q, rowStarts } = rowsOf(asked, shape);
+  const y = new Uint16Array(q.length).fill(0xffff);
+  const dims = { sequences: asked.length, tokens, longest, shortest: longest, qHeads, kvHeads, head };
+  const options = {
+    ...{ mask, window: window !== undefined, cap: cap !== undefined, sinks: sinks !== undefined },
+    layout: seed === undefined ? 'rows' : 'paged',
+  };
+  const s = specialise(attentionPrefill, { dims, options });
+  run(attentionPrefill, s, [...attentionPrefill.grid(s, { multiprocessors: 1 })], {
+    q,
+    ...(seed === undefined ? contiguous(asked, shape) : pagedCache(asked, shape, Math.ceil(longest / PAGE), seed)),
+    ...{ rowStarts, lengths: Int32Array.from(asked.map(({ length }) => length)), y, scale: 1 / Math.sqrt(head) },
+    ...(cap === undefined ? {} : { cap }),
+    ...(window === undefined ? {} : { window }),
+    ...(sinks ? { sinks: Float32Array.from(sinks) } : {}),
+  });
+  return y;
+}
+
+interface Contiguous {
+  readonly starts: Int32Array;
+  readonly keys: Uint16Array;
+  readonly values: Uint16Array;
+}
+
+/** Keys and values in rows; before and between the sequences are rows that are no numbers. */
+function contiguous(asked: readonly Asked[], { kvHeads, head }: Shape): Contiguous {
+  const starts = [3];
+  for (const { length } of asked) starts.push(starts.at(-1)! + length + 5);
+  const [keys, values] = (['keys', 'values'] as const).map((which) => {
+    const all = new Uint16Array(starts.at(-1)! * kvHeads * head).fill(0xffff);
+    for (const [s, { sequence, length }] of asked.entries()) {
+      all.set(sequence[which].subarray(0, length * kvHeads * head), starts[s] * kvHeads * head);
+    }
+    return all;
+  });
+  return { starts: Int32Array.from(starts), keys, values };
+}
+
 /** Attention in float64 of the tokens asked, as numbers. */
 export function expectedAttention(
   asked: readonly Asked[],
   shape: Shape,
-  { window, cap, sinks }: Settings = {},
+  { window, cap, sinks, mask }: Settings = {},
 ): Float64Array {
   const { qHeads, kvHeads, head } = shape;
   const out: number[] = [];
@@ -163,7 +209,7 @@ export function expectedAttention(
         const of = (cache: Float64Array) => (at: number) =>
           cache.subarray((at * kvHeads + kvHead) * head, (at * kvHeads + kvHead + 1) * head);
         const row = q.subarray((position * qHeads + h) * head, (position * qHeads + h + 1) * head);
-        const seen = seenBy(position, window);
+        const seen = seenBy(position, window, mask, length);
         const { top, sum, o } = attendRow(row, of(keys), of(values), seen, 1 / Math.sqrt(head), cap);
         const sink = sinks ? 2 ** (sinks[h] * Math.LOG2E - top) : 0;
         out.push(...o.map((e) => e / (sum + sink)));

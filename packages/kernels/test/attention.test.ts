@@ -3,6 +3,7 @@ import { test } from 'node:test';
 import {
   decodeAttention,
   expectedAttention,
+  prefillAttention,
   randomSequence,
   relativeError,
   type Settings,
@@ -46,3 +47,43 @@ for (const [name, settings] of ALL) {
     }
   });
 }
+
+const PREFILLS: readonly [string, Settings][] = [
+  ['causal', {}],
+  ['window, cap and sinks', { window: 40, cap: 3, sinks: [0.5, -1] }],
+];
+
+for (const [name, settings] of PREFILLS) {
+  test(`attention for prompts, ${name}: a row's bits are its own`, () => {
+    const shape: Shape = { qHeads: 2, kvHeads: 1, head: 64 };
+    const [a, b] = [randomSequence(shape, 150, 1), randomSequence(shape, 33, 2)];
+    const whole = { sequence: a, length: 150, count: 150 };
+    const bits = prefillAttention([whole], shape, settings, 1);
+    assert.ok(relativeError(bits, expectedAttention([whole], shape, settings)) < CLOSE);
+    const row = shape.qHeads * shape.head;
+    const chunk = (from: number, to: number) => ({ sequence: a, length: to, count: to - from });
+    const other = { sequence: b, length: 33, count: 33 };
+    const batch = prefillAttention([other, chunk(0, 70), chunk(117, 150)], shape, settings, 5);
+    assert.deepEqual(batch.subarray(33 * row, 103 * row), bits.subarray(0, 70 * row), 'the first chunk, in a batch');
+    assert.deepEqual(batch.subarray(103 * row), bits.subarray(117 * row), 'the last chunk, in a batch');
+    const rows = prefillAttention([chunk(70, 131)], shape, settings);
+    assert.deepEqual(rows, bits.subarray(70 * row, 131 * row), 'the middle, from rows instead of pages');
+  });
+}
+
+test('attention of whole texts sees both sides, and of a batch each its own', () => {
+  const shape: Shape = { qHeads: 1, kvHeads: 1, head: 64 };
+  const settings: Settings = { mask: 'bidirectional', window: 50 };
+  const asked = [129, 15].map((length, i) => ({
+    sequence: randomSequence(shape, length, i + 1),
+    length,
+    count: length,
+  }));
+  const bits = prefillAttention(asked, shape, settings);
+  assert.ok(relativeError(bits, expectedAttention(asked, shape, settings)) < CLOSE);
+  assert.deepEqual(
+    prefillAttention([asked[1]], shape, settings, 3),
+    bits.subarray(129 * shape.head),
+    'alone, in pages',
+  );
+});

@@ -58,9 +58,18 @@ export function valueWords(words: readonly Word[], elements: Elements): Word[][]
   });
 }
 
-/** Keys from `from` up to but not `to` that a query at a position sees; without a window all before it and its own. */
-export function seenBy(position: number, window: number | undefined): readonly [from: number, to: number] {
-  return [window === undefined ? 0 : Math.max(0, position - window + 1), position + 1];
+/**
+ * Keys from `from` up to but not `to` that a query at a position sees: all before it and its own, or those of its whole
+ * sequence; with a window those nearer than it.
+ */
+export function seenBy(
+  position: number,
+  window: number = Infinity,
+  mask: 'causal' | 'bidirectional' = 'causal',
+  length: number = Infinity,
+): readonly [from: number, to: number] {
+  const to = mask === 'causal' ? position + 1 : Math.min(length, position + window);
+  return [Math.max(0, position - window + 1), to];
 }
 
 /** One query's softmax over keys, in float64. */
