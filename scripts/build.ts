@@ -31,10 +31,10 @@ export function build(): void {
     rmSync(dist, { recursive: true, force: true });
     renameSync(join(compiled, name, 'src'), dist);
     if (name !== TRANSFORMER) transformKernels(dist);
-    // What is not TypeScript is read at run time as it is: pages, templates.
+    // What is not TypeScript is read at run time as it is: pages, templates, generated messages with their declarations.
     cpSync(join(home, 'src'), dist, {
       recursive: true,
-      filter: (file) => extname(file) !== '.ts',
+      filter: (file) => extname(file) !== '.ts' || file.endsWith('.d.ts'),
     });
   }
 }

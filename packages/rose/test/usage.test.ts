@@ -31,6 +31,8 @@ const WRONG: readonly (readonly [args: readonly string[], code: number, says: Re
   [['serve', '--threads', '0'], 2, /a whole number from 1 to 256/],
   [['serve', '--quantize', 'int3'], 2, /Allowed choices are int8, int4/],
   [['serve', '--device', 'gpu'], 2, /Give cpu, cuda or cuda:N/],
+  [['serve', '--no-grpc', '--grpc-port', '1'], 2, /--grpc-port and --no-grpc contradict each other/],
+  [['serve', '--port', '65535'], 2, /no port after 65535 for gRPC/],
   [['generate', 'x', '--temperature', '-1'], 2, /a number from 0 to 100/],
   [['generate'], 2, /there is no prompt/],
   [['embed'], 2, /there is no text/],

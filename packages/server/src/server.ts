@@ -4,6 +4,7 @@ import fastify, { LogController, type FastifyBaseLogger, type FastifyInstance } 
 import { RoseError, type ModelHub } from '@rose/engine';
 import { pino } from 'pino';
 import type { ServerContext } from './context.ts';
+import { startGrpcServer } from './grpc/server.ts';
 import { requestError } from './http/errors.ts';
 import { Metrics } from './metrics/metrics.ts';
 import { observe } from './metrics/observe.ts';
@@ -18,6 +19,8 @@ export interface ServerOptions {
   readonly host: string;
   /** 0: any free one. */
   readonly port: number;
+  /** Also serve Triton's gRPC protocol, on this port; 0: any free one. */
+  readonly grpcPort?: number;
   /** Rose's version. */
   readonly version: string;
   /** Largest body of a request, and largest tensor that one may declare. Default 64 MiB. */
@@ -29,6 +32,8 @@ export interface ServerOptions {
 export interface RunningServer {
   readonly url: string;
   readonly port: number;
+  /** Of gRPC, if that is served. */
+  readonly grpcPort: number | undefined;
   /**
    * Refuse new requests, let running responses end, and cut those that last longer.
    * @param limitMs how long they may take; default 10 seconds
@@ -42,7 +47,7 @@ const DEFAULT_CLOSE_MS = 10_000;
 const HEADER_BYTES = 64 * 1024;
 
 /**
- * Serve a hub's models over HTTP: Triton under `/v2`, OpenAI under `/v1`, metrics, and the page at `/`.
+ * Serve a hub's models over HTTP (Triton under `/v2`, OpenAI under `/v1`, metrics, and the page at `/`) and gRPC.
  * @throws the system's error (`EADDRINUSE`, `EACCES`...) when the address cannot be listened on
  */
 export async function startServer(hub: ModelHub, options: ServerOptions): Promise<RunningServer> {
@@ -79,13 +84,25 @@ export async function startServer(hub: ModelHub, options: ServerOptions): Promis
     request.url.startsWith('/v1') ? openaiNotFound(request, reply) : tritonNotFound(reply),
   );
 
-  await app.listen({ host: options.host, port: options.port });
+  const grpc =
+    options.grpcPort === undefined
+      ? undefined
+      : await startGrpcServer(context, { host: options.host, port: options.grpcPort });
+  try {
+    await app.listen({ host: options.host, port: options.port });
+  } catch (error) {
+    await grpc?.close(0);
+    throw error;
+  }
   const { port } = app.server.address() as AddressInfo;
   const host = isIPv6(options.host) ? `[${options.host}]` : options.host;
   return {
     url: `http://${host}:${port}`,
     port,
-    close: (limitMs = DEFAULT_CLOSE_MS) => drain.close(limitMs),
+    grpcPort: grpc?.port,
+    close: async (limitMs = DEFAULT_CLOSE_MS) => {
+      await Promise.all([drain.close(limitMs), grpc?.close(limitMs)]);
+    },
   };
 }
 

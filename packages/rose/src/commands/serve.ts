@@ -1,6 +1,7 @@
 import { createServer } from 'node:net';
 import { Command, Option } from 'commander';
 import type { DialectOptions, ModelHub, ModelSource, OpenProgress, ServedModel, Task } from '@rose/engine';
+import type { RunningServer } from '@rose/server';
 import { CommandError, ExitCode } from '../errors.ts';
 import { bundledModels, locate, open } from '../models.ts';
 import { addDeviceOptions, collect, integer, type DeviceOptions } from '../options.ts';
@@ -11,19 +12,28 @@ import { version } from '../version.ts';
 interface Options extends DeviceOptions {
   host: string;
   port: number;
+  /** Undefined: the port after `port`; false: no gRPC. */
+  grpcPort?: number;
+  grpc: boolean;
   servedModelName?: string[];
   drainSeconds: number;
   toolFormat?: DialectOptions['toolFormat'];
   reasoningFormat?: DialectOptions['reasoningFormat'];
 }
 
-/** `rose serve [MODEL...]`: answer over Triton's HTTP protocol, OpenAI's and rerank until told to stop. */
+/** `rose serve [MODEL...]`: answer over Triton's protocols, OpenAI's and rerank until told to stop. */
 export function serveCommand(): Command {
   const command = new Command('serve')
-    .description('serve models over HTTP: OpenAI, Triton (KServe v2), rerank, metrics and a page')
+    .description('serve models over HTTP and gRPC: OpenAI, Triton (KServe v2), rerank, metrics and a page')
     .argument('[models...]', 'directories, bundled models or names on the hub (default: all bundled models)')
     .option('--host <address>', 'address to listen on; 0.0.0.0 lets other machines in', '127.0.0.1')
     .option('--port <number>', 'port to listen on; 0 takes a free one', integer(0, 65_535), 8000)
+    .option(
+      '--grpc-port <number>',
+      "port of Triton's gRPC protocol; 0 takes a free one (default: the one after --port)",
+      integer(0, 65_535),
+    )
+    .option('--no-grpc', 'do not serve gRPC')
     .option(
       '--served-model-name <names>',
       'names for clients, in the order of the models (several times or a,b)',
@@ -74,7 +84,9 @@ async function serve(models: string[], options: Options): Promise<void> {
     stop();
   });
 
-  await checkAddress(options);
+  const grpcPort = grpcPortOf(options);
+  await checkAddress(options.host, options.port, '--port');
+  if (grpcPort !== undefined) await checkAddress(options.host, grpcPort, '--grpc-port');
   const sources = await sourcesOf(models, options.servedModelName);
   say(`${bold('rose')} ${version}, Node.js ${process.versions.node}`);
   const dialect = dialectOptions(options);
@@ -83,13 +95,14 @@ async function serve(models: string[], options: Options): Promise<void> {
     options,
   );
   const { startServer } = await import('@rose/server');
-  const server = await startServer(hub, { host: options.host, port: options.port, version }).catch(
+  const { host, port } = options;
+  const server = await startServer(hub, { host, port, version, ...(grpcPort !== undefined && { grpcPort }) }).catch(
     async (error: unknown) => {
       await hub.close();
-      throw addressError(error, options);
+      throw addressError(error, host, port, '--port');
     },
   );
-  announce(hub, server.url);
+  announce(hub, server);
   state.serving = true;
   // One request's fault is no reason to end those of everybody else.
   process.removeAllListeners('unhandledRejection');
@@ -179,10 +192,25 @@ function summary({ task, spec, memory }: ServedModel, parameters: number): strin
   ].join('\n  ');
 }
 
-function announce(hub: ModelHub, url: string): void {
+/** A gRPC port that nobody chose follows HTTP's, as in Triton (8000 and 8001). */
+function grpcPortOf({ grpc, grpcPort, port }: Options): number | undefined {
+  if (!grpc) {
+    if (grpcPort === undefined) return undefined;
+    throw new CommandError(ExitCode.usage, '--grpc-port and --no-grpc contradict each other: leave one out.');
+  }
+  if (grpcPort !== undefined || port === 0) return grpcPort ?? 0;
+  if (port < 65_535) return port + 1;
+  throw new CommandError(
+    ExitCode.usage,
+    'there is no port after 65535 for gRPC: name one with --grpc-port, or --no-grpc.',
+  );
+}
+
+function announce(hub: ModelHub, { url, grpcPort }: RunningServer): void {
   const reachable = url.replace('//0.0.0.0:', '//127.0.0.1:').replace('//[::]:', '//[::1]:');
   say(`listening on ${bold(url)}`);
   say(dim(`  page ${reachable}/   OpenAI ${reachable}/v1   Triton ${reachable}/v2   metrics ${reachable}/metrics`));
+  if (grpcPort !== undefined) say(dim(`  gRPC ${new URL(reachable).hostname}:${grpcPort}`));
   say(`try:\n  ${example(hub.models[0], reachable)}`);
 }
 
@@ -201,24 +229,24 @@ function example({ name, task }: ServedModel, url: string): string {
 }
 
 /** Fails early if the address cannot be had: loading models takes longer than asking. */
-async function checkAddress(options: Options): Promise<void> {
+async function checkAddress(host: string, port: number, option: string): Promise<void> {
   const probe = createServer();
   try {
     await new Promise<void>((resolve, reject) => {
       probe.once('error', reject);
-      probe.listen({ host: options.host, port: options.port }, resolve);
+      probe.listen({ host, port }, resolve);
     });
   } catch (error) {
-    throw addressError(error, options);
+    throw addressError(error, host, port, option);
   }
   await new Promise((resolve) => probe.close(resolve));
 }
 
-function addressError(error: unknown, { host, port }: Options): unknown {
+function addressError(error: unknown, host: string, port: number, option: string): unknown {
   const code = (error as NodeJS.ErrnoException).code;
   const why = {
-    EADDRINUSE: `port ${port} on ${host} is taken by another program. Stop that one, or choose another port with --port (0 takes a free one).`,
-    EACCES: `this user may not listen on port ${port}: ports below 1024 need rights. Choose another with --port.`,
+    EADDRINUSE: `port ${port} on ${host} is taken by another program. Stop that one, or choose another port with ${option} (0 takes a free one).`,
+    EACCES: `this user may not listen on port ${port}: ports below 1024 need rights. Choose another with ${option}.`,
     EADDRNOTAVAIL: `${host} is not an address of this machine. Choose another with --host.`,
     ENOTFOUND: `the host name ${host} is unknown. Choose another with --host.`,
   }[code ?? ''];

@@ -44,3 +44,11 @@ export function invalid(message: string): TritonError {
 export function malformed(message: string): TritonError {
   return new TritonError(500, message);
 }
+
+export function refuseSharedMemory(): TritonError {
+  return new TritonError(501, 'Client shared memory is not supported: send tensors in the request.');
+}
+
+export function refuseClassification(output: string): TritonError {
+  return new TritonError(501, `the classification extension is not supported: leave it out for output '${output}'`);
+}

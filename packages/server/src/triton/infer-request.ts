@@ -1,5 +1,5 @@
 import { isDataType } from './datatype.ts';
-import { invalid, malformed, TritonError } from './errors.ts';
+import { invalid, malformed, refuseClassification, refuseSharedMemory } from './errors.ts';
 import { JsonObject, JsonSyntaxError, parseJson, type JsonValue } from './json.ts';
 import type { TritonModel } from './model.ts';
 import { takeParameters, type RequestParameters } from './parameters.ts';
@@ -154,7 +154,7 @@ function readOutput(output: JsonValue): { name: string; binary: boolean } {
   const parameters = objectOf(output, 'parameters');
   if (parameters?.get('shared_memory_region') !== undefined) throw refuseSharedMemory();
   if (parameters?.get('classification') !== undefined) {
-    throw new TritonError(501, `the classification extension is not supported: leave it out for output '${name}'`);
+    throw refuseClassification(name);
   }
   const binary = parameters?.get('binary_data') ?? false;
   if (typeof binary !== 'boolean') {
@@ -164,10 +164,6 @@ function readOutput(output: JsonValue): { name: string; binary: boolean } {
 }
 
 /** Shared memory between client and server is off, as it is by default in Triton, so no region can be known. */
-function refuseSharedMemory(): TritonError {
-  return new TritonError(501, 'Client shared memory is not supported: send tensors in the request.');
-}
-
 function stringOf(json: JsonObject, key: string): string {
   const value = json.get(key);
   if (value === undefined)

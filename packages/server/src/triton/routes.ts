@@ -1,5 +1,5 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
-import { RoseError, type ServedModel } from '@rose/engine';
+import { RoseError } from '@rose/engine';
 import type { ServerContext } from '../context.ts';
 import { abortOnClose } from '../http/abort.ts';
 import { sendRetryAfter } from '../http/retry.ts';
@@ -9,17 +9,15 @@ import { acceptedEncoding, compress } from '../http/compression.ts';
 import { endpoint, type Endpoint, type PathParameters } from '../http/endpoint.ts';
 import { requestError } from '../http/errors.ts';
 import { sendEvents } from '../http/event-stream.ts';
-import { embeddingModel } from './embed.ts';
 import { invalid, tritonErrorBody, TritonError, tritonStatus } from './errors.ts';
 import { readGenerateBody } from './generate-request.ts';
-import { generatingModel } from './generate.ts';
 import { readInferRequest } from './infer-request.ts';
 import { modelConfig, modelMetadata, serverMetadata } from './metadata.ts';
 import type { TritonModel } from './model.ts';
+import { TritonModels } from './models.ts';
 import { takeParameters } from './parameters.ts';
 import { generateResponse, inferResponse } from './respond.ts';
-import { scoringModel } from './score.ts';
-import type { Tensor } from './tensor.ts';
+import { byName, type Tensor } from './tensor.ts';
 import { checkRequest } from './validate.ts';
 
 type Request = FastifyRequest<{ Params: PathParameters }>;
@@ -27,7 +25,7 @@ type Request = FastifyRequest<{ Params: PathParameters }>;
 /** NVIDIA Triton's HTTP protocol (KServe v2 with Triton's extensions) under `/v2`. */
 export function tritonRoutes(app: FastifyInstance, context: ServerContext): void {
   const { hub } = context;
-  const models = new Map(hub.models.map((model) => [model.name, tritonModel(model)]));
+  const models = new TritonModels(hub);
   takeRawBodies(app);
   app.setErrorHandler((error, _, reply) => sendError(reply, error, context));
 
@@ -36,7 +34,7 @@ export function tritonRoutes(app: FastifyInstance, context: ServerContext): void
   const serveModel = (method: 'GET' | 'POST', action: string, handler: ModelEndpoint): void => {
     for (const version of ['', '/versions/:version(^\\d+$)']) {
       serve(method, `/v2/models/:model${version}${action}`, (request, reply) =>
-        handler(findModel(models, request.params), request, reply),
+        handler(models.find(request.params.model, request.params.version), request, reply),
       );
     }
   };
@@ -160,22 +158,6 @@ function notOneResponse(): TritonError {
   return invalid(
     'generate expects model to produce exactly 1 response, use generate stream for model that generates various number of responses',
   );
-}
-
-function tritonModel(model: ServedModel): TritonModel {
-  const make = { generate: generatingModel, embed: embeddingModel, score: scoringModel };
-  return make[model.task](model);
-}
-
-function findModel(models: ReadonlyMap<string, TritonModel>, { model: name, version }: PathParameters): TritonModel {
-  const model = models.get(name);
-  if (model !== undefined && (version === undefined || Number(version) === 1)) return model;
-  const which = version === undefined ? `'${name}'` : `'${name}' version ${Number(version)}`;
-  throw new RoseError('not_found', `Request for unknown model: ${which} is not found`);
-}
-
-function byName(tensors: readonly Tensor[]): ReadonlyMap<string, Tensor> {
-  return new Map(tensors.map((tensor) => [tensor.name, tensor]));
 }
 
 /** As bytes, so that no charset is added to the content type: Triton's clients compare it. */

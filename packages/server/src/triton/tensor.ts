@@ -20,6 +20,10 @@ export interface BytesTensor {
   readonly data: readonly Uint8Array[];
 }
 
+export function byName(tensors: readonly Tensor[]): ReadonlyMap<string, Tensor> {
+  return new Map(tensors.map((tensor) => [tensor.name, tensor]));
+}
+
 /** Arrays inside the `data` of an input may nest this deep. */
 const DEEPEST = 100;
 

@@ -1,0 +1,129 @@
+import type { InferParameter, InferTensorContents, ModelInferRequest } from './proto/inference_pb.js';
+import { elementOf, isDataType, type DataType, type NumericType } from '../triton/datatype.ts';
+import { invalid, refuseClassification, refuseSharedMemory } from '../triton/errors.ts';
+import type { JsonValue } from '../triton/json.ts';
+import type { TritonModel } from '../triton/model.ts';
+import { takeParameters, type RequestParameters } from '../triton/parameters.ts';
+import { elementCount, tensorFromBytes, type Tensor } from '../triton/tensor.ts';
+
+export interface GrpcInferRequest {
+  readonly id: string;
+  readonly inputs: readonly Tensor[];
+  /** Undefined: all that the model makes. */
+  readonly outputs: readonly string[] | undefined;
+  readonly parameters: RequestParameters;
+  /** A decoupled request's client wants to be told that no response follows, even by one without content. */
+  readonly emptyFinalResponse: boolean;
+}
+
+/** The field of InferTensorContents that holds a datatype's elements. Half-precision types travel raw. */
+const CONTENTS: Readonly<Partial<Record<DataType, ContentsField>>> = {
+  BOOL: 'boolContents',
+  INT8: 'intContents',
+  INT16: 'intContents',
+  INT32: 'intContents',
+  INT64: 'int64Contents',
+  UINT8: 'uintContents',
+  UINT16: 'uintContents',
+  UINT32: 'uintContents',
+  UINT64: 'uint64Contents',
+  FP32: 'fp32Contents',
+  FP64: 'fp64Contents',
+  BYTES: 'bytesContents',
+};
+type ContentsField = Exclude<keyof InferTensorContents, '$typeName' | '$unknown'>;
+
+/** Read a ModelInferRequest. Tensors are views of the message. */
+export function readInferRequest(message: ModelInferRequest, model: TritonModel): GrpcInferRequest {
+  const raw = message.rawInputContents;
+  if (raw.length > 0 && raw.length !== message.inputs.length) {
+    throw invalid(
+      `expected ${message.inputs.length} raw input contents, one for each input, got ${raw.length} for model '${model.name}'`,
+    );
+  }
+  const inputs = message.inputs.map((input, i): Tensor => {
+    const { name, datatype, contents } = input;
+    if (!isDataType(datatype)) throw invalid(`invalid datatype for input ${name}`);
+    if ('shared_memory_region' in input.parameters) throw refuseSharedMemory();
+    const shape = input.shape.map((dim) => dimension(dim, name));
+    if (raw.length === 0) return fromContents(name, datatype, shape, contents, model);
+    if (contents !== undefined) {
+      throw invalid(
+        `contents field must not be specified when using raw_input_contents for '${name}' for model '${model.name}'`,
+      );
+    }
+    return tensorFromBytes(name, datatype, shape, raw[i], model.name);
+  });
+  const parameters = new Map(
+    Object.entries(message.parameters).map(([name, parameter]) => [name, valueOf(name, parameter)]),
+  );
+  const emptyFinalResponse = parameters.get(EMPTY_FINAL);
+  if (emptyFinalResponse !== undefined && typeof emptyFinalResponse !== 'boolean') {
+    throw invalid(`parameter '${EMPTY_FINAL}' has invalid type. It should be 'bool'.`);
+  }
+  parameters.delete(EMPTY_FINAL);
+  return {
+    id: message.id,
+    inputs,
+    outputs: message.outputs.length === 0 ? undefined : message.outputs.map(readOutput),
+    parameters: takeParameters(parameters),
+    emptyFinalResponse: emptyFinalResponse ?? false,
+  };
+}
+
+const EMPTY_FINAL = 'triton_enable_empty_final_response';
+
+function readOutput({ name, parameters }: ModelInferRequest['outputs'][number]): string {
+  if ('shared_memory_region' in parameters) throw refuseSharedMemory();
+  if ('classification' in parameters) throw refuseClassification(name);
+  return name;
+}
+
+function dimension(value: bigint, name: string): number {
+  const dim = Number(value);
+  if (dim < 0) throw invalid(`input '${name}' has the negative dimension ${value}`);
+  if (Number.isSafeInteger(dim)) return dim;
+  throw invalid(`input '${name}' causes total element count to exceed maximum size of ${Number.MAX_SAFE_INTEGER}`);
+}
+
+function valueOf(name: string, { parameterChoice }: InferParameter): JsonValue {
+  if (parameterChoice.case === undefined) {
+    throw invalid(`parameter '${name}' has invalid type. It should be either 'int', 'bool', or 'string'.`);
+  }
+  const { value } = parameterChoice;
+  // Numbers that a double holds are numbers, as in JSON.
+  return typeof value === 'bigint' && Number.isSafeInteger(Number(value)) ? Number(value) : value;
+}
+
+function fromContents(
+  name: string,
+  datatype: DataType,
+  shape: readonly number[],
+  contents: InferTensorContents | undefined,
+  model: TritonModel,
+): Tensor {
+  const wanted = CONTENTS[datatype];
+  const given = contents && Object.values(CONTENTS).find((field) => contents[field].length > 0);
+  if (given !== undefined && given !== wanted) {
+    const holds = (Object.keys(CONTENTS) as DataType[]).filter((type) => CONTENTS[type] === given);
+    throw invalid(
+      `unexpected explicit tensor data for input tensor '${name}' for model '${model.name}' of type '${holds.join("' or '")}', expected datatype '${datatype}'`,
+    );
+  }
+  if (wanted === undefined) {
+    throw invalid(`input '${name}' is ${datatype}, which travels in raw_input_contents only`);
+  }
+  if (contents === undefined || (given === undefined && elementCount(shape) > 0)) {
+    throw invalid(`unable to find data for input tensor '${name}' for model '${model.name}' in request.`);
+  }
+  if (datatype === 'BYTES') return { name, datatype, shape, data: contents.bytesContents };
+  return { name, datatype, shape, data: pack(datatype, contents[wanted] as readonly JsonValue[]) };
+}
+
+function pack(datatype: NumericType, elements: readonly JsonValue[]): Uint8Array {
+  const { size, write } = elementOf(datatype);
+  const data = new Uint8Array(elements.length * size);
+  const view = new DataView(data.buffer);
+  elements.forEach((element, i) => write(view, i * size, element));
+  return data;
+}

@@ -1,0 +1,197 @@
+import type { EventEmitter } from 'node:events';
+import { create } from '@bufbuild/protobuf';
+import type { Metadata, ServerDuplexStream, ServerUnaryCall } from '@grpc/grpc-js';
+import type { ServerContext } from '../context.ts';
+import { tenantOf } from '../http/tenant.ts';
+import { TritonError } from '../triton/errors.ts';
+import type { TritonModel } from '../triton/model.ts';
+import type { TritonModels } from '../triton/models.ts';
+import { byName, type Tensor } from '../triton/tensor.ts';
+import { checkRequest } from '../triton/validate.ts';
+import { readInferRequest, type GrpcInferRequest } from './infer-request.ts';
+import { inferResponse, markFinal } from './infer-response.ts';
+import {
+  ModelInferResponseSchema,
+  ModelStreamInferResponseSchema,
+  type ModelInferRequest,
+  type ModelInferResponse,
+  type ModelStreamInferResponse,
+} from './proto/inference_pb.js';
+import { serviceError } from './status.ts';
+
+type Call = ServerUnaryCall<ModelInferRequest, ModelInferResponse>;
+type Stream = ServerDuplexStream<ModelInferRequest, ModelStreamInferResponse>;
+/** What both kinds of call have. */
+interface AnyCall extends EventEmitter {
+  readonly cancelled: boolean;
+  readonly metadata: Metadata;
+}
+
+/** Requests of one stream that run at the same time; more wait in the connection's own buffers. */
+const RUNNING_PER_STREAM = 256;
+
+/** ModelInfer: one request, one response. The work ends with the call, be it cancelled or past its deadline. */
+export async function modelInfer(models: TritonModels, call: Call): Promise<ModelInferResponse> {
+  const model = models.find(call.request.modelName, call.request.modelVersion);
+  if (model.decoupled) {
+    throw new TritonError(501, "ModelInfer RPC doesn't support models with decoupled transaction policy");
+  }
+  const { request, responses } = start(model, call.request, call);
+  const [tensors] = await Array.fromAsync(responses);
+  return inferResponse(model, request, tensors);
+}
+
+/**
+ * ModelStreamInfer: requests in, responses out. Responses of one request keep their order, and requests to models that
+ * are not decoupled are answered in theirs. A failed request is told in the stream, which goes on; with metadata
+ * `triton_grpc_error: true` it ends the stream with a status.
+ */
+export function modelStreamInfer(context: ServerContext, models: TritonModels, call: Stream): void {
+  const failing = call.metadata.get('triton_grpc_error').includes('true');
+  const writer = new Writer(call);
+  let running = 0;
+  let over = false;
+  let failed = false;
+  // Answers of models that are not decoupled are written after those of the requests before them.
+  let inOrder: Promise<unknown> = Promise.resolve();
+
+  const fail = (error: unknown): void => {
+    if (failed) return;
+    failed = true;
+    call.emit('error', serviceError(error, context));
+  };
+  const finish = (): void => {
+    if (over && running === 0 && !failed) call.end();
+  };
+  const answer = async (message: ModelInferRequest, before: Promise<unknown>): Promise<void> => {
+    try {
+      const model = models.find(message.modelName, message.modelVersion);
+      const { request, responses } = start(model, message, call);
+      if (model.decoupled) {
+        await sendAll(writer, model, message, request, responses);
+        return;
+      }
+      const [tensors] = await Array.fromAsync(responses);
+      await before;
+      await writer.write({ inferResponse: markFinal(inferResponse(model, request, tensors), true) });
+    } catch (error) {
+      if (call.cancelled) return;
+      if (failing) return fail(error);
+      await before;
+      const { details } = serviceError(error, context);
+      const { id } = message;
+      await writer.write({
+        errorMessage: details,
+        inferResponse: markFinal(create(ModelInferResponseSchema, { id }), true),
+      });
+    }
+  };
+
+  call.on('data', (message: ModelInferRequest) => {
+    running++;
+    if (running >= RUNNING_PER_STREAM) call.pause();
+    const own = answer(message, inOrder)
+      // Only writing can fail here, when the client is gone.
+      .catch(() => {})
+      .finally(() => {
+        running--;
+        if (running < RUNNING_PER_STREAM) call.resume();
+        finish();
+      });
+    if (!isDecoupled(models, message)) inOrder = own;
+  });
+  call.on('end', () => {
+    over = true;
+    finish();
+  });
+}
+
+/** The responses of a decoupled request, then, if the client wants one, an empty response that says it was the last. */
+async function sendAll(
+  writer: Writer,
+  model: TritonModel,
+  message: ModelInferRequest,
+  request: GrpcInferRequest,
+  responses: AsyncIterable<readonly Tensor[]>,
+): Promise<void> {
+  for await (const tensors of responses) {
+    await writer.write({ inferResponse: markFinal(inferResponse(model, request, tensors), false) });
+  }
+  if (!request.emptyFinalResponse) return;
+  const last = { id: request.id, modelName: model.name, modelVersion: message.modelVersion };
+  await writer.write({ inferResponse: markFinal(create(ModelInferResponseSchema, last), true) });
+}
+
+function start(
+  model: TritonModel,
+  message: ModelInferRequest,
+  call: AnyCall,
+): { request: GrpcInferRequest; responses: AsyncIterable<readonly Tensor[]> } {
+  const request = readInferRequest(message, model);
+  checkRequest(model, request.inputs, request.outputs, request.id);
+  const controller = new AbortController();
+  const abort = (): void => controller.abort();
+  // Also comes when the call's deadline passes.
+  call.once('cancelled', abort);
+  if (call.cancelled) abort();
+  const responses = model.run({
+    inputs: byName(request.inputs),
+    outputs: request.outputs && new Set(request.outputs),
+    parameters: request.parameters.custom,
+    timeoutMs: request.parameters.timeoutMs,
+    signal: controller.signal,
+    tenant: tenantOf({ headers: headersOf(call) }),
+  });
+  return { request, responses: untilEnd(responses, () => call.off('cancelled', abort)) };
+}
+
+async function* untilEnd<T>(items: AsyncIterable<T>, end: () => void): AsyncIterable<T> {
+  try {
+    yield* items;
+  } finally {
+    end();
+  }
+}
+
+function isDecoupled(models: TritonModels, { modelName, modelVersion }: ModelInferRequest): boolean {
+  try {
+    return models.find(modelName, modelVersion).decoupled;
+  } catch {
+    return false;
+  }
+}
+
+function headersOf({ metadata }: AnyCall): { authorization?: string; 'x-api-key'?: string } {
+  const [authorization] = metadata.get('authorization');
+  const [key] = metadata.get('x-api-key');
+  return {
+    ...(authorization !== undefined && { authorization: String(authorization) }),
+    ...(key !== undefined && { 'x-api-key': String(key) }),
+  };
+}
+
+/** Writes to a stream no faster than its client reads. */
+class Writer {
+  readonly #stream: Stream;
+  #room: Promise<void> | undefined;
+
+  constructor(stream: Stream) {
+    this.#stream = stream;
+  }
+
+  async write(response: { errorMessage?: string; inferResponse: ModelInferResponse }): Promise<void> {
+    while (this.#room) await this.#room;
+    if (this.#stream.cancelled) throw new TritonError(400, 'the client is gone');
+    if (this.#stream.write(create(ModelStreamInferResponseSchema, response))) return;
+    this.#room = new Promise((resolve) => {
+      const done = (): void => {
+        this.#stream.off('drain', done);
+        this.#stream.off('cancelled', done);
+        this.#room = undefined;
+        resolve();
+      };
+      this.#stream.once('drain', done);
+      this.#stream.once('cancelled', done);
+    });
+  }
+}
