@@ -51,6 +51,8 @@ export class FakeModel implements DeviceModel {
   readonly vocabSize: number;
   steps: { rows: number; sequences: number; outputs: number }[] = [];
   failNext: Error | undefined;
+  /** Copies of pages and states made so far. */
+  copies = 0;
   closed = false;
   readonly #options: FakeOptions;
   /** Tokens by group and page. */
@@ -130,6 +132,7 @@ export class FakeModel implements DeviceModel {
   }
 
   #copy(group: number, from: number, to: number): void {
+    this.copies++;
     if (group === this.#held.length) this.#states[to] = this.#states[from];
     else this.#held[group][to] = this.#held[group][from].slice();
   }

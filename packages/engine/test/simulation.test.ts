@@ -61,12 +61,21 @@ async function alone(options: FakeOptions, request: EngineRequest): Promise<numb
   return sink.tokensOf(request.id);
 }
 
-async function runTrace(seed: number): Promise<{ preemptions: number; cached: number }> {
+/** What happened in a trace: ends of requests by kind, and what the engine did on the way. */
+type Seen = Record<string, number>;
+
+async function runTrace(seed: number): Promise<Seen> {
   const r = random(seed);
-  const options = deviceOptions(r);
-  const engine = fakeEngine(CONTEXT, new FakeModel(options), {
+  // In half of the traces steps take time, so that prompts are cut to what leaves running answers on time.
+  let time = 0;
+  const paced = r.u() < 0.5;
+  const onStep = (rows: number, reads: number): void => void (time += paced ? 1 + 0.1 * rows + 0.001 * reads : 0);
+  const options = { ...deviceOptions(r), onStep };
+  const model = new FakeModel(options);
+  const engine = fakeEngine(CONTEXT, model, {
+    clock: () => time,
     loop: options.elsewhere === true ? 'overlapped' : 'plain',
-    entries: 8 + r.whole(20),
+    entries: 4 + r.whole(20),
     timeoutMs: r.u() < 0.2 ? 40 : undefined,
   });
   const sink = new Collector();
@@ -102,35 +111,39 @@ async function runTrace(seed: number): Promise<{ preemptions: number; cached: nu
     engine.submit(request, now);
     for (let left = Math.floor(r.u() * 5); left > 0; left--) await step();
     if (r.u() < 0.15) engine.cancel(r.whole(id));
+    if (r.u() < 0.02) model.failNext = new Error('the device failed');
   }
   for (let steps = 0; engine.hasWork; steps++) {
     assert.ok(steps < 20_000, `trace ${seed} does not come to an end`);
     await step();
   }
+  const { preemptions, turns, cachedTokens } = engine.state;
+  const seen: Seen = { finished: 0, preemptions, turns, cachedTokens, copies: model.copies };
   for (const request of requests) {
     const end = sink.endOf(request.id);
+    const how = end.kind === 'failed' ? end.error.code : end.kind;
+    seen[how] = (seen[how] ?? 0) + 1;
     const tokens = sink.tokensOf(request.id);
     const right = await alone(options, request);
     if (end.kind === 'finished') assert.deepEqual(tokens, right, `trace ${seed}, request ${request.id}`);
     else assert.deepEqual(tokens, right.slice(0, tokens.length), `trace ${seed}, request ${request.id}`);
   }
-  const { preemptions, cachedTokens } = engine.state;
-  return { preemptions, cached: cachedTokens };
+  return seen;
 }
 
 test(`${TRACES} random traces: every request ends, with the answer it gets alone, and nothing is lost`, async () => {
-  let preemptions = 0;
-  let cached = 0;
+  const total: Seen = {};
   for (let seed = 0; seed < TRACES; seed++) {
     try {
-      const trace = await runTrace(seed);
-      preemptions += trace.preemptions;
-      cached += trace.cached;
+      for (const [what, count] of Object.entries(await runTrace(seed))) total[what] = (total[what] ?? 0) + count;
     } catch (error) {
       throw new Error(`trace ${seed}: ${(error as Error).message}`, { cause: error });
     }
   }
-  // The traces would prove little if nothing ever yielded or was found again.
-  assert.ok(preemptions > TRACES / 10, `${preemptions} preemptions`);
-  assert.ok(cached > TRACES * 10, `${cached} cached tokens`);
+  // The traces would prove little if these did not happen in them.
+  const often = { finished: 5, preemptions: 0.1, turns: 0.1, cachedTokens: 10, copies: 1 };
+  const ends = { cancelled: 0.2, deadline: 0.1, unavailable: 0.05, overloaded: 0.1, internal: 0.02 };
+  for (const [what, each] of Object.entries({ ...often, ...ends })) {
+    assert.ok(total[what] > each * TRACES, `${what}: ${total[what]} in all traces`);
+  }
 });

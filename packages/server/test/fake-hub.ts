@@ -80,6 +80,7 @@ function fakeModel(
     cachedTokens: 0,
     generatedTokens: 0,
     preemptions: 0,
+    turns: 0,
     steps: 0,
     stepSequences: 0,
     running: 0,

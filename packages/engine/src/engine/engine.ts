@@ -36,7 +36,7 @@ export interface StepSummary {
   readonly rows: number;
 }
 
-/** How an engine stands after a step, for metrics. The last three only grow. */
+/** How an engine stands after a step, for metrics. The last four only grow. */
 export interface EngineState {
   readonly running: number;
   readonly waiting: number;
@@ -45,7 +45,10 @@ export interface EngineState {
   readonly cachedPages: number;
   readonly pages: number;
   readonly cachedTokens: number;
+  /** Sequences that yielded because pages ran out. */
   readonly preemptions: number;
+  /** Sequences that gave their place to another tenant or a higher priority. */
+  readonly turns: number;
 }
 
 /** The clock that tells how long steps take: milliseconds from any beginning. */

@@ -19,6 +19,7 @@ const NO_STATE: EngineState = {
   pages: 0,
   cachedTokens: 0,
   preemptions: 0,
+  turns: 0,
 };
 
 /**

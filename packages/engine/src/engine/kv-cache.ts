@@ -212,6 +212,11 @@ export class KvCache {
     tables.slot = -1;
   }
 
+  /** Forget what is kept for prompts to come. */
+  clear(): void {
+    while (this.tree.evict());
+  }
+
   /**
    * Whether a sequence of `tokens` tokens of which `have` are computed can expect its pages without taking them from
    * running ones, each of which may soon need `reserve` more.

@@ -75,7 +75,7 @@ export class LlmEngine implements Engine {
   }
 
   get state(): EngineState {
-    const { running, queue, cache, preemptions } = this.scheduler;
+    const { running, queue, cache, preemptions, turns } = this.scheduler;
     let pages = 0;
     let free = 0;
     for (const pool of cache.pools) {
@@ -91,12 +91,14 @@ export class LlmEngine implements Engine {
       pages,
       cachedTokens: this.#cachedTokens,
       preemptions,
+      turns,
     };
   }
 
   submit(request: EngineRequest, now: number): void {
     try {
-      this.scheduler.submit(request, now);
+      const displaced = this.scheduler.submit(request, now);
+      if (displaced !== undefined) this.#refused.push({ id: displaced.id, error: this.scheduler.queue.full() });
     } catch (error) {
       this.#refused.push({ id: request.id, error: RoseError.from(error) });
     }
@@ -243,7 +245,7 @@ export class LlmEngine implements Engine {
       ...step.outputs.filter((_, o) => o < step.outputCount && step.outputIsCurrent(o)),
     ]);
     for (const { id } of failed) sink.event({ kind: 'failed', id, error });
-    this.scheduler.retire((sequence) => failed.has(sequence), false);
+    this.scheduler.abandon((sequence) => failed.has(sequence));
   }
 }
 

@@ -37,7 +37,7 @@ export class PoolingEngine implements Engine {
 
   get state(): EngineState {
     const running = this.#members.length;
-    const none = { usedPages: 0, cachedPages: 0, pages: 0, cachedTokens: 0, preemptions: 0 };
+    const none = { usedPages: 0, cachedPages: 0, pages: 0, cachedTokens: 0, preemptions: 0, turns: 0 };
     return { running, waiting: this.#queue.length, ...none };
   }
 
@@ -47,8 +47,9 @@ export class PoolingEngine implements Engine {
       assert(command.kind === 'pool', 'an encoder was sent a generation request');
       this.#check(command);
       const { id, tenant, priority, deadline } = request;
-      const place = { arrivedAt: now, arrival: 0, passedAt: 0, rank: 0, cancelled: false };
-      this.#queue.enter({ id, tenant, priority, deadline, command, ...place });
+      const place = { arrivedAt: now, arrival: 0, rank: 0, cancelled: false, begun: false };
+      const displaced = this.#queue.enter({ id, tenant, priority, deadline, command, ...place });
+      if (displaced !== undefined) this.#refused.push({ id: displaced.id, error: this.#queue.full() });
     } catch (error) {
       this.#refused.push({ id: request.id, error: RoseError.from(error) });
     }

@@ -1,4 +1,4 @@
-import { RoseError } from '../errors.ts';
+import { assert, RoseError } from '../errors.ts';
 import { Tenants } from './tenants.ts';
 
 /** What waits: it knows its own place, its deadline and whether anybody still wants it. */
@@ -12,12 +12,13 @@ export interface QueueEntry {
   readonly deadline: number | undefined;
   /** Milliseconds since the epoch. */
   readonly arrivedAt: number;
-  /** Its number in the order of arrival, and the admissions before it came: the queue writes them. */
+  /** Its number in the order of arrival: the queue writes it. */
   arrival: number;
-  passedAt: number;
   /** Its level of priority when it was taken: smaller is sooner. */
   rank: number;
   cancelled: boolean;
+  /** Whether it was taken before: its client may have had tokens of it. */
+  readonly begun: boolean;
 }
 
 export interface QueueLimits {
@@ -27,23 +28,40 @@ export interface QueueLimits {
   readonly timeoutMs: number | undefined;
 }
 
-/** Each time so many others went first, an entry counts as one level of priority sooner, so that none waits forever. */
+/** Entries of one tenant and one priority, oldest first. Only the first one waits for others. */
+interface Line<T> {
+  readonly tenant: string;
+  readonly priority: number;
+  readonly entries: T[];
+  /** Admissions of better priority, and all admissions, before this line was served last or began. */
+  passedAt: number;
+  servedAt: number;
+}
+
+/** Each time so many of better priority went first, a line counts as one level of priority sooner. */
 const PATIENCE = 16;
+/** A line that so many others went before goes first among those of its level, whatever its tenant was served. */
+const LONGEST_WAIT = 256;
 /** Priorities beyond this many levels count as this: with `PATIENCE` it bounds how often others can go first. */
 const MOST_LEVELS = 100;
 const MOST_RETRY_SECONDS = 60;
 
 /**
  * Requests that are not running yet. The next one is the one with the smallest priority; among equals it is the
- * tenant's that was served least, and among its requests the one that came first.
+ * tenant's that was served least, and among its requests the one that came first. Nobody waits for ever: a tenant's
+ * first request of a priority gains on others as they are preferred to it.
  */
 export class WaitQueue<T extends QueueEntry> {
   readonly tenants: Tenants = new Tenants();
-  readonly #entries: T[] = [];
+  /** Lines that somebody stands in. */
+  readonly #lines: Line<T>[] = [];
   readonly #limits: QueueLimits;
+  #count = 0;
   #held = 0;
   #arrivals = 0;
   #admissions = 0;
+  /** Admissions of better priority than each one, from -MOST_LEVELS on. */
+  readonly #better = new Float64Array(2 * MOST_LEVELS + 1);
   #lastAdmission = 0;
   /** Mean time between admissions lately, in milliseconds. */
   #interval = 0;
@@ -53,30 +71,48 @@ export class WaitQueue<T extends QueueEntry> {
   }
 
   get length(): number {
-    return this.#entries.length + this.#held;
+    return this.#count + this.#held;
   }
 
   /**
    * A new entry; its tenant is present until `leave`.
    * @param held whether somebody else keeps it until `putBack`; it counts as waiting all the same
-   * @throws RoseError `overloaded` when the queue is full
+   * @returns the entry that had to leave for it: in a full queue, the tenant with the most entries makes room for one
+   * that has fewer
+   * @throws RoseError `overloaded` when the queue is full and nobody makes room
    */
-  enter(entry: T, held = false): void {
-    const { entries: limit } = this.#limits;
-    if (this.length >= limit) {
-      const message = `the queue is full (${limit} requests wait): try again later`;
-      throw new RoseError('overloaded', message, { retryAfterSeconds: this.retryAfterSeconds() });
+  enter(entry: T, held = false): T | undefined {
+    let displaced: T | undefined;
+    if (this.length >= this.#limits.entries) {
+      displaced = this.#displace(entry.tenant);
+      if (displaced === undefined) throw this.full();
     }
     entry.arrival = this.#arrivals++;
-    entry.passedAt = this.#admissions;
     this.tenants.enter(entry.tenant);
     if (held) this.#held++;
-    else this.#entries.push(entry);
+    else this.putBack(entry);
+    return displaced;
+  }
+
+  /** What a request is told that the queue has no room for. */
+  full(): RoseError {
+    const message = `the queue is full (${this.#limits.entries} requests wait): try again later`;
+    return new RoseError('overloaded', message, { retryAfterSeconds: this.retryAfterSeconds() });
   }
 
   /** An entry that was taken has to wait again, in its old place. */
   putBack(entry: T): void {
-    this.#entries.push(entry);
+    const { tenant, priority } = entry;
+    let line = this.#lines.find((other) => other.tenant === tenant && other.priority === priority);
+    if (line === undefined) {
+      const passedAt = this.#better[levelOf(priority) + MOST_LEVELS];
+      line = { tenant, priority, entries: [], passedAt, servedAt: this.#admissions };
+      this.#lines.push(line);
+    }
+    let at = line.entries.length;
+    while (at > 0 && entry.arrival < line.entries[at - 1].arrival) at--;
+    line.entries.splice(at, 0, entry);
+    this.#count++;
   }
 
   /** A held entry is held no longer: it begins, ends, or is put back. */
@@ -91,35 +127,45 @@ export class WaitQueue<T extends QueueEntry> {
 
   /** The next entry. */
   peek(): T | undefined {
-    let best: T | undefined;
-    for (const entry of this.#entries) if (best === undefined || this.#before(entry, best)) best = entry;
-    return best;
+    let best: Line<T> | undefined;
+    for (const line of this.#lines) if (best === undefined || this.#before(line, best)) best = line;
+    return best?.entries[0];
   }
 
   /** Take out the entry that `peek` gave. */
   take(entry: T, now: number): void {
-    const at = this.#entries.indexOf(entry);
-    this.#entries.splice(at, 1);
-    entry.rank = this.#level(entry);
+    const line = this.#lines.find(({ entries }) => entries[0] === entry);
+    assert(line !== undefined, 'an entry that is not first in its line was taken');
+    entry.rank = this.#level(line);
     this.#admissions++;
+    for (let level = levelOf(line.priority) + 1; level <= MOST_LEVELS; level++) this.#better[level + MOST_LEVELS]++;
+    line.passedAt = this.#better[levelOf(line.priority) + MOST_LEVELS];
+    line.servedAt = this.#admissions;
+    this.#remove(line, 0);
     const interval = this.#lastAdmission === 0 ? 0 : now - this.#lastAdmission;
     this.#interval += (interval - this.#interval) / 16;
     this.#lastAdmission = now;
   }
 
   find(id: number): T | undefined {
-    return this.#entries.find((entry) => entry.id === id);
+    for (const { entries } of this.#lines) {
+      const entry = entries.find((candidate) => candidate.id === id);
+      if (entry !== undefined) return entry;
+    }
+    return undefined;
   }
 
   /** Take out entries that `leaves` says yes to. */
   sweep(leaves: (entry: T) => boolean): void {
-    let kept = 0;
-    for (let i = 0; i < this.#entries.length; i++) {
-      const entry = this.#entries[i];
-      if (leaves(entry)) this.leave(entry);
-      else this.#entries[kept++] = entry;
+    for (let l = this.#lines.length - 1; l >= 0; l--) {
+      const line = this.#lines[l];
+      for (let at = line.entries.length - 1; at >= 0; at--) {
+        const entry = line.entries[at];
+        if (!leaves(entry)) continue;
+        this.leave(entry);
+        this.#remove(line, at);
+      }
     }
-    this.#entries.length = kept;
   }
 
   /** Why an entry has to go before it ends by itself; undefined while it may stay. */
@@ -142,18 +188,53 @@ export class WaitQueue<T extends QueueEntry> {
     return Math.min(Math.max(seconds, 1), MOST_RETRY_SECONDS);
   }
 
-  #before(a: T, b: T): boolean {
+  /** Take out what would be served last of the tenant that has most entries, if that has more than `tenant` will. */
+  #displace(tenant: string): T | undefined {
+    const counts = new Map<string, number>();
+    for (const line of this.#lines) counts.set(line.tenant, (counts.get(line.tenant) ?? 0) + line.entries.length);
+    let most = (counts.get(tenant) ?? 0) + 1;
+    let fullest: string | undefined;
+    for (const [name, count] of counts) if (count > most) [most, fullest] = [count, name];
+    const lines = this.#lines.filter((line) => line.tenant === fullest).toSorted((a, b) => b.priority - a.priority);
+    for (const line of lines) {
+      const at = line.entries.findLastIndex((entry) => !entry.begun);
+      if (at < 0) continue;
+      const last = line.entries[at];
+      this.#remove(line, at);
+      this.leave(last);
+      return last;
+    }
+    return undefined;
+  }
+
+  #remove(line: Line<T>, at: number): void {
+    line.entries.splice(at, 1);
+    this.#count--;
+    if (line.entries.length === 0) this.#lines.splice(this.#lines.indexOf(line), 1);
+  }
+
+  #before(a: Line<T>, b: Line<T>): boolean {
     const levels = this.#level(a) - this.#level(b);
     if (levels !== 0) return levels < 0;
     if (a.tenant !== b.tenant) {
+      const late = Number(this.#overdue(b)) - Number(this.#overdue(a));
+      if (late !== 0) return late < 0;
       const served = this.tenants.served(a.tenant) - this.tenants.served(b.tenant);
       if (served !== 0) return served < 0;
     }
-    return a.arrival < b.arrival;
+    return a.entries[0].arrival < b.entries[0].arrival;
   }
 
-  #level({ priority, passedAt }: T): number {
-    const level = Math.min(Math.max(priority, -MOST_LEVELS), MOST_LEVELS);
-    return level - Math.floor((this.#admissions - passedAt) / PATIENCE);
+  #level({ priority, passedAt }: Line<T>): number {
+    const level = levelOf(priority);
+    return level - Math.floor((this.#better[level + MOST_LEVELS] - passedAt) / PATIENCE);
   }
+
+  #overdue({ servedAt }: Line<T>): boolean {
+    return this.#admissions - servedAt >= LONGEST_WAIT;
+  }
+}
+
+function levelOf(priority: number): number {
+  return Math.min(Math.max(priority, -MOST_LEVELS), MOST_LEVELS);
 }

@@ -8,6 +8,7 @@ import { WaitQueue, type QueueLimits } from './queue.ts';
 import type { EngineEvent, EngineRequest } from './request.ts';
 import { Sequence } from './sequence.ts';
 import type { Step } from './step.ts';
+import { whoGivesWay } from './turns.ts';
 
 export interface SchedulerLimits extends QueueLimits {
   /**
@@ -22,6 +23,9 @@ export interface SchedulerLimits extends QueueLimits {
  * many times more as there are more prompts than answers, so that a burst of prompts does not trickle in behind one.
  */
 const PROMPT_SHARE = 0.7;
+
+/** Steps between looks for a place to take over: looking takes time. */
+const TURN_STEPS = 8;
 
 type Emit = (event: EngineEvent) => void;
 
@@ -40,6 +44,8 @@ export class Scheduler {
   /** In their order. */
   readonly running: Sequence[] = [];
   preemptions = 0;
+  /** Sequences that gave their place to others. */
+  turns = 0;
   /** Tokens that a sequence can have at most: the model's context, or less where its pages are fewer. */
   readonly context: number;
   readonly #spec: ModelSpec;
@@ -62,8 +68,11 @@ export class Scheduler {
     this.context = contextOf(spec, model);
   }
 
-  /** @throws RoseError for a request that cannot be served */
-  submit(request: EngineRequest, now: number): void {
+  /**
+   * @returns the request that had to leave the full queue for this one
+   * @throws RoseError for a request that cannot be served
+   */
+  submit(request: EngineRequest, now: number): Sequence | undefined {
     const { command } = request;
     assert(command.kind === 'generate', 'a decoder was sent a pooling request');
     const sequence = new Sequence(request, command, this.#spec.vocabSize, this.context, now);
@@ -71,12 +80,17 @@ export class Scheduler {
     const elder = twin?.elder ?? twin;
     // Its prompt is not computed yet: wait for it.
     const wait = elder !== undefined && elder.drawn === elder.promptLength;
-    this.queue.enter(sequence, wait);
+    const displaced = this.queue.enter(sequence, wait);
     this.#sequences.set(sequence.id, sequence);
     if (wait) {
       elder.siblings.push(sequence);
       sequence.elder = elder;
     } else this.#blocked = false;
+    if (displaced !== undefined) {
+      this.#forget(displaced);
+      this.#freeSiblings(displaced);
+    }
+    return displaced;
   }
 
   /** The request is let go of at the next sweep. */
@@ -119,6 +133,16 @@ export class Scheduler {
       this.#forget(sequence);
     }
     this.running.length = kept;
+  }
+
+  /**
+   * A step failed: its sequences leave. What the device holds may be half written, and copies that the step was to make
+   * may be missing, so the others begin anew and nothing that was computed is kept.
+   */
+  abandon(leaves: (sequence: Sequence) => boolean): void {
+    this.retire(leaves, false);
+    while (this.running.length > 0) this.queue.putBack(this.#takeOut(this.running.length - 1, false));
+    this.cache.clear();
   }
 
   /** Fill a step with what the device does next. */
@@ -182,6 +206,25 @@ export class Scheduler {
 
   /** In the queue's order; a sequence that finds no room holds back those behind it. */
   #admit(batch: Batch, now: number, emit: Emit): void {
+    this.#admitNext(batch, now, emit);
+    if (this.#steps % TURN_STEPS !== 0) return;
+    // Where there is no room for one that waits, one that runs may have to make some.
+    while (this.queue.length > 0 && this.#giveTurn()) this.#admitNext(batch, now, emit);
+  }
+
+  /** What the sequence computed that gives way stays in the prefix tree, as long as there is room. */
+  #giveTurn(): boolean {
+    const next = this.queue.peek();
+    const at = next === undefined ? -1 : whoGivesWay(this.running, next, this.queue.tenants);
+    if (at < 0) return false;
+    const sequence = this.#takeOut(at, true);
+    sequence.turns++;
+    this.turns++;
+    this.queue.putBack(sequence);
+    return true;
+  }
+
+  #admitNext(batch: Batch, now: number, emit: Emit): void {
     while (!this.#blocked && this.running.length < this.#capacity.sequences) {
       const next = this.queue.peek();
       if (next === undefined) return;
@@ -218,12 +261,15 @@ export class Scheduler {
   }
 
   /**
-   * Rows of prompts, within the time that running answers allow. The first prompt in order gets half of it, so that it
-   * gets on; the shorter ones behind it share the rest, so that they need not wait for it; what is left is the first's.
+   * Rows of prompts, within the time that running answers allow. The first prompt, of the tenant served least, gets half
+   * of it, so that it gets on; the shorter ones behind it share the rest, so that they need not wait for it; what is left
+   * is the first's.
    */
   #addPrompts(step: Step, emit: Emit): void {
     const prompts = this.running.filter((sequence) => !sequence.decoding && this.#rowsLeft(sequence) > 0);
     if (prompts.length === 0) return;
+    const served = ({ tenant }: Sequence): number => this.queue.tenants.served(tenant);
+    prompts.sort((a, b) => a.rank - b.rank || served(a) - served(b));
     const { rows } = step.batch;
     const share = 1 + PROMPT_SHARE * Math.max(1, prompts.length / rows);
     const budget = rows === 0 ? Infinity : (this.#stepMs ?? share * this.cost.predict(rows, step.reads));
@@ -277,12 +323,16 @@ export class Scheduler {
     return true;
   }
 
-  /** A running sequence gives its pages back and waits again. */
+  /** A running sequence gives its pages back and waits again, in its old place. */
   #yield(at: number): void {
-    const [sequence] = this.running.splice(at, 1);
-    this.#giveBack(sequence, true);
-    this.queue.putBack(sequence);
+    this.queue.putBack(this.#takeOut(at, true));
     this.preemptions++;
+  }
+
+  #takeOut(at: number, share: boolean): Sequence {
+    const [sequence] = this.running.splice(at, 1);
+    this.#giveBack(sequence, share);
+    return sequence;
   }
 
   #giveBack(sequence: Sequence, share: boolean): void {

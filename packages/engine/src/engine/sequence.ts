@@ -21,7 +21,6 @@ export class Sequence implements QueueEntry {
   readonly arrivedAt: number;
   readonly command: GenerateCommand;
   arrival = 0;
-  passedAt = 0;
   rank = 0;
   cancelled = false;
   ended = false;
@@ -49,6 +48,8 @@ export class Sequence implements QueueEntry {
   run = 0;
   /** Prompt tokens that were found computed when it first ran; -1 before. */
   cachedTokens = -1;
+  /** How often it gave its place to others; memory that ran out does not count. */
+  turns = 0;
   /** Others with the same prompt, which wait to begin where its prompt ends. */
   readonly siblings: Sequence[] = [];
   /** The one it waits for, while it waits so. */
@@ -91,6 +92,10 @@ export class Sequence implements QueueEntry {
   /** Whether the next row continues the answer; otherwise rows of known tokens are left. */
   get decoding(): boolean {
     return this.scheduled >= this.prefillEnd;
+  }
+
+  get begun(): boolean {
+    return this.cachedTokens >= 0;
   }
 
   /** Whether it has no more tokens to draw. */

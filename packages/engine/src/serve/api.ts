@@ -62,8 +62,10 @@ export interface ModelCounters {
   /** Prompt tokens that were found computed in the prefix tree. */
   cachedTokens: number;
   generatedTokens: number;
-  /** Sequences that gave their pages back and were computed anew. */
+  /** Sequences that gave their pages back because those ran out, and were computed anew. */
   preemptions: number;
+  /** Sequences that gave their place to another tenant or a higher priority for a while. */
+  turns: number;
   /** Engine steps and the sequences they carried, for the mean batch size. */
   steps: number;
   stepSequences: number;

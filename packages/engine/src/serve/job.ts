@@ -31,6 +31,10 @@ export class Job<T> {
   constructor(owner: JobOwner, request: CommonRequest) {
     this.#owner = owner;
     this.#request = request;
+    const { priority = 0 } = request;
+    if (!Number.isInteger(priority)) {
+      throw new RoseError('invalid', `priority is ${priority}: it must be a whole number`, { param: 'priority' });
+    }
     this.#deadline = request.timeoutMs === undefined ? undefined : Date.now() + request.timeoutMs;
     owner.counters.requests++;
     owner.jobs.add(this as Job<unknown>);

@@ -59,6 +59,7 @@ export class HubModel implements ServedModel {
     cachedTokens: 0,
     generatedTokens: 0,
     preemptions: 0,
+    turns: 0,
     steps: 0,
     stepSequences: 0,
     running: 0,

@@ -68,8 +68,10 @@ export class Metrics {
     this.#readEach(hub, 'rose_prompt_tokens_total', 'Tokens of prompts', (m) => m.counters.promptTokens);
     const cached = 'Prompt tokens that had been computed for an earlier request';
     this.#readEach(hub, 'rose_cached_tokens_total', cached, (m) => m.counters.cachedTokens);
-    const yielded = 'Sequences that gave their pages back and were computed anew';
+    const yielded = 'Sequences that gave their pages back because those ran out, and were computed anew';
     this.#readEach(hub, 'rose_preemptions_total', yielded, (m) => m.counters.preemptions);
+    const turns = 'Sequences that gave their place to another tenant or a higher priority for a while';
+    this.#readEach(hub, 'rose_turns_total', turns, (m) => m.counters.turns);
     this.#readEach(hub, 'rose_generated_tokens_total', 'Tokens generated', (m) => m.counters.generatedTokens);
     const pending = 'Number of requests that wait for execution';
     this.#watchEach(hub, 'nv_inference_pending_request_count', pending, (m) => m.counters.waiting);
