@@ -46,6 +46,10 @@ function device(): DeviceModel {
     logprobs: new Float32Array(sequences),
     topTokens: new Int32Array(sequences * MAX_LOGPROBS),
     topLogprobs: new Float32Array(sequences * MAX_LOGPROBS),
+    targetLogprobs: new Float32Array(0),
+    targetRanks: new Int32Array(0),
+    targetTopTokens: new Int32Array(0),
+    targetTopLogprobs: new Float32Array(0),
   };
   return {
     capacity: { rows: 8192, sequences, outputs: sequences, pages: sequences * contextPages, groups: 1 },
@@ -73,7 +77,7 @@ async function measure(loop: LlmOptions['loop']): Promise<Figure> {
     // Prompts that share nothing.
     const tokens = Int32Array.from({ length: context }, (_, i) => (i === 0 ? id : i) % VOCABULARY);
     const command = { kind: 'generate', tokens, sampling: GREEDY, maxTokens: steps + WARM_UP + 50 } as const;
-    const rest = { minTokens: 0, stopTokens: [2], logprobs: -1, salt: '' };
+    const rest = { minTokens: 0, stopTokens: [2], logprobs: -1, promptLogprobs: -1, salt: '' };
     const request = { id, model: 0, tenant: 'one', priority: 0, deadline: undefined, siblingOf: undefined };
     engine.submit({ ...request, command: { ...command, ...rest } }, 0);
   }

@@ -5,7 +5,7 @@ import { describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import type { DeviceModel } from '../src/device/device.ts';
 import { LlmEngine, type LlmOptions } from '../src/engine/llm.ts';
-import { GREEDY, type EngineRequest, type SamplingParams } from '../src/engine/request.ts';
+import { GREEDY, type EngineRequest, type PromptLogprobs, type SamplingParams } from '../src/engine/request.ts';
 import type { ModelSpec } from '../src/model/spec.ts';
 import { bundled, openOnCpu } from './on-cpu.ts';
 import { Collector, drain, generateRequest } from './fake-model.ts';
@@ -32,13 +32,25 @@ const drawn: SamplingParams = { ...GREEDY, temperature: 1, topP: 0.95, presenceP
 
 function requestsOf(prompts: readonly (readonly number[])[], maxTokens: number): EngineRequest[] {
   return prompts.map((tokens, i) =>
-    generateRequest(i + 1, tokens, { maxTokens, sampling: i % 2 === 0 ? GREEDY : { ...drawn, seed: i }, logprobs: 3 }),
+    generateRequest(i + 1, tokens, {
+      maxTokens,
+      sampling: i % 2 === 0 ? GREEDY : { ...drawn, seed: i },
+      logprobs: 3,
+      promptLogprobs: i % 3 === 0 ? 2 : -1,
+    }),
   );
 }
 
-/** Everything a client is told of a request, log-probabilities to the last bit. */
+/**
+ * Everything a client is told of a request, log-probabilities to the last bit. What is said of a prompt comes in pieces
+ * that depend on how it was cut; put together they must be the same.
+ */
 function answer(sink: Collector, id: number): object[] {
-  return sink.events.filter((event) => event.id === id && event.kind !== 'begun');
+  const events = sink.events.filter((event) => event.id === id && event.kind !== 'begun');
+  const pieces = events.flatMap((event) => (event.kind === 'prompt' ? [event] : []));
+  const whole = (name: keyof PromptLogprobs): number[] => pieces.flatMap(({ logprobs }) => [...logprobs[name]]);
+  const prompt = (['logprobs', 'ranks', 'topTokens', 'topLogprobs'] as const).map(whole);
+  return [prompt, ...events.filter(({ kind }) => kind !== 'prompt')];
 }
 
 async function together(engine: LlmEngine, requests: readonly EngineRequest[]): Promise<Collector> {

@@ -128,6 +128,22 @@ export class FakeModel implements DeviceModel {
       logprobs: new Float32Array(this.capacity.outputs),
       topTokens: new Int32Array(this.capacity.outputs * MAX_LOGPROBS).fill(-1),
       topLogprobs: new Float32Array(this.capacity.outputs * MAX_LOGPROBS),
+      ...this.#judge(batch, contexts),
+    };
+  }
+
+  /** A target's log-probability is what the row sees and the target, hashed. */
+  #judge(batch: Batch, contexts: readonly number[]): Pick<StepResult, `target${string}` & keyof StepResult> {
+    const { rows } = this.capacity;
+    const targetLogprobs = new Float32Array(rows);
+    for (let t = 0; t < batch.targets; t++) {
+      targetLogprobs[t] = mix(contexts[batch.targetRows[t]], batch.targetTokens[t]);
+    }
+    return {
+      targetLogprobs,
+      targetRanks: new Int32Array(rows).fill(1),
+      targetTopTokens: new Int32Array(rows * MAX_LOGPROBS).fill(-1),
+      targetTopLogprobs: new Float32Array(rows * MAX_LOGPROBS),
     };
   }
 
@@ -237,14 +253,30 @@ export class Collector implements EventSink {
 
   /** The request's one final event. */
   endOf(id: number): EngineEvent {
-    const ends = this.events.filter((event) => event.kind !== 'token' && event.kind !== 'begun' && event.id === id);
+    const ends = this.events.filter((event) => isEnd(event) && event.id === id);
     if (ends.length !== 1) throw new Error(`request ${id} ended ${ends.length} times`);
     return ends[0];
   }
 
   hasEnded(id: number): boolean {
-    return this.events.some((event) => event.kind !== 'token' && event.kind !== 'begun' && event.id === id);
+    return this.events.some((event) => isEnd(event) && event.id === id);
   }
+
+  /** Log-probabilities of the request's prompt, in pieces put together; it must have come in order, without gaps. */
+  promptOf(id: number): number[] {
+    const logprobs: number[] = [];
+    for (const event of this.events) {
+      if (event.kind !== 'prompt' || event.id !== id) continue;
+      if (event.from !== logprobs.length + 1)
+        throw new Error(`a piece from ${event.from} on behind ${logprobs.length}`);
+      logprobs.push(...event.logprobs.logprobs);
+    }
+    return logprobs;
+  }
+}
+
+function isEnd({ kind }: EngineEvent): boolean {
+  return kind === 'finished' || kind === 'pooled' || kind === 'failed';
 }
 
 /** Step the engine until it has nothing left to do, checking it after each step. */
@@ -278,6 +310,7 @@ export function generateRequest(
       minTokens: 0,
       stopTokens: [],
       logprobs: -1,
+      promptLogprobs: -1,
       salt: '',
       ...command,
     },

@@ -290,7 +290,11 @@ for (const [where, start] of links) {
     test('refuses what it cannot serve, naming the field', async () => {
       const prompt = { kind: 'text', text: 'x' } as const;
       const bad: [GenerateRequest, RegExp][] = [
-        [{ prompt, maxTokens: 0 }, /max_tokens is 0/],
+        [{ prompt, maxTokens: -1 }, /max_tokens is -1/],
+        [{ prompt, promptLogprobs: 21 }, /prompt_logprobs is 21/],
+        [{ prompt, sampling: { allowedTokens: [] } }, /allowed_token_ids is empty/],
+        [{ prompt, sampling: { allowedTokens: [6144] } }, /allowed_token_ids is 6144/],
+        [{ prompt, badWords: [' '] }, /bad_words has a text without a word/],
         [{ prompt, sampling: { temperature: -1 } }, /temperature is -1/],
         [{ prompt, sampling: { temperature: Number.NaN } }, /temperature is NaN/],
         [{ prompt, sampling: { topP: 0 } }, /top_p is 0/],

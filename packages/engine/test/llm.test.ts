@@ -178,3 +178,49 @@ test('random traffic: every request ends once, with the right tokens, and no pag
     }
   }
 });
+
+test('a prompt is judged whole, whatever is known of it, and however it is cut', async () => {
+  const prompt = Array.from({ length: 50 }, (_, i) => (7 * i) % 100);
+  const judged: number[][] = [];
+  for (const rows of [64, 20, 7, 3]) {
+    const model = new FakeModel({ rows, sequences: 2, pages: 12, draws: 'context' });
+    const engine = fakeEngine(64, model, { loop: rows === 20 ? 'overlapped' : 'plain' });
+    for (const id of [1, 2]) {
+      engine.submit(generateRequest(id, prompt, { promptLogprobs: 0, maxTokens: id - 1 }), 0);
+      const events = await drain(engine);
+      judged.push(events.promptOf(id));
+      assert.equal(events.tokensOf(id).length, id - 1);
+      assert.deepEqual(events.endOf(id), { kind: 'finished', id, reason: 'length', stopToken: undefined });
+      assert.deepEqual(events.events[0], { kind: 'begun', id, cachedTokens: 0 });
+    }
+    // Without that wish the same prompt is found computed.
+    engine.submit(generateRequest(3, prompt, { maxTokens: 0 }), 0);
+    const [begun] = (await drain(engine)).events;
+    assert.deepEqual(begun, { kind: 'begun', id: 3, cachedTokens: 48 });
+  }
+  assert.equal(judged[0].length, 49);
+  for (const other of judged) assert.deepEqual(other, judged[0]);
+});
+
+test('a prompt as long as the context is read, but not answered', async () => {
+  const engine = fakeEngine(32, new FakeModel({ rows: 16, sequences: 2, pages: 8 }));
+  const prompt = Array.from({ length: 32 }, (_, i) => i);
+  engine.submit(generateRequest(1, prompt, { maxTokens: 0, promptLogprobs: 0 }), 0);
+  engine.submit(generateRequest(2, prompt, { maxTokens: 1 }), 0);
+  engine.submit(generateRequest(3, [...prompt, 1], { maxTokens: 0 }), 0);
+  const events = await drain(engine);
+  assert.equal(events.promptOf(1).length, 31);
+  assert.equal(events.endOf(1).kind, 'finished');
+  assert.equal(events.endOf(2).kind, 'failed');
+  assert.equal(events.endOf(3).kind, 'failed');
+});
+
+test('several answers of no tokens', async () => {
+  const engine = fakeEngine(64, new FakeModel({ rows: 16, sequences: 4, pages: 8 }));
+  const command = { maxTokens: 0, promptLogprobs: 0 };
+  engine.submit(generateRequest(1, [1, 2, 3], command), 0);
+  engine.submit(generateRequest(2, [1, 2, 3], { ...command, promptLogprobs: -1 }, { siblingOf: 1 }), 0);
+  const events = await drain(engine);
+  for (const id of [1, 2]) assert.equal(events.endOf(id).kind, 'finished');
+  assert.deepEqual(events.promptOf(2), []);
+});

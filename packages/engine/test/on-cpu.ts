@@ -90,6 +90,7 @@ const greedy = {
   minTokens: 0,
   stopTokens: [],
   logprobs: -1,
+  promptLogprobs: -1,
   salt: '',
 } as const;
 

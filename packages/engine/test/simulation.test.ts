@@ -51,14 +51,14 @@ function promptsOf({ u, whole }: Random, count: number): number[][] {
 }
 
 /** What the device answers to a request that has it for itself, chunk by chunk of `rows`. */
-async function alone(options: FakeOptions, request: EngineRequest): Promise<number[]> {
+async function alone(options: FakeOptions, request: EngineRequest): Promise<{ tokens: number[]; prompt: number[] }> {
   const model = new FakeModel({ ...options, elsewhere: false });
   const engine = fakeEngine(CONTEXT, model);
   engine.submit({ ...request, deadline: undefined, siblingOf: undefined }, 0);
   const sink = new Collector();
   while (engine.hasWork) await engine.step(0, sink);
   assert.equal(sink.endOf(request.id).kind, 'finished');
-  return sink.tokensOf(request.id);
+  return { tokens: sink.tokensOf(request.id), prompt: sink.promptOf(request.id) };
 }
 
 /** What happened in a trace: ends of requests by kind, and what the engine did on the way. */
@@ -95,7 +95,8 @@ async function runTrace(seed: number): Promise<Seen> {
       id,
       tokens,
       {
-        maxTokens: r.whole(50),
+        maxTokens: r.u() < 0.1 ? 0 : r.whole(50),
+        promptLogprobs: r.u() < 0.15 ? 0 : -1,
         sampling: { ...GREEDY, seed: r.whole(1000), ...(r.u() < 0.2 && { presencePenalty: 1 }) },
         stopTokens: r.u() < 0.3 ? [r.whole(99)] : [],
         salt: r.u() < 0.1 ? 'other' : '',
@@ -124,9 +125,12 @@ async function runTrace(seed: number): Promise<Seen> {
     const how = end.kind === 'failed' ? end.error.code : end.kind;
     seen[how] = (seen[how] ?? 0) + 1;
     const tokens = sink.tokensOf(request.id);
+    const prompt = sink.promptOf(request.id);
     const right = await alone(options, request);
-    if (end.kind === 'finished') assert.deepEqual(tokens, right, `trace ${seed}, request ${request.id}`);
-    else assert.deepEqual(tokens, right.slice(0, tokens.length), `trace ${seed}, request ${request.id}`);
+    const cut = end.kind !== 'finished';
+    const where = `trace ${seed}, request ${request.id}`;
+    assert.deepEqual(tokens, cut ? right.tokens.slice(0, tokens.length) : right.tokens, where);
+    assert.deepEqual(prompt, cut ? right.prompt.slice(0, prompt.length) : right.prompt, where);
   }
   return seen;
 }

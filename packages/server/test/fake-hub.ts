@@ -7,6 +7,7 @@ import {
   type GenerateEvent,
   type GenerateRequest,
   type HeadSpec,
+  type JudgedToken,
   type ModelHub,
   type ModelSpec,
   type Prompt,
@@ -209,7 +210,7 @@ async function* answers(request: GenerateRequest, aborted: Promise<never>): Asyn
     throw new RoseError('invalid', 'temperature is below 0', { param: 'temperature' });
   }
   await misbehave(prompt, aborted);
-  yield { kind: 'start', promptTokens: prompt.length, cachedTokens: Math.min(1, prompt.length) };
+  yield start(Int32Array.from(Buffer.from(prompt)), request.promptLogprobs);
   for (let index = 0; index < n; index++) {
     const said = prompt.split('!say ')[1];
     let left = said ?? `echo: ${prompt}${index === 0 ? '' : ` (${index})`}`;
@@ -231,6 +232,21 @@ async function* answers(request: GenerateRequest, aborted: Promise<never>): Asyn
     const endToken = reason === 'stop' && stop === undefined ? 1 : 0;
     yield { kind: 'end', index, reason, stop, generatedTokens: generated + endToken };
   }
+}
+
+/** The prompt's i-th token has the log-probability -i and the rank i; others in its place are less likely. */
+function start(prompt: Int32Array, top: number | undefined): GenerateEvent {
+  const judge = (byte: number, i: number): JudgedToken => {
+    const others = Array.from({ length: top ?? 0 }, (_, k) => ({ token: (byte + k) % 256, logprob: -i - 1 - k }));
+    return { token: byte, logprob: -i - 1, rank: i + 1, top: others };
+  };
+  return {
+    kind: 'start',
+    promptTokens: prompt.length,
+    cachedTokens: Math.min(1, prompt.length),
+    prompt,
+    judged: top === undefined ? undefined : [...prompt.subarray(1)].map(judge),
+  };
 }
 
 function token(byte: number, logprobs: number | undefined): GeneratedToken {

@@ -71,6 +71,11 @@ export interface StepResult {
   /** The most likely tokens of each output: MAX_LOGPROBS a row, -1 behind the last one. */
   readonly topTokens: Int32Array;
   readonly topLogprobs: Float32Array;
+  /** For each target: its log-probability, its rank (0: the row has no finite maximum), and the most likely tokens. */
+  readonly targetLogprobs: Float32Array;
+  readonly targetRanks: Int32Array;
+  readonly targetTopTokens: Int32Array;
+  readonly targetTopLogprobs: Float32Array;
 }
 
 /** Most alternatives a request can ask for (OpenAI's limit). */

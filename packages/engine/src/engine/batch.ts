@@ -5,13 +5,17 @@
  * Sequence s has rows [rowStart[s], rowStart[s + 1]); its first row stands at absolute position start[s], and its pages
  * in layer group g are pageTables[g][pageStart[s] ..]. Output o is row outputRows[o], and draws with the sampling fields
  * at index o; several outputs may have the same row.
+ *
+ * Target t is row targetRows[t] of which the next token is known, targetTokens[t]: its log-probability is wanted.
  */
 export class Batch {
   rows = 0;
   sequences = 0;
   outputs = 0;
+  targets = 0;
   pages = 0;
   biases = 0;
+  masks = 0;
   history = 0;
   copies = 0;
 
@@ -40,6 +44,11 @@ export class Batch {
   copyTo: Int32Array;
   readonly outputRows: Int32Array;
 
+  readonly targetRows: Int32Array;
+  readonly targetTokens: Int32Array;
+  /** How many of the most likely tokens to report in each target's place. */
+  readonly targetTop: Int32Array;
+
   /** See SamplingParams. The seed is split in two words; `drawPosition` is the position of the token to be drawn. */
   readonly temperature: Float32Array;
   readonly topK: Int32Array;
@@ -56,6 +65,12 @@ export class Batch {
   readonly biasStart: Int32Array;
   biasTokens: Int32Array;
   biasValues: Float32Array;
+  /**
+   * The tokens that output o may draw: -1, all; otherwise the bits of mask maskOf[o], `maskWords` words each, where token
+   * t is bit t % 32 of word t / 32.
+   */
+  readonly maskOf: Int32Array;
+  maskBits: Int32Array;
   /**
    * Tokens the penalties of output o look at: historyTokens[historyStart[o] .. historyStart[o + 1]), of which those from
    * historyAnswer[o] on (an index of the same array) belong to the answer. Empty where no penalty is set.
@@ -80,6 +95,9 @@ export class Batch {
       pageTables: Array.from({ length: groups }, () => layout.add(pages)),
       slots: layout.add(sequences),
       outputRows: layout.add(outputs),
+      targetRows: layout.add(rows),
+      targetTokens: layout.add(rows),
+      targetTop: layout.add(rows),
       temperature: layout.add(outputs),
       topK: layout.add(outputs),
       topP: layout.add(outputs),
@@ -90,6 +108,7 @@ export class Batch {
       drawPosition: layout.add(outputs),
       logprobs: layout.add(outputs),
       biasStart: layout.add(outputs + 1),
+      maskOf: layout.add(outputs),
       historyStart: layout.add(outputs + 1),
       historyAnswer: layout.add(outputs),
     };
@@ -107,6 +126,9 @@ export class Batch {
     this.pageTables = fields.pageTables.map(i32);
     this.slots = i32(fields.slots);
     this.outputRows = i32(fields.outputRows);
+    this.targetRows = i32(fields.targetRows);
+    this.targetTokens = i32(fields.targetTokens);
+    this.targetTop = i32(fields.targetTop);
     this.temperature = f32(fields.temperature);
     this.topK = i32(fields.topK);
     this.topP = f32(fields.topP);
@@ -117,6 +139,7 @@ export class Batch {
     this.drawPosition = i32(fields.drawPosition);
     this.logprobs = i32(fields.logprobs);
     this.biasStart = i32(fields.biasStart);
+    this.maskOf = i32(fields.maskOf);
     this.historyStart = i32(fields.historyStart);
     this.historyAnswer = i32(fields.historyAnswer);
     // These grow with what requests ask for; they start with room for ordinary ones.
@@ -126,14 +149,17 @@ export class Batch {
     this.biasTokens = new Int32Array(256);
     this.biasValues = new Float32Array(256);
     this.historyTokens = new Int32Array(1024);
+    this.maskBits = new Int32Array(0);
   }
 
   clear(): void {
     this.rows = 0;
     this.sequences = 0;
     this.outputs = 0;
+    this.targets = 0;
     this.pages = 0;
     this.biases = 0;
+    this.masks = 0;
     this.history = 0;
     this.copies = 0;
     this.rowStart[0] = 0;
@@ -200,6 +226,23 @@ export class Batch {
     this.copyFrom[this.copies] = from;
     this.copyTo[this.copies] = to;
     this.copies++;
+  }
+
+  /** Ask for the log-probability of `token` behind `row`, and of the `top` most likely ones. */
+  addTarget(row: number, token: number, top: number): void {
+    this.targetRows[this.targets] = row;
+    this.targetTokens[this.targets] = token;
+    this.targetTop[this.targets++] = top;
+  }
+
+  /** Append a mask over the vocabulary; returns its number. All masks of a batch have the same length. */
+  addMask(bits: Int32Array): number {
+    const at = this.masks * bits.length;
+    if (at + bits.length > this.maskBits.length) {
+      this.maskBits = grown(this.maskBits, new Int32Array(2 * (at + bits.length)));
+    }
+    this.maskBits.set(bits, at);
+    return this.masks++;
   }
 
   addBias(token: number, value: number): void {

@@ -126,11 +126,11 @@ export class EngineClient {
     switch (message.kind) {
       case 'step':
         // A request begins before its first token, which the same step may bring.
-        for (const event of message.events) if (event.kind === 'begun') this.#deliver(event);
+        for (const event of message.events) if (isBeforeTokens(event)) this.#deliver(event);
         for (let i = 0; i < message.ids.length; i++) {
           this.#deliver({ kind: 'token', id: message.ids[i], token: message.tokens[i], logprobs: undefined });
         }
-        for (const event of message.events) if (event.kind !== 'begun') this.#deliver(event);
+        for (const event of message.events) if (!isBeforeTokens(event)) this.#deliver(event);
         this.#observeStep(message);
         break;
       case 'progress':
@@ -160,7 +160,7 @@ export class EngineClient {
   #deliver(event: EngineEvent): void {
     const request = this.#requests.get(event.id);
     if (request === undefined) return;
-    if (event.kind !== 'token' && event.kind !== 'begun') this.#requests.delete(event.id);
+    if (event.kind !== 'token' && !isBeforeTokens(event)) this.#requests.delete(event.id);
     request.sink(event);
   }
 
@@ -182,6 +182,10 @@ export class EngineClient {
 
 function closed(): RoseError {
   return new RoseError('unavailable', 'the engine was closed');
+}
+
+function isBeforeTokens({ kind }: EngineEvent): boolean {
+  return kind === 'begun' || kind === 'prompt';
 }
 
 function silent(ms: number): RoseError {

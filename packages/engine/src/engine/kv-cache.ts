@@ -67,11 +67,10 @@ export class KvCache {
    * Begin a sequence on the longest prefix of `tokens[0 .. length)` that is computed already, in whole pages and never
    * all of it, since the last token has to be computed for what follows. The hit is clamped to where every group still
    * has the pages its window sees, and to a state checkpoint where the model has states.
-   * @param reuse false: compute everything anew (its log-probabilities are wanted)
    * @param batch the step that will run the sequence's first rows
    * @returns undefined if there is no free state slot
    */
-  begin(salt: string, tokens: Int32Array, length: number, reuse: boolean, batch: Batch): KvTables | undefined {
+  begin(salt: string, tokens: Int32Array, length: number, batch: Batch): KvTables | undefined {
     let slot = -1;
     if (this.slots.size > 0) {
       slot = this.#take(this.slots, -1);
@@ -81,7 +80,6 @@ export class KvCache {
     const tables = new KvTables(root, this.pools.length);
     tables.slot = slot;
     this.tree.pinRoot(root);
-    if (!reuse) return tables;
     const { pageTokens } = this.shape;
     let node = this.tree.deepest(root, tokens, pageTokens, Math.floor((length - 1) / pageTokens));
     while (node !== root && !this.#resumable(node)) node = node.parent!;

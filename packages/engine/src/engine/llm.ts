@@ -2,7 +2,7 @@ import { assert, RoseError } from '../errors.ts';
 import { MAX_LOGPROBS, type DeviceModel, type StepResult } from '../device/device.ts';
 import type { ModelSpec } from '../model/spec.ts';
 import type { Clock, Engine, EngineState, EventSink, StepSummary } from './engine.ts';
-import { GREEDY, type EngineRequest, type TokenLogprobs } from './request.ts';
+import { GREEDY, type EngineRequest, type PromptLogprobs, type TokenLogprobs } from './request.ts';
 import { Scheduler, type SchedulerLimits } from './scheduler.ts';
 import { Sequence } from './sequence.ts';
 import { Step } from './step.ts';
@@ -32,6 +32,7 @@ const CANARY = {
     minTokens: 0,
     stopTokens: [],
     logprobs: -1,
+    promptLogprobs: -1,
     salt: '',
   },
 } as const satisfies EngineRequest;
@@ -138,7 +139,7 @@ export class LlmEngine implements Engine {
     const canary = new Sequence(CANARY, CANARY.command, this.#spec.vocabSize, 2, 0);
     const step = new Step(capacity);
     // Any page will do, if the prefix tree leaves one: what it holds is not read before it is written.
-    const scratch = this.scheduler.cache.begin('', canary.tokens, 1, false, step.batch);
+    const scratch = this.scheduler.cache.begin('', canary.tokens, 1, step.batch);
     if (scratch === undefined || !this.scheduler.cache.write(scratch, 0, 1, step.batch)) {
       this.failure = new Error(`no page is free among ${cache.groups.map(({ pages }) => pages).join(' + ')}`);
       return;
@@ -208,15 +209,14 @@ export class LlmEngine implements Engine {
 
   /** Append the drawn tokens, tell the clients, and retire sequences that have ended. */
   #absorb(step: Step, result: StepResult, sink: EventSink): void {
-    let ends = false;
+    let ends = this.#absorbPrompts(step, result, sink);
     for (let o = 0; o < step.outputCount; o++) {
       if (!step.outputIsCurrent(o)) continue;
       const sequence = step.outputs[o];
       const { id } = sequence;
       const token = result.tokens[o];
       if (token < 0) {
-        const message = 'the model produced no finite logits: its weights or its input are broken';
-        sink.event({ kind: 'failed', id, error: new RoseError('internal', message).toJSON() });
+        sink.event({ kind: 'failed', id, error: noLogits().toJSON() });
         sequence.ended = true;
       } else {
         sequence.append(token);
@@ -238,6 +238,33 @@ export class LlmEngine implements Engine {
     if (ends) this.scheduler.retire(hasEnded);
   }
 
+  /** Tell what the model makes of the prompts; whether a sequence ends that wants nothing but its prompt. */
+  #absorbPrompts(step: Step, result: StepResult, sink: EventSink): boolean {
+    let ends = false;
+    for (let s = 0; s < step.memberCount; s++) {
+      if (!step.memberIsCurrent(s)) continue;
+      const sequence = step.members[s];
+      const { id } = sequence;
+      const [from, to] = [step.targetStart[s], step.targetStart[s + 1]];
+      if (to > from) {
+        if (result.targetRanks.subarray(from, to).includes(0)) {
+          sink.event({ kind: 'failed', id, error: noLogits().toJSON() });
+          sequence.ended = true;
+        } else {
+          const logprobs = promptLogprobsOf(sequence, result, from, to);
+          sink.event({ kind: 'prompt', id, from: sequence.reported + 1, logprobs });
+          sequence.reported += to - from;
+        }
+      }
+      if (!sequence.ended && sequence.computed === sequence.limit) {
+        sink.event({ kind: 'finished', id, reason: 'length', stopToken: undefined });
+        sequence.ended = true;
+      }
+      ends ||= sequence.ended;
+    }
+    return ends;
+  }
+
   #failMembers(step: Step, sink: EventSink): void {
     const error = new RoseError('internal', `a step of the engine failed: ${this.failure!.message}`).toJSON();
     const failed = new Set([
@@ -257,6 +284,28 @@ function hasEnded(sequence: Sequence): boolean {
 
 function asError(error: unknown): Error {
   return error instanceof Error ? error : new Error(String(error));
+}
+
+function noLogits(): RoseError {
+  return new RoseError('internal', 'the model produced no finite logits: its weights or its input are broken');
+}
+
+/** Copies, since the result is written again. */
+function promptLogprobsOf({ command }: Sequence, result: StepResult, from: number, to: number): PromptLogprobs {
+  const top = command.promptLogprobs;
+  const topTokens = new Int32Array((to - from) * top);
+  const topLogprobs = new Float32Array((to - from) * top);
+  for (let t = from; t < to; t++) {
+    const at = t * MAX_LOGPROBS;
+    topTokens.set(result.targetTopTokens.subarray(at, at + top), (t - from) * top);
+    topLogprobs.set(result.targetTopLogprobs.subarray(at, at + top), (t - from) * top);
+  }
+  return {
+    logprobs: result.targetLogprobs.slice(from, to),
+    ranks: result.targetRanks.slice(from, to),
+    topTokens,
+    topLogprobs,
+  };
 }
 
 function logprobsOf(sequence: Sequence, result: StepResult, output: number): TokenLogprobs | undefined {

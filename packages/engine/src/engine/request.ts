@@ -1,8 +1,8 @@
 import type { SerializedError } from '../errors.ts';
 
 /**
- * How the next token is drawn. Applied in this order: logit bias, repetition, presence and frequency penalties,
- * temperature, top-k, top-p, min-p, draw. A field's neutral value switches its step off.
+ * How the next token is drawn. Applied in this order: logit bias, repetition, presence and frequency penalties, tokens
+ * that are not allowed, temperature, top-k, top-p, min-p, draw. A field's neutral value switches its step off.
  */
 export interface SamplingParams {
   /** 0: greedy (the steps after the penalties do not matter). Neutral: 1. */
@@ -21,6 +21,10 @@ export interface SamplingParams {
   readonly frequencyPenalty: number;
   /** Added to the logits of single tokens. */
   readonly logitBias: readonly (readonly [token: number, bias: number])[];
+  /** The only tokens that may be drawn, at least one. Neutral: undefined. */
+  readonly allowedTokens: readonly number[] | undefined;
+  /** Sequences of tokens that the answer must not contain: the last token of one is not drawn behind the others. */
+  readonly badWords: readonly (readonly number[])[];
   /** Random draws depend on (seed, position) alone. A whole number from 0 to 2^53 - 1. */
   readonly seed: number;
 }
@@ -35,6 +39,8 @@ export const GREEDY: SamplingParams = {
   presencePenalty: 0,
   frequencyPenalty: 0,
   logitBias: [],
+  allowedTokens: undefined,
+  badWords: [],
   seed: 0,
 };
 
@@ -43,7 +49,7 @@ export interface GenerateCommand {
   readonly kind: 'generate';
   readonly tokens: Int32Array;
   readonly sampling: SamplingParams;
-  /** At least 1; the engine also stops at the model's context length. */
+  /** The engine also stops at the model's context length. 0: run the prompt alone. */
   readonly maxTokens: number;
   /** End tokens are not drawn before this many tokens. */
   readonly minTokens: number;
@@ -51,6 +57,11 @@ export interface GenerateCommand {
   readonly stopTokens: readonly number[];
   /** Report log-probabilities: of the drawn token and of this many most likely ones (0 to 20). -1: none. */
   readonly logprobs: number;
+  /**
+   * Report log-probabilities of the prompt's tokens, and of this many most likely ones in each one's place (0 to 20).
+   * -1: none. Every row of the prompt is computed for them, whatever the prefix tree has.
+   */
+  readonly promptLogprobs: number;
   /** What is computed for this request is reused only by requests of its tenant with the same salt. */
   readonly salt: string;
 }
@@ -90,7 +101,21 @@ export interface TokenLogprobs {
 }
 
 /**
- * What the engine sends back. A decoder's request starts with `begun`. A request ends with exactly one of `finished`,
+ * What the model makes of tokens that are given, each after those before it; by the model's own distribution. The lists
+ * have an entry for each token; those of the most likely ones as many for each as were asked for, likeliest first, and
+ * -1 where the vocabulary has no more.
+ */
+export interface PromptLogprobs {
+  readonly logprobs: Float32Array;
+  /** 1: no token is more likely. Among equals the smaller id comes first. */
+  readonly ranks: Int32Array;
+  readonly topTokens: Int32Array;
+  readonly topLogprobs: Float32Array;
+}
+
+/**
+ * What the engine sends back. A decoder's request starts with `begun`, and `prompt`s come before its first token. A
+ * request ends with exactly one of `finished`,
  * `pooled` and `failed`.
  */
 export type EngineEvent =
@@ -99,6 +124,13 @@ export type EngineEvent =
       readonly id: number;
       /** Prompt tokens that need not be computed, because they were for another request. */
       readonly cachedTokens: number;
+    }
+  | {
+      readonly kind: 'prompt';
+      readonly id: number;
+      /** Place in the prompt of the first of these tokens; the first one of all has nothing before it and is left out. */
+      readonly from: number;
+      readonly logprobs: PromptLogprobs;
     }
   | {
       readonly kind: 'token';

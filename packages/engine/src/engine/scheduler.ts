@@ -78,8 +78,9 @@ export class Scheduler {
     const sequence = new Sequence(request, command, this.#spec.vocabSize, this.context, now);
     const twin = request.siblingOf === undefined ? undefined : this.#sequences.get(request.siblingOf);
     const elder = twin?.elder ?? twin;
-    // Its prompt is not computed yet: wait for it.
-    const wait = elder !== undefined && elder.drawn === elder.promptLength;
+    // Its prompt is not computed yet: wait for it, unless this one must run its own, or draws nothing behind it.
+    const shares = sequence.reusable === sequence.length && !sequence.full;
+    const wait = shares && elder !== undefined && elder.drawn === elder.promptLength;
     const displaced = this.queue.enter(sequence, wait);
     this.#sequences.set(sequence.id, sequence);
     if (wait) {
@@ -228,7 +229,7 @@ export class Scheduler {
     while (!this.#blocked && this.running.length < this.#capacity.sequences) {
       const next = this.queue.peek();
       if (next === undefined) return;
-      const tables = this.cache.begin(next.salt, next.tokens, next.length, true, batch);
+      const tables = this.cache.begin(next.salt, next.tokens, next.reusable, batch);
       const hit = (tables?.pages ?? 0) * this.#pageTokens;
       const alone = this.running.length === 0;
       if (tables === undefined || (!alone && !this.cache.hasRoom(next.length, hit, this.running.length))) {
@@ -357,10 +358,11 @@ export class Scheduler {
     else batch.addSequence(sequence.tokens, undefined, from, to, tables, pages, slot);
     sequence.scheduled = to;
     sequence.step = this.#steps;
+    sequence.addTargets(batch, from, to);
     step.addMember(sequence, to);
     step.reads += readsOf(from, count);
     this.queue.tenants.serve(sequence.tenant, count);
-    if (to < sequence.drawn) return;
+    if (to < sequence.drawn || sequence.full) return;
     step.addOutput(sequence);
     if (sequence.siblings.length > 0) this.#forkSiblings(sequence, step, emit);
   }

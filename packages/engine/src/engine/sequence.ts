@@ -2,7 +2,7 @@ import { assert, RoseError } from '../errors.ts';
 import type { Batch } from './batch.ts';
 import type { KvTables } from './kv-cache.ts';
 import type { QueueEntry } from './queue.ts';
-import type { EngineRequest, GenerateCommand } from './request.ts';
+import type { EngineRequest, GenerateCommand, SamplingParams } from './request.ts';
 
 /**
  * A request while it waits and runs. Four lengths say how far it is, and always
@@ -46,6 +46,8 @@ export class Sequence implements QueueEntry {
   step = -1;
   /** How often it began to run and had to yield. */
   run = 0;
+  /** Rows of the prompt of which nothing is to be told any more, from the first on; the last one has no target. */
+  reported: number;
   /** Prompt tokens that were found computed when it first ran; -1 before. */
   cachedTokens = -1;
   /** How often it gave its place to others; memory that ran out does not count. */
@@ -56,6 +58,7 @@ export class Sequence implements QueueEntry {
   elder: Sequence | undefined;
   /** How its draws look back: those need to know all tokens before. */
   readonly needsTokens: boolean;
+  readonly #mask: Int32Array | undefined;
 
   /**
    * @param context most tokens a sequence of this model can have
@@ -65,13 +68,11 @@ export class Sequence implements QueueEntry {
   constructor(request: EngineRequest, command: GenerateCommand, vocabSize: number, context: number, now: number) {
     const prompt = command.tokens;
     checkTokens(prompt, vocabSize, 'prompt');
-    if (prompt.length >= context) {
-      throw new RoseError(
-        'invalid',
-        `the prompt has ${prompt.length} tokens, but at most ${context - 1} fit the context of ${context} tokens ` +
-          `with one token of answer`,
-        { param: 'prompt' },
-      );
+    const most = command.maxTokens === 0 ? context : context - 1;
+    if (prompt.length > most) {
+      const answer = command.maxTokens === 0 ? '' : ' with one token of answer';
+      const message = `the prompt has ${prompt.length} tokens, but at most ${most} fit the context of ${context} tokens`;
+      throw new RoseError('invalid', message + answer, { param: 'prompt' });
     }
     this.id = request.id;
     this.tenant = request.tenant;
@@ -85,8 +86,10 @@ export class Sequence implements QueueEntry {
     this.limit = Math.min(prompt.length + command.maxTokens, context);
     this.tokens = new Int32Array(Math.min(this.limit, prompt.length + 64));
     this.tokens.set(prompt);
-    const { repetitionPenalty, presencePenalty, frequencyPenalty } = command.sampling;
-    this.needsTokens = repetitionPenalty !== 1 || presencePenalty !== 0 || frequencyPenalty !== 0;
+    this.reported = command.promptLogprobs < 0 ? prompt.length - 1 : 0;
+    const { allowedTokens, badWords } = command.sampling;
+    this.needsTokens = looksBack(command.sampling) || badWords.some((word) => word.length > 1);
+    if (allowedTokens !== undefined) this.#mask = maskOf(allowedTokens, vocabSize);
   }
 
   /** Whether the next row continues the answer; otherwise rows of known tokens are left. */
@@ -101,6 +104,11 @@ export class Sequence implements QueueEntry {
   /** Whether it has no more tokens to draw. */
   get full(): boolean {
     return this.drawn === this.limit;
+  }
+
+  /** Of how many tokens it may begin behind a prefix that is computed already: rows that are to be told of must run. */
+  get reusable(): number {
+    return this.reported < this.promptLength - 1 ? this.reported + 1 : this.length;
   }
 
   /** What it computes is found by sequences of the same salt alone. */
@@ -121,6 +129,15 @@ export class Sequence implements QueueEntry {
 
   stopsAt(token: number): boolean {
     return this.command.stopTokens.includes(token);
+  }
+
+  /** Ask for what the model makes of the prompt's tokens behind those at [from, to), the last rows of the batch so far. */
+  addTargets(batch: Batch, from: number, to: number): void {
+    const { promptLogprobs } = this.command;
+    const end = Math.min(to, this.promptLength - 1);
+    for (let at = Math.max(from, this.reported); at < end; at++) {
+      batch.addTarget(batch.rows - (to - at), this.tokens[at + 1], promptLogprobs);
+    }
   }
 
   /** Ask for the token behind `row`, with everything its draw depends on. */
@@ -144,14 +161,39 @@ export class Sequence implements QueueEntry {
     if (this.drawn - this.promptLength < minTokens) {
       for (let i = 0; i < stopTokens.length; i++) batch.addBias(stopTokens[i], -Infinity);
     }
+    const { badWords } = sampling;
+    for (let i = 0; i < badWords.length; i++) {
+      if (this.#answerEndsLike(badWords[i])) batch.addBias(badWords[i][badWords[i].length - 1], -Infinity);
+    }
     batch.biasStart[o + 1] = batch.biases;
+    batch.maskOf[o] = this.#mask === undefined ? -1 : batch.addMask(this.#mask);
 
     batch.historyAnswer[o] = batch.history + this.promptLength;
-    if (this.needsTokens) batch.addHistory(this.tokens, this.length);
+    if (looksBack(sampling)) batch.addHistory(this.tokens, this.length);
     batch.historyStart[o + 1] = batch.history;
     this.lastOutput = o;
     this.drawn++;
   }
+
+  /** Whether the answer so far ends with all of the word but its last token. */
+  #answerEndsLike(word: readonly number[]): boolean {
+    const before = word.length - 1;
+    const at = this.length - before;
+    if (at < this.promptLength) return false;
+    for (let i = 0; i < before; i++) if (this.tokens[at + i] !== word[i]) return false;
+    return true;
+  }
+}
+
+function looksBack({ repetitionPenalty, presencePenalty, frequencyPenalty }: SamplingParams): boolean {
+  return repetitionPenalty !== 1 || presencePenalty !== 0 || frequencyPenalty !== 0;
+}
+
+/** A bit for each token of the vocabulary; see `Batch.maskOf`. */
+function maskOf(tokens: readonly number[], vocabSize: number): Int32Array {
+  const bits = new Int32Array(Math.ceil(vocabSize / 32));
+  for (const token of tokens) bits[token >>> 5] |= 1 << (token & 31);
+  return bits;
 }
 
 /** @throws RoseError `invalid` naming the first id that is not in the vocabulary */

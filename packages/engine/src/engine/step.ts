@@ -10,6 +10,8 @@ export class Step {
    */
   readonly members: Sequence[] = [];
   readonly ends: Int32Array;
+  /** Targets of member s: [targetStart[s], targetStart[s + 1]) of the batch's. */
+  readonly targetStart: Int32Array;
   memberCount = 0;
   /** Sequence of each output. */
   readonly outputs: Sequence[] = [];
@@ -23,6 +25,7 @@ export class Step {
   constructor(capacity: BatchCapacity) {
     this.batch = new Batch(capacity);
     this.ends = new Int32Array(capacity.sequences);
+    this.targetStart = new Int32Array(capacity.sequences + 1);
     this.#memberRuns = new Int32Array(capacity.sequences);
     this.#outputRuns = new Int32Array(capacity.outputs);
   }
@@ -34,10 +37,12 @@ export class Step {
     this.reads = 0;
   }
 
+  /** The batch's last rows are this sequence's, up to its token `end`, and the targets among them are in the batch. */
   addMember(sequence: Sequence, end: number): void {
     this.members[this.memberCount] = sequence;
     this.ends[this.memberCount] = end;
     this.#memberRuns[this.memberCount++] = sequence.run;
+    this.targetStart[this.memberCount] = this.batch.targets;
   }
 
   /** Ask for a token behind the last row. */

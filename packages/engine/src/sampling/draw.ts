@@ -102,6 +102,16 @@ export function topTokens(row: LogitRow, k: number, tokens: Int32Array, logits: 
   return wanted;
 }
 
+/** The place of a token among all of the row's, likeliest first, ties by ascending id: 1 for the most likely one. */
+export function rankOf(row: LogitRow, token: number, logit: number): number {
+  const count = row.collect(logit);
+  let rank = 1;
+  for (let i = 0; i < count; i++) {
+    if (row.logits[i] > logit || row.tokens[i] < token) rank++;
+  }
+  return rank;
+}
+
 /** The k-th largest logit, or `floor` if fewer than k logits are above it. Leaves the collected tokens changed. */
 function kthLogit(row: LogitRow, k: number, floor: number): number {
   // Logits of trained models fall off within a few units: widen the net until it holds k of them.

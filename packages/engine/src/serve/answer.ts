@@ -10,10 +10,21 @@ export class Answer {
   readonly #detokenizer: Detokenizer;
   readonly #stop: StopMatcher;
   readonly #ownStops: ReadonlySet<number>;
+  readonly #includeStop: boolean;
   #tokens = 0;
 
-  /** @param ownStops stop tokens that the request itself named: they are reported, the checkpoint's are not */
-  constructor(index: number, detokenizer: Detokenizer, stop: StopMatcher, ownStops: ReadonlySet<number>) {
+  /**
+   * @param ownStops stop tokens that the request itself named: they are reported, the checkpoint's are not
+   * @param includeStop whether the text of a stop token belongs to the answer's
+   */
+  constructor(
+    index: number,
+    detokenizer: Detokenizer,
+    stop: StopMatcher,
+    ownStops: ReadonlySet<number>,
+    includeStop: boolean,
+  ) {
+    this.#includeStop = includeStop;
     this.index = index;
     this.#detokenizer = detokenizer;
     this.#stop = stop;
@@ -32,7 +43,8 @@ export class Answer {
 
   #finish(reason: FinishReason, stopToken: number | undefined): GenerateEvent[] {
     if (stopToken !== undefined) this.#tokens++;
-    const rest = this.#stop.push(this.#detokenizer.flush());
+    const last = stopToken !== undefined && this.#includeStop ? this.#detokenizer.push(stopToken) : '';
+    const rest = this.#stop.push(last + this.#detokenizer.flush());
     const text = rest.stop === undefined ? rest.text + this.#stop.flush() : rest.text;
     const named = stopToken !== undefined && this.#ownStops.has(stopToken) ? stopToken : undefined;
     const end = rest.stop === undefined ? this.#end(reason, named) : this.#end('stop', rest.stop);

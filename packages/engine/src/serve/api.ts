@@ -81,7 +81,7 @@ export interface GenerateRequest {
   readonly prompt: Prompt;
   /** Fields left out come from the checkpoint's generation_config.json, then from the neutral values. */
   readonly sampling?: Partial<SamplingParams>;
-  /** Default: what fits the context. */
+  /** Default: what fits the context. 0: read the prompt and answer nothing. */
   readonly maxTokens?: number;
   readonly minTokens?: number;
   /** End before the first of these texts (it is not part of the answer unless `includeStop`). */
@@ -95,6 +95,16 @@ export interface GenerateRequest {
   readonly keepSpecial?: KeepSpecial;
   /** Report the log-probability of each token and of so many most likely ones (0 to 20). */
   readonly logprobs?: number;
+  /**
+   * Report the log-probability of each token of the prompt, and of so many most likely ones in its place (0 to 20). The
+   * whole prompt is computed for it: nothing is taken from earlier requests.
+   */
+  readonly promptLogprobs?: number;
+  /**
+   * Texts that the answer must not contain, as tokens: each as the tokenizer writes it at the beginning of a text, and
+   * behind a space. Other ways to write the same text with tokens are not looked for.
+   */
+  readonly badWords?: readonly string[];
   /** Independent answers to the prompt; answer i draws with seed + i. Default 1. */
   readonly n?: number;
   /** Who asks: tenants share the model fairly, and what is computed for one is never reused for another. Default: ''. */
@@ -116,6 +126,9 @@ export type GenerateEvent =
       readonly promptTokens: number;
       /** Of these, tokens that need not be computed, because they had been for an earlier request. */
       readonly cachedTokens: number;
+      readonly prompt: Int32Array;
+      /** With `promptLogprobs`: the prompt's tokens from the second one on, since the first has nothing before it. */
+      readonly judged: readonly JudgedToken[] | undefined;
     }
   | {
       readonly kind: 'delta';
@@ -140,6 +153,12 @@ export interface GeneratedToken {
   /** With `logprobs` only. */
   readonly logprob?: number;
   readonly top?: readonly { readonly token: number; readonly logprob: number }[];
+}
+
+/** A token that was given, and what the model makes of it: by its own distribution, before bias, penalties and temperature. */
+export interface JudgedToken extends Required<GeneratedToken> {
+  /** 1: no token is more likely. */
+  readonly rank: number;
 }
 
 export interface EmbedRequest {

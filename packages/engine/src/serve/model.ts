@@ -20,6 +20,7 @@ import type {
   ServedModel,
 } from './api.ts';
 import { Job, type CommonRequest, type JobOwner } from './job.ts';
+import { PromptJudgement } from './prompt-logprobs.ts';
 import { checkLimits, resolveSampling } from './sampling.ts';
 import { StopMatcher } from './stop.ts';
 
@@ -103,9 +104,13 @@ export class HubModel implements ServedModel {
     try {
       const tokens = await job.work(() => this.#parts.text.pool.encodePrompt(request.prompt));
       this.counters.promptTokens += tokens.length;
+      const badWords = await job.work(() => this.#encodeWords(request.badWords ?? []));
+      const judgement =
+        request.promptLogprobs === undefined ? undefined : new PromptJudgement(tokens, request.promptLogprobs);
       const answers = Array.from({ length: request.n ?? 1 }, (_, i) => this.#answer(i, request));
       for (const answer of answers) {
-        const command = this.#generateCommand(request, tokens, { ...sampling, seed: seedOf(sampling, answer.index) });
+        const own = { ...sampling, badWords, seed: seedOf(sampling, answer.index) };
+        const command = this.#generateCommand(request, tokens, own, answer.index);
         job.submit(command, (event) => ({ answer, event }));
       }
 
@@ -118,8 +123,13 @@ export class HubModel implements ServedModel {
           if (answer.index === 0) cachedTokens = event.cachedTokens;
           continue;
         }
+        if (event.kind === 'prompt') {
+          judgement?.add(event.from, event.logprobs);
+          continue;
+        }
         if (event.kind === 'pooled' || answer.ended) continue;
-        if (!started) yield { kind: 'start', promptTokens: tokens.length, cachedTokens };
+        const begin = { promptTokens: tokens.length, cachedTokens, prompt: tokens, judged: judgement?.tokens };
+        if (!started) yield { kind: 'start', ...begin };
         started = true;
         if (event.kind === 'token') this.counters.generatedTokens++;
         const clientEvents = answer.take(event);
@@ -196,10 +206,25 @@ export class HubModel implements ServedModel {
   #answer(index: number, request: GenerateRequest): Answer {
     const detokenizer = this.vocabulary.detokenizer({ keepSpecial: request.keepSpecial ?? false });
     const stop = new StopMatcher(request.stop ?? [], request.includeStop ?? false);
-    return new Answer(index, detokenizer, stop, new Set(request.stopTokens));
+    return new Answer(index, detokenizer, stop, new Set(request.stopTokens), request.includeStop ?? false);
   }
 
-  #generateCommand(request: GenerateRequest, tokens: Int32Array, sampling: SamplingParams): EngineRequest['command'] {
+  /** Texts as tokens, each as it is at the beginning and behind a space. */
+  async #encodeWords(words: readonly string[]): Promise<number[][]> {
+    const texts = words.map((word) => word.trimStart()).flatMap((word) => [word, ` ${word}`]);
+    const { pool } = this.#parts.text;
+    const encoded = await Promise.all(
+      texts.map((text) => pool.encodePrompt({ kind: 'text', text, addSpecial: false })),
+    );
+    return encoded.map((tokens) => [...tokens]).filter((tokens) => tokens.length > 0);
+  }
+
+  #generateCommand(
+    request: GenerateRequest,
+    tokens: Int32Array,
+    sampling: SamplingParams,
+    index: number,
+  ): EngineRequest['command'] {
     const ends = request.ignoreEos === true ? [] : this.defaults.endTokens;
     return {
       kind: 'generate',
@@ -210,6 +235,8 @@ export class HubModel implements ServedModel {
       minTokens: request.minTokens ?? 0,
       stopTokens: [...ends, ...(request.stopTokens ?? [])],
       logprobs: request.logprobs ?? -1,
+      // All answers have the same prompt.
+      promptLogprobs: index === 0 ? (request.promptLogprobs ?? -1) : -1,
       salt: request.cacheSalt ?? '',
     };
   }

@@ -8,6 +8,7 @@ import type { GenerateRequest } from './api.ts';
 const SEED_LIMIT = Number.MAX_SAFE_INTEGER;
 const MOST_STOPS = 64;
 const MOST_ANSWERS = 128;
+const MOST_BAD_WORDS = 256;
 
 /**
  * A request's sampling parameters: its own fields, then the checkpoint's defaults, then neutral values. A request
@@ -28,6 +29,8 @@ export function resolveSampling(
     presencePenalty: fields.presencePenalty ?? 0,
     frequencyPenalty: fields.frequencyPenalty ?? 0,
     logitBias: fields.logitBias ?? [],
+    allowedTokens: fields.allowedTokens,
+    badWords: fields.badWords ?? [],
     seed: fields.seed ?? Math.floor(Math.random() * SEED_LIMIT),
   };
   check('temperature', params.temperature, params.temperature >= 0 && params.temperature <= 100, '0 to 100');
@@ -47,26 +50,46 @@ export function resolveSampling(
     check('logit_bias', token, known, `token ids below ${vocabSize}`);
     check('logit_bias', bias, bias >= -100 && bias <= 100, 'values from -100 to 100');
   }
+  if (params.allowedTokens?.length === 0) {
+    throw new RoseError('invalid', 'allowed_token_ids is empty: it must hold at least one token id', {
+      param: 'allowed_token_ids',
+    });
+  }
+  const named = { allowed_token_ids: params.allowedTokens ?? [], bad_words: params.badWords.flat() };
+  for (const [name, tokens] of Object.entries(named)) {
+    for (const token of tokens) {
+      const known = Number.isInteger(token) && token >= 0 && token < vocabSize;
+      check(name, token, known, `token ids below ${vocabSize}`);
+    }
+  }
   return params;
 }
 
 /** @throws RoseError `invalid` naming the field that is out of range */
 export function checkLimits(request: GenerateRequest, vocabSize: number): void {
-  const { maxTokens, minTokens, logprobs, n, stop, stopTokens, timeoutMs } = request;
+  const { maxTokens, minTokens, logprobs, promptLogprobs, badWords, n, stop, stopTokens, timeoutMs } = request;
   const whole = (name: string, value: number | undefined, least: number, most: number): void => {
     if (value === undefined) return;
     const inRange = Number.isInteger(value) && value >= least && value <= most;
     check(name, value, inRange, `a whole number from ${least} to ${most}`);
   };
   const most = Number.MAX_SAFE_INTEGER;
-  whole('max_tokens', maxTokens, 1, most);
+  whole('max_tokens', maxTokens, 0, most);
   whole('min_tokens', minTokens, 0, maxTokens ?? most);
   whole('logprobs', logprobs, 0, MAX_LOGPROBS);
+  whole('prompt_logprobs', promptLogprobs, 0, MAX_LOGPROBS);
   whole('n', n, 1, MOST_ANSWERS);
   for (const token of stopTokens ?? []) whole('stop_token_ids', token, 0, vocabSize - 1);
   if (timeoutMs !== undefined) check('timeout', timeoutMs, timeoutMs > 0, 'above 0');
   if ((stop?.length ?? 0) > MOST_STOPS) {
     throw new RoseError('invalid', `stop has ${stop!.length} texts: at most ${MOST_STOPS}`, { param: 'stop' });
+  }
+  if ((badWords?.length ?? 0) > MOST_BAD_WORDS) {
+    const message = `bad_words has ${badWords!.length} texts: at most ${MOST_BAD_WORDS}`;
+    throw new RoseError('invalid', message, { param: 'bad_words' });
+  }
+  if (badWords?.some((word) => word.trim() === '') === true) {
+    throw new RoseError('invalid', 'bad_words has a text without a word', { param: 'bad_words' });
   }
 }
 

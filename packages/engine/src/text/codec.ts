@@ -43,9 +43,9 @@ export class Codec {
         // Templates write the beginning token themselves.
         return Int32Array.from(this.#chat.encode(prompt));
       case 'text': {
-        const { text, parseSpecial = false } = prompt;
+        const { text, parseSpecial = false, addSpecial = true } = prompt;
         const sections = parseSpecial ? this.#encoder.sections(text) : [text];
-        return Int32Array.from([...this.#beginning(), ...this.#encoder.encodeSections(sections)]);
+        return Int32Array.from([...(addSpecial ? this.#beginning() : []), ...this.#encoder.encodeSections(sections)]);
       }
     }
   }

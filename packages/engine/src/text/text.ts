@@ -32,13 +32,14 @@ export interface Tool {
 /**
  * What a generation starts from.
  *
- * - `text`: encoded as plain text; control tokens inside it are text too, unless `parseSpecial`.
+ * - `text`: encoded as plain text; control tokens inside it are text too, unless `parseSpecial`. The tokenizer's
+ *   beginning token stands before it, if it has one, unless `addSpecial` is false.
  * - `tokens`: ids as they are.
  * - `messages`: through the checkpoint's chat template; the template's own control tokens are control tokens, those a
  *   client wrote are text. `templateArguments` reach the template (`chat_template_kwargs`).
  */
 export type Prompt =
-  | { readonly kind: 'text'; readonly text: string; readonly parseSpecial?: boolean }
+  | { readonly kind: 'text'; readonly text: string; readonly parseSpecial?: boolean; readonly addSpecial?: boolean }
   | { readonly kind: 'tokens'; readonly tokens: readonly number[] | Int32Array }
   | {
       readonly kind: 'messages';

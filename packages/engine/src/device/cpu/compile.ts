@@ -20,8 +20,13 @@ import { layerPageBytes, rowsOf, type MemoryPlan } from './memory.ts';
 
 /** A plan with every pointer resolved; recording a step only fills in its counts. */
 export interface CompiledPlan {
-  /** Append the step's commands. The batch's arrays are copied into the arena first. */
+  /** Append the step's commands, up to where rows are chosen for logits. The batch's arrays are copied into the arena. */
   record(program: Program, batch: Batch): void;
+  /**
+   * Append what makes logits of so many of the step's rows, those listed from `from` on; at most `logitRows` at a time,
+   * as their buffer holds no more. May be called again once the program has run.
+   */
+  recordLogits(program: Program, rows: Int32Array, from: number, count: number): void;
   /** Copy a page in every layer of a group. */
   copyPage(group: number, from: number, to: number): void;
   readonly result: { readonly pointer: number; readonly width: number };
@@ -49,7 +54,7 @@ export function compilePlan(
   const { capacity } = memory;
   const buffers = new Map(
     plan.buffers.map((buffer) => {
-      const pointer = arena.alloc(4 * rowsOf(buffer.rows, capacity) * buffer.width);
+      const pointer = arena.alloc(4 * rowsOf(buffer.rows, memory) * buffer.width);
       return [buffer.name, { ...buffer, pointer }];
     }),
   );
@@ -60,7 +65,7 @@ export function compilePlan(
     rowStart: arena.alloc(4 * (capacity.sequences + 1)),
     start: arena.alloc(4 * capacity.sequences),
     pageStart: arena.alloc(4 * capacity.sequences),
-    outputRows: arena.alloc(4 * capacity.sequences),
+    logitRows: arena.alloc(4 * memory.logitRows),
   };
   /** One for each group of layers: they differ in their page tables. */
   const layouts = memory.layers.map((): Mutable<SequenceLayout> => {
@@ -69,7 +74,9 @@ export function compilePlan(
   const groupOf = new Map(memory.layers.flatMap(({ layers }, group) => layers.map((layer) => [layer, group] as const)));
   const layers = cacheLayers();
   const ropes = new Map<string, { cos: number; sin: number; dim: number }>();
-  const recorders = plan.operations.flatMap(compileOperation);
+  const gather = plan.operations.findIndex(({ kind }) => kind === 'gather');
+  const body = (gather < 0 ? plan.operations : plan.operations.slice(0, gather)).flatMap(compileOperation);
+  const logits = (gather < 0 ? [] : plan.operations.slice(gather)).flatMap(compileOperation);
 
   const views = {
     tokens: arena.i32(step.tokens, capacity.rows),
@@ -79,14 +86,14 @@ export function compilePlan(
     start: arena.i32(step.start, capacity.sequences),
     pageStart: arena.i32(step.pageStart, capacity.sequences),
     pageTables: layouts.map(({ pageTable }) => arena.i32(pageTable, capacity.pages)),
-    outputRows: arena.i32(step.outputRows, capacity.sequences),
+    logitRows: arena.i32(step.logitRows, memory.logitRows),
   };
   const counts: { rows: Record<RowKind, number>; maxContext: number } = {
     rows: { tokens: 0, outputs: 0, sequences: 0 },
     maxContext: 0,
   };
   const { pointer, width } = buffers.get(plan.result)!;
-  return { record, copyPage, result: { pointer, width } };
+  return { record, recordLogits, copyPage, result: { pointer, width } };
 
   function record(program: Program, batch: Batch): void {
     views.tokens.set(batch.tokens.subarray(0, batch.rows));
@@ -99,16 +106,21 @@ export function compilePlan(
       views.pageTables[group].set(batch.pageTables[group].subarray(0, batch.pages));
       layouts[group].sequences = batch.sequences;
     }
-    views.outputRows.set(batch.outputRows.subarray(0, batch.outputs));
     counts.rows.tokens = batch.rows;
-    counts.rows.outputs = batch.outputs;
     counts.rows.sequences = batch.sequences;
     counts.maxContext = 0;
     for (let s = 0; s < batch.sequences; s++) {
       const context = batch.start[s] + batch.rowStart[s + 1] - batch.rowStart[s];
       if (context > counts.maxContext) counts.maxContext = context;
     }
-    for (let i = 0; i < recorders.length; i++) recorders[i](program, counts);
+    for (let i = 0; i < body.length; i++) body[i](program, counts);
+  }
+
+  function recordLogits(program: Program, rows: Int32Array, from: number, count: number): void {
+    if (count === 0) return;
+    for (let i = 0; i < count; i++) views.logitRows[i] = rows[from + i];
+    counts.rows.outputs = count;
+    for (let i = 0; i < logits.length; i++) logits[i](program, counts);
   }
 
   /** Decoders keep every layer's pages. An encoder's layers share one set: nothing outlives the layer that wrote it. */
@@ -218,7 +230,6 @@ export function compilePlan(
         const kind = buffers.get(operation.output)!.rows;
         return [
           (program, { rows }) => {
-            if (rows[kind] === 0) return;
             command.rows = rows[kind];
             program.linear(command);
           },
@@ -287,14 +298,13 @@ export function compilePlan(
       case 'gather': {
         const command = {
           input: pointerOf(operation.input),
-          index: step.outputRows,
+          index: step.logitRows,
           output: pointerOf(operation.output),
           rows: 0,
           width: spec.hiddenSize,
         };
         return [
           (program, { rows }) => {
-            if (rows.outputs === 0) return;
             command.rows = rows.outputs;
             program.gather(command);
           },

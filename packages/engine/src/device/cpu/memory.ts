@@ -5,7 +5,7 @@ import type { Checkpoint, CheckpointTensor } from '../../checkpoint/checkpoint.t
 import { sizeOf } from '../../model/parameters.ts';
 import { layerGroups, type LayerGroup } from '../../model/groups.ts';
 import type { ModelSpec } from '../../model/spec.ts';
-import type { Plan } from '../../plan/plan.ts';
+import type { Plan, RowKind } from '../../plan/plan.ts';
 import type { BatchCapacity } from '../../engine/batch.ts';
 import type { LoadOptions, MemoryReport, PageReport } from '../device.ts';
 import { CpuSampler } from './sampler.ts';
@@ -16,6 +16,8 @@ const ARENA_LIMIT = 4 * 1024 ** 3 - 65536;
 const DEFAULT_CACHE_BYTES = 1024 ** 3;
 /** Half of the staging buffer is read into while the other half is packed. */
 const STAGING_BYTES = 16 * 1024 ** 2;
+/** Rows of logits at a time, or as many as there may be sequences: enough to make good use of the output matrix. */
+const LOGIT_ROWS = 32;
 /** Every allocation starts at a multiple of this. */
 const ALIGN = 64;
 
@@ -34,6 +36,8 @@ export interface MemoryPlan {
   readonly arenaBytes: number;
   readonly report: MemoryReport;
   readonly capacity: BatchCapacity;
+  /** Rows of logits that there is room for: those of a step's targets take turns. */
+  readonly logitRows: number;
   /** Layers that share page tables, and the pages each such group has in each of its layers. */
   readonly layers: readonly LayerGroup[];
   /** For encoders: pages of the one layer's worth that all layers share within a step. */
@@ -77,6 +81,7 @@ export function planMemory(checkpoint: Checkpoint, plan: Plan, options: LoadOpti
   const stepPages = encoder ? Math.ceil(rows / PAGE_TOKENS) + sequences : sequences * contextPages;
   const layers = layerGroups(spec);
   const outputs = sequences;
+  const logitRows = Math.max(outputs, LOGIT_ROWS);
   const capacity = { rows, sequences, outputs, pages: stepPages, groups: layers.length };
 
   const scratch: ScratchNeed = {
@@ -86,8 +91,8 @@ export function planMemory(checkpoint: Checkpoint, plan: Plan, options: LoadOpti
     maxHeadDim: Math.max(...spec.blocks.map((block) => block.mixer.headDim)),
     maxWidth: spec.hiddenSize,
   };
-  const widest = sum(plan.buffers, (buffer) => align(4 * rowsOf(buffer.rows, capacity) * buffer.width));
-  const stepWords = 3 * rows + 3 * sequences + outputs + layers.length * stepPages + 2;
+  const widest = sum(plan.buffers, (buffer) => align(4 * rowsOf(buffer.rows, { capacity, logitRows }) * buffer.width));
+  const stepWords = 3 * rows + 3 * sequences + logitRows + layers.length * stepPages + 2;
   const staging = Math.max(STAGING_BYTES, 2 * longestRow(checkpoint));
   const fixed =
     widest +
@@ -95,7 +100,7 @@ export function planMemory(checkpoint: Checkpoint, plan: Plan, options: LoadOpti
     (8 + layers.length) * ALIGN +
     sizes.scratchBytes(scratch) +
     ropeBytes(spec) +
-    (encoder ? stepPages * widestPage(spec, options) : CpuSampler.bytes(outputs, spec.vocabSize));
+    (encoder ? stepPages * widestPage(spec, options) : CpuSampler.bytes(logitRows, spec.vocabSize));
 
   const usable = Math.min(ARENA_LIMIT, totalmem() * (options.memoryShare ?? 1));
   const room = usable - weights - fixed - staging;
@@ -109,6 +114,7 @@ export function planMemory(checkpoint: Checkpoint, plan: Plan, options: LoadOpti
     arenaBytes: weights + fixed + cache + staging + ALIGN * (groups.length + tables.length + vectors.length + 64),
     report: { weights, sequences: sum(report, ({ bytes }) => bytes), workspace: fixed + staging, pages: report },
     capacity,
+    logitRows,
     layers,
     pages: encoder ? [stepPages] : report.map(({ pages }) => pages),
     staging,
@@ -173,8 +179,9 @@ export function tableBytes(tensor: CheckpointTensor, options: LoadOptions): numb
   return sizeOf(tensor.parameter) * (tableDtype(tensor, options) === 'bf16' ? 2 : 4);
 }
 
-export function rowsOf(kind: 'tokens' | 'outputs' | 'sequences', capacity: BatchCapacity): number {
-  return kind === 'tokens' ? capacity.rows : capacity.sequences;
+export function rowsOf(kind: RowKind, { capacity, logitRows }: Pick<MemoryPlan, 'capacity' | 'logitRows'>): number {
+  const rows = { tokens: capacity.rows, outputs: logitRows, sequences: capacity.sequences };
+  return rows[kind];
 }
 
 function matrixGroups(plan: Plan, byName: ReadonlyMap<string, CheckpointTensor>, options: LoadOptions): MatrixGroup[] {

@@ -19,6 +19,7 @@ export class CpuModel implements DeviceModel {
   readonly #program: Program;
   readonly #compiled: CompiledPlan;
   readonly #sampler: CpuSampler | undefined;
+  readonly #logitRows: number;
   /** Used in turn, so that a step leaves the result of the one before. */
   readonly #results: readonly [StepResult, StepResult];
   #turn = 0;
@@ -45,8 +46,10 @@ export class CpuModel implements DeviceModel {
     arena.reserve(memory.scratch);
 
     const { result } = this.#compiled;
-    const { outputs, sequences } = memory.capacity;
+    const { outputs, sequences, rows } = memory.capacity;
+    const targets = decoder ? rows : 0;
     const values = arena.f32(result.pointer, (decoder ? outputs : sequences) * result.width);
+    this.#logitRows = memory.logitRows;
     const newResult = (): StepResult => ({
       values,
       width: result.width,
@@ -54,10 +57,14 @@ export class CpuModel implements DeviceModel {
       logprobs: new Float32Array(outputs),
       topTokens: new Int32Array(outputs * MAX_LOGPROBS),
       topLogprobs: new Float32Array(outputs * MAX_LOGPROBS),
+      targetLogprobs: new Float32Array(targets),
+      targetRanks: new Int32Array(targets),
+      targetTopTokens: new Int32Array(targets * MAX_LOGPROBS),
+      targetTopLogprobs: new Float32Array(targets * MAX_LOGPROBS),
     });
     this.#results = [newResult(), newResult()];
     this.#sampler = decoder
-      ? new CpuSampler(arena, arena.program(), result.pointer, spec.vocabSize, outputs)
+      ? new CpuSampler(arena, arena.program(), result.pointer, spec.vocabSize, memory.logitRows)
       : undefined;
   }
 
@@ -75,6 +82,14 @@ export class CpuModel implements DeviceModel {
     }
     this.#program.reset();
     this.#compiled.record(this.#program, batch);
+    for (let at = 0; at < batch.targets; at += this.#logitRows) {
+      const count = Math.min(this.#logitRows, batch.targets - at);
+      this.#compiled.recordLogits(this.#program, batch.targetRows, at, count);
+      this.#program.run();
+      this.#sampler?.judge(batch, at, count, result);
+      this.#program.reset();
+    }
+    this.#compiled.recordLogits(this.#program, batch.outputRows, 0, batch.outputs);
     this.#program.run();
     this.#sampler?.sample(batch, result);
     return result;

@@ -1,7 +1,7 @@
 import type { Arena, Program } from '@rose/cpu';
 import type { Batch } from '../../engine/batch.ts';
 import { MAX_LOGPROBS, type StepResult } from '../device.ts';
-import { drawToken, topTokens, type LogitRow } from '../../sampling/draw.ts';
+import { drawToken, rankOf, topTokens, type LogitRow } from '../../sampling/draw.ts';
 
 /**
  * Draws the next tokens of a step from its logits. Vector kernels summarise and scan the rows; the choice is that of
@@ -21,7 +21,7 @@ export class CpuSampler {
   /** Scratch of one row's penalties: token -> occurrences in the answer. */
   readonly #counts = new Map<number, number>();
 
-  /** @param rows most rows of logits a step has */
+  /** @param rows rows of logits that there is room for */
   constructor(arena: Arena, program: Program, logits: number, vocabSize: number, rows: number) {
     const summary = arena.alloc(rows * 16);
     this.#vocabSize = vocabSize;
@@ -54,8 +54,8 @@ export class CpuSampler {
     for (let o = 0; o < batch.outputs; o++) {
       this.#before[o].clear();
       // Log-probabilities speak of the model's own distribution, so they are taken before the logits change.
-      this.#logSum[o] = this.#summary[4 * o] + Math.log(this.#summary[4 * o + 2]);
-      if (batch.logprobs[o] >= 0) this.#reportTop(batch, o, result);
+      this.#logSum[o] = this.#logSumOf(o);
+      if (batch.logprobs[o] >= 0) this.#reportTop(o, batch.logprobs[o], result.topTokens, result.topLogprobs, o);
       if (hasAdjustments(batch, o)) {
         this.#adjust(batch, o);
         adjusted = true;
@@ -71,13 +71,37 @@ export class CpuSampler {
     }
   }
 
-  #reportTop(batch: Batch, o: number, result: StepResult): void {
-    const { topTokens: tokens, topLogprobs: logprobs } = result;
-    const at = o * MAX_LOGPROBS;
+  /** Fill the result for the batch's targets from `from` on, whose logits are the first `count` rows. */
+  judge(batch: Batch, from: number, count: number, result: StepResult): void {
+    const { targetLogprobs, targetRanks, targetTopTokens, targetTopLogprobs } = result;
+    this.#summarize(count);
+    for (let row = 0; row < count; row++) {
+      const t = from + row;
+      const maximum = this.#summary[4 * row];
+      if (!Number.isFinite(maximum)) {
+        targetRanks[t] = 0;
+        continue;
+      }
+      this.#logSum[row] = this.#logSumOf(row);
+      const token = batch.targetTokens[t];
+      const logit = this.#logits[row * this.#vocabSize + token];
+      targetLogprobs[t] = logit - this.#logSum[row];
+      targetRanks[t] = rankOf(this.#row.select(row, maximum), token, logit);
+      this.#reportTop(row, batch.targetTop[t], targetTopTokens, targetTopLogprobs, t);
+    }
+  }
+
+  #logSumOf(row: number): number {
+    return this.#summary[4 * row] + Math.log(this.#summary[4 * row + 2]);
+  }
+
+  /** Write the most likely tokens of a row of logits as entry `entry` of the result's lists. */
+  #reportTop(row: number, most: number, tokens: Int32Array, logprobs: Float32Array, entry: number): void {
+    const at = entry * MAX_LOGPROBS;
     const end = at + MAX_LOGPROBS;
-    const row = this.#row.select(o, this.#summary[4 * o]);
-    const count = topTokens(row, batch.logprobs[o], tokens.subarray(at, end), logprobs.subarray(at, end));
-    for (let i = at; i < at + count; i++) logprobs[i] -= this.#logSum[o];
+    const logits = this.#row.select(row, this.#summary[4 * row]);
+    const count = topTokens(logits, most, tokens.subarray(at, end), logprobs.subarray(at, end));
+    for (let i = at; i < at + count; i++) logprobs[i] -= this.#logSum[row];
     tokens.fill(-1, at + count, end);
   }
 
@@ -94,7 +118,7 @@ export class CpuSampler {
     });
   }
 
-  /** Bias, then penalties, on the row's logits in place. */
+  /** Bias, then penalties, then the mask, on the row's logits in place. */
   #adjust(batch: Batch, o: number): void {
     const logits = this.#logits.subarray(o * this.#vocabSize, (o + 1) * this.#vocabSize);
     const before = this.#before[o];
@@ -121,11 +145,19 @@ export class CpuSampler {
       if (count > 0) logit -= batch.presencePenalty[o] + batch.frequencyPenalty[o] * count;
       change(token, logit);
     }
+    if (batch.maskOf[o] >= 0) this.#forbid(logits, batch.maskBits, batch.maskOf[o] * Math.ceil(this.#vocabSize / 32));
+  }
+
+  /** What is never drawn needs no memory of what its logit was. */
+  #forbid(logits: Float32Array, bits: Int32Array, start: number): void {
+    for (let token = 0; token < this.#vocabSize; token++) {
+      if (((bits[start + (token >>> 5)] >>> (token & 31)) & 1) === 0) logits[token] = -Infinity;
+    }
   }
 }
 
-function hasAdjustments(batch: Batch, o: number): boolean {
-  return batch.biasStart[o + 1] > batch.biasStart[o] || batch.historyStart[o + 1] > batch.historyStart[o];
+function hasAdjustments({ biasStart, historyStart, maskOf }: Batch, o: number): boolean {
+  return biasStart[o + 1] > biasStart[o] || historyStart[o + 1] > historyStart[o] || maskOf[o] >= 0;
 }
 
 /** One row of logits in an arena, scanned by the `candidates` kernel. */
