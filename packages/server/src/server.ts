@@ -25,6 +25,11 @@ export interface ServerOptions {
   readonly version: string;
   /** Largest body of a request, and largest tensor that one may declare. Default 64 MiB. */
   readonly maxBodyBytes?: number;
+  /**
+   * A client that takes nothing of what it is sent for so many milliseconds is cut off, and its request cancelled.
+   * Default 60,000.
+   */
+  readonly sendTimeoutMs?: number;
   /** Default: faults of Rose go to stderr. */
   readonly logger?: FastifyBaseLogger;
 }
@@ -42,6 +47,7 @@ export interface RunningServer {
 }
 
 const DEFAULT_BODY_BYTES = 64 * 1024 * 1024;
+const DEFAULT_SEND_TIMEOUT_MS = 60_000;
 const DEFAULT_CLOSE_MS = 10_000;
 /** Long prompts of tracing headers and tokens; Node's default of 16 KiB is refused by some gateways' traffic. */
 const HEADER_BYTES = 64 * 1024;
@@ -73,6 +79,11 @@ export async function startServer(hub: ModelHub, options: ServerOptions): Promis
   });
   // Clients keep connections in pools and reuse them hours later. (Fastify takes a 0 for its own default.)
   app.server.keepAliveTimeout = 0;
+  // Comes when a connection is silent. That is nothing bad while the engine works or the client has no request; it is
+  // when there is something to take.
+  app.server.setTimeout(options.sendTimeoutMs ?? DEFAULT_SEND_TIMEOUT_MS, (socket) => {
+    if (socket !== undefined && socket.writableLength > 0) socket.destroy();
+  });
   const drain = new Drain(app);
   await app.register(async (scope) => tritonRoutes(scope, context));
   await app.register(async (scope) => openaiRoutes(scope, context));

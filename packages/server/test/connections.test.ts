@@ -2,7 +2,10 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
 import { test } from 'node:test';
-import { serve, until } from './serving.ts';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
+import type { FakeHub } from './fake-hub.ts';
+import { eventsOf, serve, until } from './serving.ts';
 
 const CHAT = '/v1/chat/completions';
 
@@ -42,17 +45,49 @@ test('a client that reads slowly slows its answer down, and the buffer stays sma
   const socket = await request(server.port, '!endless');
   await until(() => hub.models[0].counters.generatedTokens > 0, 'the answer starts');
   // Nobody reads: the kernel's buffers fill up, then the server waits.
-  let before = -1;
-  let still = 0;
-  await until(() => {
-    const now = hub.models[0].counters.generatedTokens;
-    still = now === before ? still + 1 : 0;
-    before = now;
-    return still === 20;
-  }, 'the answer pauses');
-  const paused = hub.models[0].counters.generatedTokens;
+  const tokens = await paused(hub);
   socket.resume();
-  await until(() => hub.models[0].counters.generatedTokens > paused, 'the answer goes on');
+  await until(() => hub.models[0].counters.generatedTokens > tokens, 'the answer goes on');
+  socket.destroy();
+  await until(() => hub.active === 0, 'the engine forgets the request');
+});
+
+test('clients that stop reading are cut off, hold little until then, and hold up nobody', async (t) => {
+  const { server, hub, post: ask, log } = await serve(t, { sendTimeoutMs: 2000 });
+  const before = memory();
+  // Log-probabilities make large events, which fill the system's buffers soon.
+  const large = { logprobs: true, top_logprobs: 20 };
+  const stalled = await Promise.all(Array.from({ length: 6 }, () => request(server.port, '!endless', large)));
+  await until(() => hub.active === stalled.length, 'the answers start');
+  await paused(hub);
+  // Answers without end would fill any memory.
+  const held = (memory() - before) / 2 ** 20;
+  assert.ok(held < 20, `${held} MiB for ${stalled.length} clients`);
+  // Others are served meanwhile.
+  const events = await eventsOf(await ask(CHAT, { messages: [{ role: 'user', content: 'hello' }], stream: true }));
+  assert.equal(events.at(-1), '[DONE]');
+  await until(() => hub.active === 0, 'the stalled clients are cut off');
+  assert.equal(hub.aborted, stalled.length);
+  assert.deepEqual(log, []);
+  for (const socket of stalled) socket.destroy();
+});
+
+test('a whole reply that nobody takes is cut off too', { timeout: 120_000 }, async (t) => {
+  const { server } = await serve(t, { sendTimeoutMs: 200 });
+  const body = JSON.stringify({ model: 'embed', input: Array.from({ length: 150_000 }, () => 'a') });
+  const socket = await post(server.port, '/v1/embeddings', body);
+  await once(socket, 'readable');
+  // Waits for replies under way, and so for this one, which is larger than the system's buffers.
+  await server.close(600_000);
+  socket.destroy();
+});
+
+test('a connection that is silent because the engine is at work stays', async (t) => {
+  const { server, hub } = await serve(t, { sendTimeoutMs: 50 });
+  const socket = await request(server.port, '!hang');
+  await until(() => hub.active === 1, 'the request reaches the engine');
+  await new Promise((resolve) => setTimeout(resolve, 500));
+  assert.deepEqual([hub.active, hub.aborted], [1, 0]);
   socket.destroy();
   await until(() => hub.active === 0, 'the engine forgets the request');
 });
@@ -98,12 +133,36 @@ test('closing cuts what lasts longer than the limit', async (t) => {
   await until(() => hub.active === 0, 'the engine forgets the request');
 });
 
+/** Waits until no answer goes on; how many tokens there are then. */
+async function paused(hub: FakeHub): Promise<number> {
+  let before = -1;
+  let still = 0;
+  await until(() => {
+    const now = hub.models[0].counters.generatedTokens;
+    still = now === before ? still + 1 : 0;
+    before = now;
+    return still === 20;
+  }, 'the answers pause');
+  return before;
+}
+
+/** Bytes of the heap and of buffers, without garbage. */
+function memory(): number {
+  setFlagsFromString('--expose-gc');
+  (runInNewContext('gc') as () => void)();
+  const { heapUsed, external } = process.memoryUsage();
+  return heapUsed + external;
+}
+
 /** A streamed chat over a socket that does not read until it is told to. */
-async function request(port: number, content: string, fields: object = {}): Promise<Socket> {
-  const body = JSON.stringify({ messages: [{ role: 'user', content }], stream: true, ...fields });
+function request(port: number, content: string, fields: object = {}): Promise<Socket> {
+  return post(port, CHAT, JSON.stringify({ messages: [{ role: 'user', content }], stream: true, ...fields }));
+}
+
+async function post(port: number, path: string, body: string): Promise<Socket> {
   const socket = connect(port, '127.0.0.1');
   socket.on('error', () => {});
-  const head = `POST ${CHAT} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: ${Buffer.byteLength(body)}\r\n\r\n`;
+  const head = `POST ${path} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: ${Buffer.byteLength(body)}\r\n\r\n`;
   socket.write(head + body);
   socket.pause();
   return socket;

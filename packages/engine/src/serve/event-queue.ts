@@ -1,8 +1,13 @@
 import type { RoseError } from '../errors.ts';
 
-/** Events from a callback, read one after the other; a failure overtakes whatever is still queued. */
+/**
+ * Events from a callback, read one after the other; a failure overtakes whatever is still queued. A reader that is slow
+ * finds everything later: what waits for it is at most what its request can bring.
+ */
 export class EventQueue<T> {
-  readonly #events: T[] = [];
+  /** Those from `#read` on are still to be read; taking from the front of a long array would move all of it. */
+  #events: T[] = [];
+  #read = 0;
   #waiting: { resolve: (event: T) => void; reject: (error: RoseError) => void } | undefined;
   #failure: RoseError | undefined;
   readonly #onFailure: ((error: RoseError) => void)[] = [];
@@ -27,8 +32,15 @@ export class EventQueue<T> {
   /** The next event. One reader at a time. */
   next(): Promise<T> {
     if (this.#failure !== undefined) return Promise.reject(this.#failure);
-    const event = this.#events.shift();
-    if (event !== undefined) return Promise.resolve(event);
+    if (this.#read < this.#events.length) {
+      const event = this.#events[this.#read++];
+      // What was read is let go of once it is the larger half, so that a long queue costs each event the same.
+      if (2 * this.#read >= this.#events.length) {
+        this.#events = this.#events.slice(this.#read);
+        this.#read = 0;
+      }
+      return Promise.resolve(event);
+    }
     return new Promise((resolve, reject) => (this.#waiting = { resolve, reject }));
   }
 

@@ -17,6 +17,7 @@ interface Options extends DeviceOptions {
   grpc: boolean;
   servedModelName?: string[];
   drainSeconds: number;
+  sendTimeoutSeconds: number;
   toolFormat?: DialectOptions['toolFormat'];
   reasoningFormat?: DialectOptions['reasoningFormat'];
 }
@@ -64,6 +65,12 @@ export function serveCommand(): Command {
       'how long running requests may go on after a request to stop',
       integer(0, 86_400),
       30,
+    )
+    .option(
+      '--send-timeout-seconds <n>',
+      'cut off a client that takes nothing of its answer for so long',
+      integer(1, 86_400),
+      60,
     );
   return addDeviceOptions(command)
     .addHelpText(
@@ -95,13 +102,18 @@ async function serve(models: string[], options: Options): Promise<void> {
     options,
   );
   const { startServer } = await import('@rose/server');
-  const { host, port } = options;
-  const server = await startServer(hub, { host, port, version, ...(grpcPort !== undefined && { grpcPort }) }).catch(
-    async (error: unknown) => {
-      await hub.close();
-      throw addressError(error, host, port, '--port');
-    },
-  );
+  const { host, port, sendTimeoutSeconds } = options;
+  const sendTimeoutMs = sendTimeoutSeconds * 1000;
+  const server = await startServer(hub, {
+    host,
+    port,
+    version,
+    sendTimeoutMs,
+    ...(grpcPort !== undefined && { grpcPort }),
+  }).catch(async (error: unknown) => {
+    await hub.close();
+    throw addressError(error, host, port, '--port');
+  });
   announce(hub, server);
   state.serving = true;
   // One request's fault is no reason to end those of everybody else.
