@@ -1,5 +1,6 @@
 export * from './types/dtype.ts';
 export { decodeFloat, encodeFloat, FLOAT_FORMATS, type SmallFloat } from './types/numeric.ts';
+export type { TensorMapDescription } from './types/tensor-map.ts';
 export type {
   Attribute,
   Attributes,

@@ -1,4 +1,4 @@
-import type { TypeName } from '@rose/cute';
+import type { SimulatorTensor, SimulatorTensorMap, TensorMapDescription, TypeName } from '@rose/cute';
 import { seededRandom } from './support/random.ts';
 import type {
   Bound,
@@ -21,6 +21,8 @@ export interface GuardedTensor {
   readonly bytes: Uint8Array;
   readonly offset: number;
   readonly length: number;
+  /** The parameter is this tensor map of the tensor, not its address. */
+  readonly map?: TensorMapDescription;
 }
 
 export type ExecutorArgument = GuardedTensor | number;
@@ -86,6 +88,7 @@ export function makeCase(module: KernelModule, s: Specialisation, seed = 1): Cas
   const args: Record<string, ExecutorArgument> = {};
   const values: Record<string, Float64Array | number> = {};
   const before = new Map<string, Uint8Array>();
+  const maps = module.maps(s);
   let stream = seed;
   for (const [name, argument] of argumentsOf(module, s)) {
     if (argument.kind === 'scalar') {
@@ -103,9 +106,23 @@ export function makeCase(module: KernelModule, s: Specialisation, seed = 1): Cas
     else bytes.set(encode(argument.type, filled(module, name, argument, count, stream)), GUARD);
     before.set(name, bytes.slice(GUARD, GUARD + length));
     values[name] = decode(argument.type, bytes.subarray(GUARD, GUARD + length));
-    args[name] = { type: argument.type, access: ACCESS[argument.role], bytes, offset: GUARD, length };
+    const map = name in maps ? { map: maps[name] } : {};
+    args[name] = { type: argument.type, access: ACCESS[argument.role], bytes, offset: GUARD, length, ...map };
   }
   return { args, values, before };
+}
+
+/** The arguments as the simulator takes them: tensors without their guards, since it has its own. */
+export function simulatorArguments(
+  args: Readonly<Record<string, ExecutorArgument>>,
+): Record<string, number | SimulatorTensor | SimulatorTensorMap> {
+  return Object.fromEntries(
+    Object.entries(args).map(([name, argument]) => {
+      if (typeof argument === 'number') return [name, argument];
+      const tensor = argument.bytes.subarray(argument.offset, argument.offset + argument.length);
+      return [name, argument.map ? { map: argument.map, tensor } : tensor];
+    }),
+  );
 }
 
 /** Runs a case and compares. Throws what the executor throws. */

@@ -6,6 +6,9 @@ import attentionPrefill from './attention_prefill.ts';
 import cast from './cast.ts';
 import embedding from './embedding.ts';
 import layernorm from './layernorm.ts';
+import linear from './linear.ts';
+import linearMma from './linear_mma.ts';
+import linearSmall from './linear_small.ts';
 import qkRopeCache from './qk_rope_cache.ts';
 import rmsnorm from './rmsnorm.ts';
 import softmax from './softmax.ts';
@@ -23,6 +26,9 @@ export const KERNELS: readonly KernelModule[] = [
   cast,
   embedding,
   layernorm,
+  linear,
+  linearMma,
+  linearSmall,
   qkRopeCache,
   rmsnorm,
   softmax,
@@ -35,3 +41,4 @@ export * from './spec.ts';
 export { seededRandom } from './support/random.ts';
 export { bytesOf, decode, encode, halfUlp, isStorable, round } from './support/storage.ts';
 export { decodeItems, splitTokens, type DecodeItems } from './support/decode-items.ts';
+export { interleaveGate, leavesOf } from './support/linear.ts';

@@ -1,4 +1,4 @@
-import type { KernelIR, TypeName } from '@rose/cute';
+import type { KernelIR, TensorMapDescription, TypeName } from '@rose/cute';
 
 /**
  * What one kernel's file says beside the kernel: which sizes and variants there are, how it is configured and launched,
@@ -102,6 +102,8 @@ export interface KernelSpec<
   readonly name: string;
   /** The formula, in a line or two. */
   readonly summary: string;
+  /** The one architecture that it is for, as `sm_90a`; absent: sm_80 and later. */
+  readonly arch?: string;
   /** What each size means. */
   readonly dims: Readonly<Record<string, string>>;
   readonly options?: O;
@@ -115,6 +117,8 @@ export interface KernelSpec<
   readonly choose: (dims: Dims, options: Chosen<O>) => Chosen<T>;
   /** The kernel's parameters in their order, by name. */
   readonly args: (dims: Dims, options: Chosen<O>) => A;
+  /** The tensors that the kernel moves with TMA, each with the map that its parameter is instead of an address. */
+  readonly maps?: (s: Specialisation<O, T>) => Readonly<Record<string, TensorMapDescription>>;
   /** Runs the kernel's function once and records it. */
   readonly trace: (s: Specialisation<O, T>) => KernelIR;
   /** CTAs in x, y, z. */
@@ -125,7 +129,9 @@ export interface KernelSpec<
 }
 
 /** A kernel's file to those who do not know which kernel it is. */
-export type KernelModule = Required<KernelSpec<Space, Space, Readonly<Record<string, KernelArgument>>>>;
+export type KernelModule = Required<
+  Omit<KernelSpec<Space, Space, Readonly<Record<string, KernelArgument>>>, 'arch'>
+> & { readonly arch?: string };
 
 /** Checks a specification and gives it the form that tools use. Throws TypeError for one that cannot be used. */
 export function defineKernel<
@@ -141,7 +147,7 @@ export function defineKernel<
   }
   if (spec.cases.length === 0)
     throw new TypeError(`kernel ${spec.name} has no cases: give one, so that it can be tried`);
-  const whole = { options: {}, tuning: {}, refuse: () => undefined, ...spec };
+  const whole = { options: {}, tuning: {}, refuse: () => undefined, maps: () => ({}), ...spec };
   return whole as unknown as KernelModule;
 }
 

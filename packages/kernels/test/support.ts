@@ -5,22 +5,14 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { compileKernel, simulate, type KernelIR } from '@rose/cute';
-import { checkKernel, formatReport, makeCase, type Executor } from '../src/check.ts';
+import { checkKernel, formatReport, makeCase, simulatorArguments, type Executor } from '../src/check.ts';
 import { specialise, type KernelCase, type KernelModule } from '../src/spec.ts';
 
 /** The simulator; what it finds fails the test. */
 export const SIMULATOR: Executor<KernelIR> = {
   name: 'the simulator',
   run(kernel, args, grid) {
-    const bare = Object.fromEntries(
-      Object.entries(args).map(([name, argument]) => [
-        name,
-        typeof argument === 'number'
-          ? argument
-          : argument.bytes.subarray(argument.offset, argument.offset + argument.length),
-      ]),
-    );
-    const { findings } = simulate(kernel, { grid, args: bare });
+    const { findings } = simulate(kernel, { grid, args: simulatorArguments(args) });
     assert.deepEqual(
       findings.map(({ message }) => message),
       [],
@@ -45,7 +37,7 @@ export function testKernel(module: KernelModule, more: readonly KernelCase[] = [
   const missing = spawnSync(ptxas, ['--version']).status === 0 ? false : 'no ptxas (ROSE_PTXAS or PATH)';
   test(`${module.name} assembles without spills`, { skip: missing }, () => {
     for (const wanted of [...module.cases, ...more]) {
-      for (const arch of ['sm_90a', 'sm_100a']) {
+      for (const arch of module.arch ? [module.arch] : ['sm_90a', 'sm_100a']) {
         const { registers, spills } = assembled(ptxas, module, wanted, arch);
         assert.equal(spills, 0, `${text(wanted)} for ${arch} takes ${registers} registers and spills`);
       }

@@ -16,6 +16,12 @@ export interface RingOptions {
   readonly producer: { readonly kind: 'tma' } | { readonly kind: 'cp.async'; readonly threads: number };
   /** How many arrivals release a stage: those who call `release`. */
   readonly consumers: number;
+  /**
+   * CTAs of the cluster, where the TMA copies of each also fill the stages of the others (multicast): a stage is empty
+   * when the consumers of all of them have used it. Default 1. All threads meet in `clusterSync` behind `init`, and each
+   * producer ends with `drain`.
+   */
+  readonly ctas?: number;
 }
 
 /** A stage that is being filled. */
@@ -73,7 +79,7 @@ export class Producer {
   /** Waits until the next stage is empty. */
   acquire(): FilledStage {
     const { index, phase } = this.cursor.next();
-    this.ring.empty.at(index).wait(phase);
+    this.ring.empty.at(index).wait(phase, this.ring.ctas > 1 ? { scope: 'cluster' } : {});
     const barrier = this.ring.full.at(index);
     const { kind } = this.ring.options.producer;
     return {
@@ -89,22 +95,51 @@ export class Producer {
       },
     };
   }
+
+  /** Waits until every stage was used: other CTAs then no longer arrive at this one's barriers, and it may end. */
+  drain(): void {
+    for (let i = 0; i < this.ring.options.stages; i++) this.acquire();
+  }
 }
 
 export class Consumer {
   private readonly ring: Ring;
   private readonly cursor: Cursor;
+  private trailing: Cursor | undefined;
 
   constructor(ring: Ring) {
     this.ring = ring;
     this.cursor = new Cursor(ring.options.stages, 0);
   }
 
+  /** Before the first `wait` of who releases stages later than the next one: `oldest` then gives them in their order. */
+  lag(): this {
+    this.trailing = new Cursor(this.ring.options.stages, 0);
+    return this;
+  }
+
   /** Waits until the next stage is full. */
   wait(): UsedStage {
     const { index, phase } = this.cursor.next();
     this.ring.full.at(index).wait(phase);
-    return { index, release: () => this.ring.empty.at(index).arrive() };
+    return this.stage(index);
+  }
+
+  /** The stage that was waited for longest ago and not given by this yet; after `lag`. */
+  oldest(): UsedStage {
+    if (!this.trailing) throw new TypeError('a consumer that releases stages later calls lag() first');
+    return this.stage(this.trailing.next().index);
+  }
+
+  private stage(index: Int): UsedStage {
+    const empty = this.ring.empty.at(index);
+    return {
+      index,
+      release: () => {
+        if (this.ring.ctas === 1) return empty.arrive();
+        for (let rank = 0; rank < this.ring.ctas; rank++) empty.on(rank).arrive();
+      },
+    };
   }
 }
 
@@ -112,14 +147,18 @@ export class Ring {
   readonly options: RingOptions;
   readonly full: MBarriers;
   readonly empty: MBarriers;
+  readonly ctas: number;
 
   constructor(options: RingOptions) {
-    const { stages, consumers, producer } = options;
+    const { stages, consumers, producer, ctas = 1 } = options;
     if (!Number.isInteger(stages) || stages < 1) throw new RangeError(`a ring has at least one stage, not ${stages}`);
     if (consumers < 1 || (producer.kind === 'cp.async' && producer.threads < 1)) {
       throw new RangeError('a ring has at least one arrival on each side');
     }
+    if (!Number.isInteger(ctas) || ctas < 1 || ctas > 16)
+      throw new RangeError(`a cluster has 1 to 16 CTAs, not ${ctas}`);
     this.options = options;
+    this.ctas = ctas;
     this.full = mbarriers(stages, 'full');
     this.empty = mbarriers(stages, 'empty');
   }
@@ -128,7 +167,7 @@ export class Ring {
   init(): void {
     const { producer, consumers } = this.options;
     this.full.init(producer.kind === 'tma' ? 1 : producer.threads);
-    this.empty.init(consumers);
+    this.empty.init(consumers * this.ctas);
   }
 
   /** The side that fills; each thread or warp that does so has its own. */

@@ -3,10 +3,16 @@ import { combine, compare, loop, newSlot, readSlot, special, when, writeSlot, ty
 /**
  * A grid of fewer CTAs than tiles that stays: CTA i computes tiles i, i + CTAs, i + 2 CTAs, ... What is set up before
  * it (barriers, descriptors) is set up once, and loads of the next tile can run beside the end of this one.
+ *
+ * @param ctas CTAs of a cluster, which work on the same tiles; a power of two
  */
-export function persistentTiles(count: Int, body: (tile: Int) => void): void {
+export function persistentTiles(count: Int, body: (tile: Int) => void, ctas: number = 1): void {
   const tile = newSlot('i32', 'tile');
-  writeSlot(tile, special('ctaid.x'));
+  const shift = Math.log2(ctas);
+  if (!Number.isInteger(shift))
+    throw new RangeError(`tiles are walked by clusters of a power of two CTAs, not ${ctas}`);
+  const clusters = (of: Int): Int => (shift === 0 ? of : combine('shr', of, shift));
+  writeSlot(tile, clusters(special('ctaid.x')));
   loop(
     `tiles${tile.id}`,
     (leave) => {
@@ -14,7 +20,7 @@ export function persistentTiles(count: Int, body: (tile: Int) => void): void {
       when(compare('ge', current, count), leave);
       body(current);
     },
-    () => writeSlot(tile, combine('add', readSlot(tile), special('nctaid.x'))),
+    () => writeSlot(tile, combine('add', readSlot(tile), clusters(special('nctaid.x')))),
   );
 }
 

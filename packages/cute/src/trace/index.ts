@@ -8,6 +8,7 @@ export {
   type Kernel,
   type KernelFacts,
   type Parameters,
+  type TensorMapSpec,
 } from './kernel.ts';
 export * from './math.ts';
 export * from './atomic.ts';

@@ -1,4 +1,4 @@
-import { DeviceMemory, Stream, type Argument, type Context } from '@rose/cuda';
+import { DeviceMemory, encodeTensorMap, Stream, type Argument, type Context } from '@rose/cuda';
 import {
   bytesOf,
   elements,
@@ -21,6 +21,7 @@ export class DeviceArgs implements Disposable {
 
   constructor(context: Context, module: KernelModule, s: Specialisation, seed: number) {
     const values: Record<string, Argument> = {};
+    const maps = module.maps(s);
     let bytes = 0;
     for (const [index, [name, argument]] of Object.entries(module.args(s.dims, s.options)).entries()) {
       if (argument.kind === 'scalar') {
@@ -30,7 +31,8 @@ export class DeviceArgs implements Disposable {
       const memory = new DeviceMemory(context, bytesOf(argument.type, elements(argument)));
       this.#memory.push(memory);
       fill(memory, argument, seed + index);
-      values[name] = memory;
+      const map = maps[name];
+      values[name] = map ? encodeTensorMap(context, { ...map, memory }) : memory;
       bytes += memory.bytes;
     }
     this.values = values;

@@ -12,6 +12,7 @@ import {
   CudaError,
   CudaUnavailableError,
   DeviceMemory,
+  encodeTensorMap,
   Kernel,
   listDevices,
   loadDriver,
@@ -85,7 +86,9 @@ export function gpuExecutor(gpu: Gpu, say: (line: string) => void): Executor<Com
           const memory = new DeviceMemory(gpu.context, argument.bytes.length);
           memory.write(argument.bytes);
           tensors.push([argument, memory]);
-          launch.set(name, memory.slice(argument.offset, argument.length));
+          const tensor = memory.slice(argument.offset, argument.length);
+          const { map } = argument;
+          launch.set(name, map ? encodeTensorMap(gpu.context, { ...map, memory: tensor }) : tensor);
         }
         launch.launch(gpu.stream);
         try {

@@ -1,5 +1,5 @@
 import { formatPosition, simulate, type KernelIR, type SimulatorOptions, type SimulatorResult } from '@rose/cute';
-import type { Executor, ExecutorArgument } from '@rose/kernels';
+import { simulatorArguments, type Executor } from '@rose/kernels';
 
 /** The simulator as an executor; `report` gets what it found, also where all is well. */
 export function simulatorExecutor(
@@ -9,21 +9,9 @@ export function simulatorExecutor(
   return {
     name: 'the simulator',
     run(kernel, args, grid) {
-      report(simulate(kernel, { grid, args: bare(args), options }));
+      report(simulate(kernel, { grid, args: simulatorArguments(args), options }));
     },
   };
-}
-
-/** The tensors without their guards: the simulator has its own. */
-function bare(args: Readonly<Record<string, ExecutorArgument>>): Record<string, number | Uint8Array> {
-  return Object.fromEntries(
-    Object.entries(args).map(([name, argument]) => [
-      name,
-      typeof argument === 'number'
-        ? argument
-        : argument.bytes.subarray(argument.offset, argument.offset + argument.length),
-    ]),
-  );
 }
 
 /** What the simulator found and what it counted, as lines. */

@@ -1,0 +1,77 @@
+import { bulkCommit, bulkWait } from '../atoms/async-copy.ts';
+import { fenceAsync } from '../atoms/barrier.ts';
+import { stmatrix } from '../atoms/matrix.ts';
+import { combine, compare, emit, moved, sharedBytes, special, when } from '../atoms/record.ts';
+import type { Int, TensorMap } from '../atoms/record.ts';
+import { tmaStore } from '../atoms/tma.ts';
+import { packWord } from './words.ts';
+
+/** Rows of a warp's part of a tile, and columns of one store: 128 bytes of 16-bit elements. */
+export const STORE_ROWS = 16;
+export const STORE_COLUMNS = 64;
+const PITCH = 128;
+const BUFFER = STORE_ROWS * PITCH;
+
+/**
+ * Stores accumulators of 16-bit outputs by TMA: each warp lays 16 rows by 64 columns into shared memory with stmatrix,
+ * in the 128-byte swizzle, and one lane starts the copy. Warps do not wait for each other; two buffers a warp let one be
+ * filled while the other is read. The tensor map has boxes of 64 x 16 and leaves out what lies outside of the tensor.
+ */
+export class WarpStore {
+  private readonly buffers;
+  private readonly type: 'bf16' | 'f16';
+  private next = 0;
+
+  /** @param warps of the CTA, from warp 0 on, that may store */
+  constructor(warps: number, type: 'bf16' | 'f16') {
+    this.buffers = sharedBytes('store', 2 * warps * BUFFER, 1024, type);
+    this.type = type;
+  }
+
+  /** Before the stores of a tile: those of the tile before it have read their buffers. */
+  begin(): void {
+    this.next = 0;
+    bulkWait(0, { read: true });
+    emit('warp_sync', { attributes: { mask: 0xffffffff } });
+  }
+
+  /**
+   * The warp stores its 16 rows of 64 columns.
+   *
+   * @param values of the thread in float32, as mma and wgmma hold them: four of each 8 columns, eight times
+   * @param warp number of the warp among those that store
+   * @param column, row of the first element in the tensor
+   */
+  store(map: TensorMap, values: readonly Int[], warp: Int, column: Int, row: Int): void {
+    const lane = special('laneid');
+    const turn = this.next++;
+    const buffer = moved(moved(this.buffers, warp, 2 * BUFFER), turn % 2, BUFFER);
+    if (turn >= 2) {
+      // The copy before the last one has read this buffer.
+      bulkWait(1, { read: true });
+      emit('warp_sync', { attributes: { mask: 0xffffffff } });
+    }
+    // Lane l addresses row l % 8 of matrix l / 8: rows 0 and 8 of 8 columns, then of the next 8.
+    const inside = combine('and', lane, 7);
+    const half = combine('and', combine('shr', lane, 3), 1);
+    const piece = combine('shr', lane, 4);
+    const line = moved(moved(buffer, inside, PITCH), half, 8 * PITCH);
+    for (let block = 0; block < STORE_COLUMNS / 8; block += 2) {
+      const words = [0, 2, 4, 6].map((v) => packWord(values[4 * block + v], values[4 * block + v + 1], this.type));
+      const at = combine('xor', combine('add', piece, block), inside);
+      stmatrix(moved(line, at, 16), words);
+    }
+    fenceAsync('shared');
+    emit('warp_sync', { attributes: { mask: 0xffffffff } });
+    when(compare('eq', lane, 0), () => {
+      tmaStore(map, [column, row], buffer);
+    });
+    // Every lane counts groups, so that the wait needs no condition; those of the others are empty.
+    bulkCommit();
+  }
+
+  /** Waits until all stores of this warp have ended; before the CTA ends. */
+  drain(): void {
+    bulkWait(0);
+  }
+}

@@ -1,0 +1,249 @@
+import {
+  Accumulators,
+  bid,
+  clusterRank,
+  clusterSync,
+  descriptorAdd,
+  f32,
+  fenceBarrierInit,
+  Fragment,
+  i32,
+  laneId,
+  LeafTree,
+  makeLayout,
+  mapShared,
+  operandSlice,
+  Ring,
+  shared,
+  smemTile,
+  sync,
+  tensorAt,
+  tid,
+  tmaLoad,
+  warpId,
+  wgmma,
+  wgmmaCommit,
+  wgmmaDescriptor,
+  wgmmaFence,
+  wgmmaWait,
+  _,
+  type KernelIR,
+  type TensorMapDescription,
+} from '@rose/cute';
+import {
+  DEPTH_STEP,
+  finish,
+  LINEAR_DIMS,
+  LINEAR_OPTIONS,
+  linearArgs,
+  linearReference,
+  linearRefused,
+  linearRoofline,
+  outputColumns,
+  type LinearTensors,
+} from './support/linear.ts';
+import { traceKernel } from './support/trace.ts';
+import { defineKernel, type KernelModule, type Specialisation } from './spec.ts';
+
+const TUNING = {
+  /** Rows of x that a CTA holds; those beyond the last are zeros. */
+  rows: [8, 16, 32, 64],
+  /** Elements of the depth in a stage. */
+  step: [128, 64, 256],
+  stages: [4, 2, 3, 5, 6, 8, 10, 12],
+} as const;
+type Small = Specialisation<typeof LINEAR_OPTIONS, typeof TUNING>;
+
+/** Rows of w of a tile: what one wgmma takes. */
+const TILE = 64;
+/** Four warps multiply, one loads. */
+const THREADS = 160;
+/** Bytes of shared memory of a multiprocessor for the stages of all its CTAs. */
+const SHARED = 208 * 1024;
+/** Columns of y that a thread finishes at once. */
+const VECTOR = 8;
+
+/**
+ * The product of a layer for few rows, bound by reading the weights: they are the tensor cores' first operand (wgmma 64 x
+ * rows x 16), x the second. A CTA has 64 rows of w and one leaf of the depth; the CTAs of a cluster have the leaves of the
+ * same rows, and each adds up its part of the sums, which lie in the shared memory of all. Bits: see support/linear.ts.
+ */
+const linearSmall: KernelModule = defineKernel({
+  name: 'linear_small',
+  summary:
+    'y = epilogue(x w^T) for 1 to 64 rows: weights by TMA, wgmma with swapped operands, leaves over a cluster (sm_90a)',
+  arch: 'sm_90a',
+  dims: LINEAR_DIMS,
+  options: LINEAR_OPTIONS,
+  tuning: TUNING,
+  refuse: ({ dims, options, tuning: { rows, step, stages } }) =>
+    linearRefused(dims, options) ??
+    (dims.rows > rows
+      ? `${dims.rows} rows do not fit a tile of ${rows}: use more, or the kernel for many rows`
+      : undefined) ??
+    (options.leaves > 1 && (dims.depth / options.leaves) % step !== 0
+      ? `a leaf of ${dims.depth / options.leaves} is no multiple of the ${step} elements of a stage`
+      : undefined) ??
+    (stages * stageBytes(rows, step) > SHARED
+      ? `${stages} stages of ${stageBytes(rows, step)} bytes are too many`
+      : undefined),
+  choose: ({ rows, columns, depth }, { leaves }) => {
+    const held = ([8, 16, 32] as const).find((size) => size >= rows) ?? 64;
+    const step = (depth / leaves) % 128 === 0 ? 128 : 64;
+    const ctas = Math.ceil((Math.ceil(columns / TILE) * leaves) / 132);
+    const room = SHARED / Math.min(4, ctas) / stageBytes(held, step);
+    const stages = [12, 10, 8, 6, 5, 4, 3].find((count) => count <= room) ?? 2;
+    return { rows: held, step, stages: stages as 4 };
+  },
+  args: linearArgs,
+  maps: (s) => mapsOf(s),
+  trace: record,
+  grid: ({ dims, options }) => [Math.ceil(dims.columns / TILE) * options.leaves, 1, 1],
+  reference: (values, dims, options) => linearReference(values as never, dims, options),
+  roofline: linearRoofline,
+  cases: [
+    { dims: { rows: 1, columns: 64, depth: 128 } },
+    { dims: { rows: 5, columns: 136, depth: 200 }, options: { bias: true, residual: true, type: 'f16' } },
+    { dims: { rows: 15, columns: 64, depth: 1024 }, options: { leaves: 8, gate: 'gelu_tanh', scale: true } },
+    { dims: { rows: 64, columns: 128, depth: 256 }, options: { leaves: 2, output: 'f32' } },
+    { dims: { rows: 1, columns: 4096, depth: 14336 }, options: { leaves: 8 }, large: true },
+    { dims: { rows: 16, columns: 28672, depth: 4096 }, options: { gate: 'silu' }, large: true },
+    { dims: { rows: 64, columns: 6144, depth: 4096 }, options: { bias: true }, large: true },
+  ],
+});
+
+export default linearSmall;
+
+function stageBytes(rows: number, step: number): number {
+  return (TILE + rows) * step * 2;
+}
+
+function mapsOf({ dims, options, tuning }: Small): Record<string, TensorMapDescription> {
+  const map = (across: number, box: number): TensorMapDescription => {
+    return { element: options.type, shape: [dims.depth, across], box: [DEPTH_STEP, box], swizzle: '128' };
+  };
+  return { x: map(dims.rows, tuning.rows), w: map(dims.columns, TILE) };
+}
+
+function record(s: Small): KernelIR {
+  const { dims, options, tuning } = s;
+  const { type, leaves, gate } = options;
+  const { rows, step, stages } = tuning;
+  const boxes = step / DEPTH_STEP;
+  const rounds = Math.ceil(dims.depth / leaves / step);
+  const width = outputColumns(dims, options);
+  const factor = gate === 'none' ? 1 : 2;
+  // Vectors of outputs of a row of the tile, and of the whole tile.
+  const across = TILE / factor / VECTOR;
+  const vectors = across * rows;
+  const boxW = TILE * DEPTH_STEP;
+  const boxX = rows * DEPTH_STEP;
+  const body = (t: LinearTensors): void => {
+    'use gpu';
+    const stageW = shared(type, [boxW, boxes, stages], { align: 1024, name: 'w' });
+    const stageX = shared(type, [boxX, boxes, stages], { align: 1024, name: 'x' });
+    // Rows of the tile's sums lie 272 bytes apart, so that a warp's threads write to different banks.
+    const sumsLayout = makeLayout([rows, TILE], [TILE + 4, 1]);
+    const parts = shared(f32, sumsLayout, { name: 'sums' });
+    const ring = new Ring({ stages, producer: { kind: 'tma' }, consumers: 4 });
+    if (tid() === 0) {
+      ring.init();
+      fenceBarrierInit();
+    }
+    sync();
+    const leaf = leaves === 1 ? 0 : clusterRank();
+    const tile = leaves === 1 ? bid() : bid() >> Math.log2(leaves);
+    if (tid() >= 128) {
+      if (tid() === 128) {
+        const producer = ring.producer();
+        const first = leaf * (rounds * step);
+        for (let k = i32(0); k < rounds * step; k += step) {
+          const stage = producer.acquire();
+          stage.expect(stageBytes(rows, step));
+          for (let box = 0; box < boxes; box++) {
+            const depth = first + k + box * DEPTH_STEP;
+            tmaLoad(stageW(0, box, stage.index), t.w, [depth, tile * TILE], stage.barrier);
+            tmaLoad(stageX(0, box, stage.index), t.x, [depth, 0], stage.barrier);
+          }
+        }
+      }
+    } else {
+      const layoutW = smemTile('k', '128', 16, TILE, DEPTH_STEP);
+      const layoutX = smemTile('k', '128', 16, rows, DEPTH_STEP);
+      const startW = wgmmaDescriptor(stageW(0, 0, 0), operandSlice(layoutW, 16, { rows: TILE }));
+      const startX = wgmmaDescriptor(stageX(0, 0, 0), operandSlice(layoutX, 16, { rows }));
+      const consumer = ring.consumer();
+      const sums = new Accumulators(rows);
+      sums.fill(0);
+      for (let round = i32(0); round < rounds; round += 1) {
+        const stage = consumer.wait();
+        const fromW = descriptorAdd(startW, stage.index * (boxes * boxW * 2));
+        const fromX = descriptorAdd(startX, stage.index * (boxes * boxX * 2));
+        wgmmaFence();
+        for (let k = 0; k < step; k += 16) {
+          const [box, inside] = [Math.floor(k / DEPTH_STEP), k % DEPTH_STEP];
+          const a = operandSlice(layoutW, 16, { rows: TILE, k: inside }).bytes + box * boxW * 2;
+          const b = operandSlice(layoutX, 16, { rows, k: inside }).bytes + box * boxX * 2;
+          wgmma(sums, descriptorAdd(fromW, a), descriptorAdd(fromX, b), { a: type });
+        }
+        wgmmaCommit();
+        wgmmaWait(0, sums);
+        if (laneId() === 0) stage.release();
+      }
+      // Thread values of wgmma: rows of w down the warps, neighbouring rows of x.
+      for (let v = 0; v < sums.length; v++) {
+        const column = warpId() * 16 + (laneId() >> 2) + 8 * (Math.floor(v / 2) % 2);
+        const row = (laneId() & 3) * 2 + (v % 2) + 8 * Math.floor(v / 4);
+        parts(row, column).store(new Fragment([sums[v]], 'f32'));
+      }
+    }
+    if (leaves > 1) clusterSync();
+    else sync();
+
+    if (tid() < 128) {
+      const scale = t.scale?.[0];
+      for (let turn = 0; turn < vectors; turn += 128 * leaves) {
+        const item = turn + leaf * 128 + tid();
+        const row = item >> Math.log2(across);
+        const place = item & (across - 1);
+        const output = tile * (TILE / factor) + place * VECTOR;
+        const live = item < vectors && row < t.rows && output < width;
+        if (live) {
+          const tree = new LeafTree(leaves);
+          let total: number[] | undefined;
+          for (let rank = 0; rank < leaves; rank++) {
+            const from = leaves === 1 ? parts : tensorAt(mapShared(parts.address, rank), f32, sumsLayout);
+            total = tree.add(
+              from(row, _)
+                .tile(VECTOR * factor, place)
+                .load()
+                .values(),
+            );
+          }
+          const bias = t.bias && t.bias.tile(VECTOR * factor, tile * (TILE / VECTOR / factor) + place).load();
+          const part = <T>(list: readonly T[], at: number): T[] => list.slice(at, at + VECTOR);
+          const y = finish(gate, part(total!, 0), gate === 'none' ? undefined : part(total!, VECTOR), {
+            scale,
+            bias: bias && new Fragment(part(bias.values(), 0), type),
+            valueBias: bias && new Fragment(part(bias.values(), VECTOR), type),
+            residual:
+              t.residual &&
+              t
+                .residual(row, _)
+                .tile(VECTOR, output >> 3)
+                .load(),
+          });
+          t.y(row, _)
+            .tile(VECTOR, output >> 3)
+            .store(new Fragment(y, 'f32').to(t.y.type));
+        }
+      }
+    }
+    // Nobody ends while others read its sums.
+    if (leaves > 1) clusterSync();
+  };
+  return traceKernel('linear_small', linearSmall.args(dims, options), THREADS, body, {
+    maps: ['x', 'w'],
+    cluster: leaves,
+  });
+}

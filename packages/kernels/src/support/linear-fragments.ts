@@ -1,0 +1,73 @@
+import { f32, Fragment, laneId, min, _, type i32, type Tensor } from '@rose/cute';
+import type { Dims } from '../spec.ts';
+import { finish, outputColumns, type LinearOptions, type LinearTensors } from './linear.ts';
+
+/** Outputs of neighbouring columns from a warp's sums, as mma and wgmma hold them, before they are rounded. */
+export interface FragmentOutputs {
+  /** Four of each eight columns: rows 0 and 8, two neighbouring columns each. */
+  readonly values: f32[];
+  /** Stores them directly, where inside. */
+  storeTo(y: Tensor): void;
+}
+
+/**
+ * The outputs of a warp's 16 rows, `width` columns from its output column `first` on.
+ *
+ * @param sums of the thread: four of each eight columns of w
+ * @param at where the first of these outputs is in y: the warp's first row
+ */
+export function fragmentOutputs(
+  sums: readonly number[],
+  first: number,
+  width: number,
+  at: { readonly row: i32; readonly column: i32 },
+  t: LinearTensors,
+  dims: Dims,
+  options: LinearOptions,
+): FragmentOutputs {
+  'use gpu';
+  const { gate } = options;
+  const factor = gate === 'none' ? 1 : 2;
+  const columns = outputColumns(dims, options);
+  const lane = laneId();
+  const scale = t.scale?.[0];
+  // Beyond the last column and row stands the last one: nobody stores it.
+  const columnOf = (block: number): i32 => min(at.column + block * 8 + (lane & 3) * 2, columns - 2);
+  const rowOf = (half: number): i32 => min(at.row + (lane >> 2) + 8 * half, t.rows - 1);
+  const values: f32[] = [];
+  for (let block = 0; block < width / 8; block++) {
+    const column = columnOf(block);
+    const source = factor === 1 ? column : (column >> 3) * 16 + (column & 7);
+    const bias = t.bias && pair(t.bias, source);
+    const valueBias = gate !== 'none' && t.bias ? pair(t.bias, source + 8) : undefined;
+    const base = (first / 8 + block) * 4 * factor;
+    for (let half = 0; half < 2; half++) {
+      const own = sums.slice(base + 2 * half, base + 2 * half + 2);
+      const ups = gate === 'none' ? undefined : sums.slice(base + 4 + 2 * half, base + 6 + 2 * half);
+      const residual = t.residual && pair(t.residual(rowOf(half), _), column);
+      values.push(...finish(gate, own, ups, { scale, bias, valueBias, residual }));
+    }
+  }
+  const storeTo = (y: Tensor): void => {
+    'use gpu';
+    for (let half = 0; half < 2; half++) {
+      const row = at.row + (lane >> 2) + 8 * half;
+      if (row < t.rows) {
+        for (let block = 0; block < width / 8; block++) {
+          const column = at.column + block * 8 + (lane & 3) * 2;
+          const two = new Fragment(values.slice(4 * block + 2 * half, 4 * block + 2 * half + 2), 'f32');
+          if (column < columns)
+            y(row, _)
+              .tile(2, column >> 1)
+              .store(two.to(y.type));
+        }
+      }
+    }
+  };
+  return { values, storeTo };
+}
+
+function pair(row: Tensor, column: i32): Fragment {
+  'use gpu';
+  return row.tile(2, column >> 1).load();
+}

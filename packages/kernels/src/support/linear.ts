@@ -1,0 +1,219 @@
+import { f32, type Fragment, type Tensor } from '@rose/cute';
+import {
+  input,
+  normal,
+  output,
+  scalar,
+  values,
+  type Bound,
+  type Chosen,
+  type Dims,
+  type Expected,
+  type KernelArgument,
+  type Roofline,
+} from '../spec.ts';
+import { gelu as deviceGelu, geluTanh as deviceGeluTanh, silu as deviceSilu } from './math.ts';
+import { gelu, geluTanh, silu } from './reference.ts';
+import { APPROXIMATION, bound } from './rounding.ts';
+import { bytesOf } from './storage.ts';
+
+/**
+ * What the matrix products of a layer have in common: y = x w^T with weights as checkpoints have them, [columns, depth].
+ *
+ * **Bits.** A row of y depends on its row of x, the weights, `columns`, `depth` and the options alone. All kernels add up
+ * each of `leaves` equal pieces of the depth from zero in float32, sixteen products at a time in ascending order, which
+ * the tensor cores of one architecture do to the same bits in every shape of tile, and add the pieces by a fixed binary
+ * tree. So they agree bit for bit for every number of rows.
+ *
+ * **Tensor parallelism.** A rank that owns a subtree of the leaves has their part of x and w: the product of that part
+ * with its number of leaves and a float32 output is the subtree's sum, and the sums of the ranks, added by the upper part
+ * of the tree, are what one device computes.
+ */
+export const LINEAR_OPTIONS = {
+  type: ['bf16', 'f16'],
+  /** `f32`: the sums as they are, for what is added up elsewhere. */
+  output: ['same', 'f32'],
+  /** Pieces of the depth that are added up by a binary tree; see `leavesOf`. */
+  leaves: [1, 2, 4, 8],
+  scale: [false, true],
+  bias: [false, true],
+  /** y = act(gate) * value; see `interleaveGate`. */
+  gate: ['none', 'silu', 'gelu', 'gelu_tanh'],
+  residual: [false, true],
+} as const;
+export type LinearOptions = Chosen<typeof LINEAR_OPTIONS>;
+
+export const LINEAR_DIMS = {
+  rows: 'rows of x and y',
+  columns: 'rows of w: columns of y, twice as many with a gate',
+  depth: 'columns of x and w, along which products are added up',
+} as const;
+
+/** Elements of the depth in one stage of every kernel; leaves consist of whole ones. */
+export const DEPTH_STEP = 64;
+/** Rows of gate weights that lie together, then as many of value weights. */
+const GATE_ROWS = 8;
+
+/**
+ * Leaves of a product. Where tensor parallelism divides the depth (attention output, MLP down): the largest power of two
+ * to 8 whose pieces are whole multiples of 64. Elsewhere one: a single loop is fastest for many rows.
+ */
+export function leavesOf(depth: number, sharded: boolean): 1 | 2 | 4 | 8 {
+  if (!sharded) return 1;
+  return ([8, 4, 2] as const).find((leaves) => depth % (DEPTH_STEP * leaves) === 0) ?? 1;
+}
+
+/**
+ * The order of a gated layer's weight rows: eight gates, the eight values that they belong to, and so on.
+ *
+ * @param rows of the gate, a multiple of 8
+ * @returns for each row of w where it comes from: g for row g of the gate, rows + g for row g of the values
+ */
+export function interleaveGate(rows: number): Int32Array {
+  if (rows % GATE_ROWS !== 0) throw new RangeError(`gates are interleaved by eights, and ${rows} is no multiple of 8`);
+  return Int32Array.from({ length: 2 * rows }, (_, i) => {
+    const block = Math.floor(i / (2 * GATE_ROWS));
+    const inside = i % (2 * GATE_ROWS);
+    return block * GATE_ROWS + (inside % GATE_ROWS) + (inside < GATE_ROWS ? 0 : rows);
+  });
+}
+
+/** Columns of y. */
+export function outputColumns({ columns }: Dims, { gate }: LinearOptions): number {
+  return gate === 'none' ? columns : columns / 2;
+}
+
+/** Why no kernel computes this product. */
+export function linearRefused({ columns, depth }: Dims, { gate, leaves }: LinearOptions): string | undefined {
+  const unit = gate === 'none' ? 8 : 16;
+  if (columns % unit !== 0) return `columns is ${columns}; it must be a multiple of ${unit}: pad the weights with rows`;
+  if (depth % 8 !== 0) return `depth is ${depth}; rows must be whole multiples of 16 bytes: pad them with zeros to 8`;
+  if (leaves > 1 && depth % (DEPTH_STEP * leaves) !== 0) {
+    return `depth is ${depth}; ${leaves} leaves need a multiple of ${DEPTH_STEP * leaves}: use fewer leaves`;
+  }
+  return undefined;
+}
+
+export function linearArgs(dims: Dims, options: LinearOptions): Record<string, KernelArgument> {
+  const { rows, columns, depth } = dims;
+  const { type } = options;
+  const width = outputColumns(dims, options);
+  return {
+    x: input(type, [rows, depth]),
+    w: input(type, [columns, depth], normal(1 / Math.sqrt(depth))),
+    ...(options.scale ? { scale: input('f32', [1], values([0.75])) } : {}),
+    ...(options.bias ? { bias: input(type, [columns]) } : {}),
+    ...(options.residual ? { residual: input(type, [rows, width]) } : {}),
+    y: output(options.output === 'f32' ? 'f32' : type, [rows, width], boundOf(dims)),
+    rows: scalar('i32', rows),
+  };
+}
+
+function boundOf({ depth }: Dims): Bound {
+  return bound(
+    4 * Math.ceil(depth / 16) + 16 + 2 * APPROXIMATION.ex2,
+    'each step of sixteen products aligns them to the largest and drops bits below 2^-24 of it or so, which float32 sums keep',
+  );
+}
+
+export interface LinearTensors {
+  readonly x: Tensor;
+  readonly w: Tensor;
+  readonly scale?: Tensor<f32>;
+  readonly bias?: Tensor;
+  readonly residual?: Tensor;
+  readonly y: Tensor;
+  readonly rows: number;
+}
+
+/** The sum times the tensor's scale, and the column's bias. */
+export function scaled(sum: f32, scale: f32 | undefined, bias: number | undefined): f32 {
+  'use gpu';
+  const value = scale === undefined ? sum : sum * scale;
+  return bias === undefined ? value : value + f32(bias);
+}
+
+/** act(gate) * value. */
+export function gated(kind: LinearOptions['gate'], gate: f32, value: f32): f32 {
+  'use gpu';
+  if (kind === 'silu') return deviceSilu(gate) * value;
+  return (kind === 'gelu' ? deviceGelu(gate) : deviceGeluTanh(gate)) * value;
+}
+
+/** What stands beside the sums of some neighbouring columns: the scale, their biases, the residual of their outputs. */
+export interface Beside {
+  readonly scale: f32 | undefined;
+  readonly bias: Fragment | undefined;
+  readonly valueBias: Fragment | undefined;
+  readonly residual: Fragment | undefined;
+}
+
+/**
+ * Outputs from sums, all float32, the same in every kernel: scale, bias, gate, residual, each rounded. `values` are the
+ * sums of the gated values, with a gate.
+ */
+export function finish(gate: LinearOptions['gate'], sums: f32[], valueSums: f32[] | undefined, beside: Beside): f32[] {
+  'use gpu';
+  return sums.map((sum, i) => {
+    'use gpu';
+    const first = scaled(sum, beside.scale, beside.bias?.[i]);
+    const y =
+      valueSums === undefined ? first : gated(gate, first, scaled(valueSums[i], beside.scale, beside.valueBias?.[i]));
+    return beside.residual === undefined ? y : y + f32(beside.residual[i]);
+  });
+}
+
+const ACTIVATIONS = { silu, gelu, gelu_tanh: geluTanh } as const;
+/** The steepest that an activation is. */
+const STEEPEST = 1.13;
+
+export function linearReference(
+  { x, w, scale, bias, residual }: Readonly<Record<string, Float64Array>>,
+  dims: Dims,
+  options: LinearOptions,
+): { y: Expected } {
+  const { rows, depth } = dims;
+  const { gate } = options;
+  const width = outputColumns(dims, options);
+  const y = { values: new Float64Array(rows * width), magnitude: new Float64Array(rows * width) };
+  const product = (row: number, column: number): [sum: number, magnitude: number] => {
+    let [sum, magnitude] = [0, 0];
+    for (let k = 0; k < depth; k++) {
+      const term = x[row * depth + k] * w[column * depth + k];
+      sum += term;
+      magnitude += Math.abs(term);
+    }
+    const by = scale ? scale[0] : 1;
+    const plus = bias ? bias[column] : 0;
+    return [sum * by + plus, magnitude * Math.abs(by) + Math.abs(plus)];
+  };
+  for (let row = 0; row < rows; row++) {
+    for (let column = 0; column < width; column++) {
+      const first = gate === 'none' ? column : Math.floor(column / GATE_ROWS) * 2 * GATE_ROWS + (column % GATE_ROWS);
+      let [value, magnitude] = product(row, first);
+      if (gate !== 'none') {
+        const [up, upMagnitude] = product(row, first + GATE_ROWS);
+        const act = ACTIVATIONS[gate](value);
+        magnitude =
+          STEEPEST * magnitude * Math.abs(up) + Math.abs(act) * upMagnitude + magnitude * upMagnitude * 2 ** -10;
+        value = act * up;
+      }
+      const at = row * width + column;
+      y.values[at] = value + (residual ? residual[at] : 0);
+      y.magnitude[at] = magnitude + Math.abs(residual ? residual[at] : 0);
+    }
+  }
+  return { y };
+}
+
+export function linearRoofline(dims: Dims, options: LinearOptions): Roofline {
+  const { rows, columns, depth } = dims;
+  const outputs = rows * outputColumns(dims, options);
+  const { type } = options;
+  return {
+    bytes:
+      bytesOf(type, rows * depth + columns * depth + (options.bias ? columns : 0) + (options.residual ? outputs : 0)) +
+      bytesOf(options.output === 'f32' ? 'f32' : type, outputs),
+    flops: 2 * rows * columns * depth,
+  };
+}

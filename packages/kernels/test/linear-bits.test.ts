@@ -1,0 +1,134 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { makeCase } from '../src/check.ts';
+import linear from '../src/linear.ts';
+import linearMma from '../src/linear_mma.ts';
+import linearSmall from '../src/linear_small.ts';
+import { specialise, type KernelCase, type KernelModule } from '../src/spec.ts';
+import { interleaveGate, leavesOf } from '../src/support/linear.ts';
+import { SIMULATOR } from './support.ts';
+
+/** A row's bits are the same in every kernel, for every number of rows, position and tile. */
+
+type Inputs = Readonly<Record<string, Uint8Array>>;
+
+/** Runs a case; tensors that `given` names have its bytes. Gives the bytes of all tensors afterwards. */
+async function run(module: KernelModule, wanted: KernelCase, given: Inputs = {}): Promise<Record<string, Uint8Array>> {
+  const s = specialise(module, wanted);
+  const { args } = makeCase(module, s);
+  const tensors: Record<string, Uint8Array> = {};
+  for (const [name, argument] of Object.entries(args)) {
+    if (typeof argument === 'number') continue;
+    tensors[name] = argument.bytes.subarray(argument.offset, argument.offset + argument.length);
+    if (given[name]) tensors[name].set(given[name]);
+  }
+  await SIMULATOR.run(module.trace(s), args, module.grid(s, { multiprocessors: 2 }));
+  return tensors;
+}
+
+const rowsOf = (bytes: Uint8Array, rows: number, first: number, count: number): Uint8Array => {
+  const row = bytes.length / rows;
+  return bytes.slice(first * row, (first + count) * row);
+};
+
+interface BitCase {
+  readonly columns: number;
+  readonly depth: number;
+  readonly rows: number;
+  readonly options: NonNullable<KernelCase['options']>;
+  readonly tile?: number;
+}
+
+const CASES: readonly BitCase[] = [
+  { rows: 131, columns: 72, depth: 328, options: { bias: true, residual: true }, tile: 64 },
+  { rows: 67, columns: 128, depth: 128, options: { gate: 'silu', type: 'f16' }, tile: 128 },
+  { rows: 17, columns: 64, depth: 1024, options: { leaves: 8, output: 'f32' }, tile: 128 },
+  { rows: 19, columns: 64, depth: 256, options: { leaves: 2, scale: true }, tile: 192 },
+];
+
+for (const { rows, columns, depth, options, tile } of CASES) {
+  const text = JSON.stringify(options);
+  test(`${rows} rows, ${columns} x ${depth}, ${text}: equal bits in all kernels and positions`, async () => {
+    const dims = { rows, columns, depth };
+    const whole = await run(linear, { dims, options, tuning: { tile: tile ?? 128, ctas: rows > 128 ? 2 : 1 } });
+    assert.ok(
+      whole.y.some((byte) => byte !== 0),
+      'the product is not zero everywhere',
+    );
+    const mma = await run(linearMma, { dims, options });
+    assert.deepEqual(mma.y, whole.y, 'mma.sync as wgmma');
+    for (const [first, count] of [
+      [rows - 1, 1],
+      [3, 13],
+    ]) {
+      const part = (name: string): Uint8Array => rowsOf(whole[name], rows, first, count);
+      const given = { x: part('x'), w: whole.w, ...(whole.residual ? { residual: part('residual') } : {}) };
+      const some: KernelCase = { dims: { ...dims, rows: count }, options };
+      for (const module of [linearSmall, linearMma]) {
+        const { y } = await run(module, some, given);
+        assert.deepEqual(y, part('y'), `${module.name}, rows ${first} to ${first + count}`);
+      }
+    }
+  });
+}
+
+test('the sums of subtrees, added by the upper tree, are the whole product', async () => {
+  const [rows, columns, depth] = [3, 64, 1024];
+  const options = { leaves: 8, output: 'f32' } as const;
+  const whole = await run(linearSmall, { dims: { rows, columns, depth }, options });
+  const shard = (bytes: Uint8Array, count: number, ranks: number, rank: number): Uint8Array => {
+    const own = (depth / ranks) * 2;
+    return Uint8Array.from(
+      { length: count * own },
+      (_, i) => bytes[Math.floor(i / own) * depth * 2 + rank * own + (i % own)],
+    );
+  };
+  for (const ranks of [2, 4, 8]) {
+    let sums: Float32Array[] = [];
+    for (let rank = 0; rank < ranks; rank++) {
+      const { y } = await run(
+        rank % 2 === 0 ? linearSmall : linearMma,
+        { dims: { rows, columns, depth: depth / ranks }, options: { ...options, leaves: 8 / ranks } },
+        { x: shard(whole.x, rows, ranks, rank), w: shard(whole.w, columns, ranks, rank) },
+      );
+      sums.push(new Float32Array(y.slice().buffer));
+    }
+    while (sums.length > 1) {
+      sums = sums.flatMap((sum, i) => (i % 2 === 0 ? [sum.map((value, j) => value + sums[i + 1][j])] : []));
+    }
+    assert.deepEqual(new Uint8Array(sums[0].buffer), Uint8Array.from(whole.y), `${ranks} ranks`);
+  }
+});
+
+test('leaves follow from the depth, gates and values lie in eights', () => {
+  assert.deepEqual(
+    [14336, 4096, 256, 192, 64].map((depth) => leavesOf(depth, true)),
+    [8, 8, 4, 1, 1],
+  );
+  assert.equal(leavesOf(14336, false), 1);
+  assert.deepEqual(
+    [...interleaveGate(16)].map((row) => (row < 16 ? `g${row}` : `v${row - 16}`)).join(' '),
+    'g0 g1 g2 g3 g4 g5 g6 g7 v0 v1 v2 v3 v4 v5 v6 v7 g8 g9 g10 g11 g12 g13 g14 g15 v8 v9 v10 v11 v12 v13 v14 v15',
+  );
+  assert.throws(() => interleaveGate(12), /multiple of 8/);
+});
+
+test('what cannot be computed is refused with its reason', () => {
+  const refuse = (module: KernelModule, wanted: KernelCase, reason: RegExp): void => {
+    assert.throws(() => specialise(module, wanted), reason);
+  };
+  refuse(linear, { dims: { rows: 1, columns: 12, depth: 64 } }, /columns is 12; it must be a multiple of 8/);
+  refuse(linear, { dims: { rows: 1, columns: 24, depth: 64 }, options: { gate: 'silu' } }, /multiple of 16/);
+  refuse(linearMma, { dims: { rows: 1, columns: 8, depth: 20 } }, /depth is 20/);
+  refuse(
+    linearMma,
+    { dims: { rows: 1, columns: 8, depth: 320 }, options: { leaves: 2 } },
+    /2 leaves need a multiple of 128/,
+  );
+  refuse(linearSmall, { dims: { rows: 65, columns: 64, depth: 64 } }, /65 rows do not fit/);
+  refuse(
+    linear,
+    { dims: { rows: 1, columns: 64, depth: 128 }, options: { leaves: 2 }, tuning: { tile: 256 } },
+    /smaller tile/,
+  );
+});

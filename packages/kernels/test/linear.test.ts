@@ -1,0 +1,4 @@
+import linear from '../src/linear.ts';
+import { testKernel } from './support.ts';
+
+testKernel(linear);
