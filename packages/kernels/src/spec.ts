@@ -74,7 +74,10 @@ export type KernelArgument = TensorArgument | ScalarArgument;
 /** The arguments' values for the reference: tensors as float64 in row-major order, exactly what the kernel gets. */
 export type Values<A> = { readonly [K in keyof A]: NonNullable<A[K]> extends ScalarArgument ? number : Float64Array };
 
-/** What an output must hold. `magnitude` where a difference of large terms makes the value small (default: |value|). */
+/**
+ * What an output must hold; NaN where the kernel must not write. `magnitude` where a difference of large terms makes the
+ * value small (default: |value|).
+ */
 export type Expected = Float64Array | { readonly values: Float64Array; readonly magnitude: Float64Array };
 
 /** The least work there is: each input read once, each output written once. */

@@ -114,6 +114,9 @@ test('a tolerance is half a unit in the last place and what float32 adds', () =>
 });
 
 /** What any right kernel may give: the reference, rounded once. */
+/** Kernels that leave a part of an output unwritten; NaN, the poison, is what is expected there. */
+const LEAVES_OUT: ReadonlySet<string> = new Set(['attention_decode']);
+
 test('every reference, rounded to the outputs’ types, is within its own bounds', () => {
   for (const module of KERNELS) {
     for (const wanted of module.cases.filter(({ large }) => !large)) {
@@ -124,10 +127,9 @@ test('every reference, rounded to the outputs’ types, is within its own bounds
         if (typeof argument === 'number' || argument.access === 'read') continue;
         const expected = reference[name];
         const numbers = expected instanceof Float64Array ? expected : expected.values;
-        assert.ok(
-          numbers.every((v) => !Number.isNaN(v)),
-          `${module.name}: ${name}`,
-        );
+        const numeric = numbers.filter((v) => !Number.isNaN(v)).length;
+        const whole = LEAVES_OUT.has(module.name) ? numeric > 0 : numeric === numbers.length;
+        assert.ok(whole, `${module.name}: ${name}`);
         argument.bytes.set(encode(argument.type, numbers), argument.offset);
       }
       const report = compareCase(module, s, data, 'reference');
