@@ -28,7 +28,7 @@ Examples:
   rose kernel sim rmsnorm
 
 Exit codes:
-  0  done                          4  the address is taken or not ours
+  0  done                          4  the address is taken, or not ours,
   1  a fault of Rose               5  the device is unavailable
   2  wrong usage or request      130  interrupted (143: terminated)
   3  no such model, or an invalid one
@@ -42,6 +42,8 @@ const program = new Command('rose')
   .description('Rose serves transformers: language models, embeddings and rerankers, from Node.js.')
   .version(version, '-V, --version')
   .addHelpText('after', HELP)
+  // Options belong to the command they stand behind: `--json` of `bench` and of `bench serve` differ.
+  .enablePositionalOptions()
   .exitOverride()
   .configureOutput({
     outputError: (text, write) => write(text.replace(/^error: /, 'rose: ')),

@@ -13,7 +13,7 @@ export function integer(low: number, high: number = Number.MAX_SAFE_INTEGER): (t
 }
 
 /** A number from `low` to `high`, both included. */
-function decimal(low: number, high: number): (text: string) => number {
+export function decimal(low: number, high: number): (text: string) => number {
   return (text) => {
     const value = Number(text);
     if (text.trim() !== '' && value >= low && value <= high) return value;

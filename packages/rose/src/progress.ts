@@ -41,7 +41,7 @@ export function downloadProgress(): DownloadProgress {
   };
 }
 
-function bar(share: number): string {
+export function bar(share: number): string {
   const full = Math.floor(share * BAR_WIDTH);
   return `${'█'.repeat(full)}${'░'.repeat(BAR_WIDTH - full)} ${Math.floor(share * 100)} %`;
 }

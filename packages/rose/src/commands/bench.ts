@@ -6,6 +6,7 @@ import { addDeviceOptions, integer, type DeviceOptions } from '../options.ts';
 import { bytes, print, say } from '../output.ts';
 import { exitCodeOfSignal, onStop } from '../signals.ts';
 import { version } from '../version.ts';
+import { benchServeCommand } from './bench-serve.ts';
 
 interface Options extends DeviceOptions {
   json?: boolean;
@@ -30,7 +31,7 @@ const PROMPTS_MS = 10_000;
 const TEXTS = 16;
 const TEXT_TOKENS = 128;
 
-/** `rose bench [MODEL]`: what this machine does with a model, measured through the engine without HTTP. */
+/** `rose bench [MODEL]`: what this machine does with a model, measured through the engine without HTTP. `rose bench serve` is below it. */
 export function benchCommand(): Command {
   const command = new Command('bench')
     .description('measure how fast this machine runs a model')
@@ -44,7 +45,8 @@ export function benchCommand(): Command {
         `context) to the first token of the answer. decode: ${ANSWER_TOKENS} tokens after the first. texts: ${TEXTS} at once, of ` +
         `${TEXT_TOKENS} tokens each.`,
     )
-    .action(bench);
+    .action(bench)
+    .addCommand(benchServeCommand());
 }
 
 async function bench(name: string | undefined, options: Options): Promise<void> {

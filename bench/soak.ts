@@ -1,0 +1,196 @@
+/**
+ * Mixed random traffic against the real `rose serve`: answers must be right, errors honest, and when the traffic ends
+ * nothing may be left behind. Findings go to the standard error, and the exit code is 1 if there are any.
+ *
+ *   node bench/soak.ts [--seconds 600] [--clients 12] [--seed 1] [--threads 2] [--write]
+ */
+import { parseArgs } from 'node:util';
+import { circumstances, writeResult } from './measure/report.ts';
+import { RandomBits } from './models/random.ts';
+import { call, type Reply } from './soak/client.ts';
+import { Server } from './soak/server.ts';
+import { drawCase, type Case } from './soak/traffic.ts';
+
+const { values: options } = parseArgs({
+  options: {
+    seconds: { type: 'string', default: '600' },
+    clients: { type: 'string', default: '12' },
+    seed: { type: 'string', default: '1' },
+    threads: { type: 'string', default: '2' },
+    write: { type: 'boolean', default: false },
+  },
+});
+const seconds = Number(options.seconds);
+const clients = Number(options.clients);
+const seed = Number(options.seed);
+
+const MODELS = ['tiny-chat', 'tiny-embed', 'tiny-rerank'];
+const QUEUE_LIMIT = 24;
+/** More at once than may wait. */
+const BURST = 48;
+const BURST_EVERY_MS = 10_000;
+const SAMPLE_MS = 1000;
+/** Of the time, before memory is looked at: caches and heaps fill. */
+const WARM_UP = 0.3;
+/** Between the medians of the first and the last third after it. Collectors take their time: a tenth is theirs. */
+const MOST_GROWTH = 0.1;
+/** Runs shorter than this say nothing about memory. */
+const LEAST_SECONDS = 300;
+const IDLE_MS = 60_000;
+
+const server = await Server.start([
+  ...MODELS,
+  ...['--threads', options.threads, '--queue-limit', String(QUEUE_LIMIT), '--max-sequences', '12'],
+  // Few pages where memory is small, so that sequences have to yield.
+  ...['--memory-share', '0.01', '--drain-seconds', '5'],
+]);
+const findings: string[] = [];
+const counts: Record<string, Record<string, number>> = {};
+const memory: { second: number; bytes: Record<string, number> }[] = [];
+let overloads = 0;
+const start = performance.now();
+const elapsed = (): number => (performance.now() - start) / 1000;
+
+try {
+  const canary = await askCanary();
+  const end = start + 1000 * seconds;
+  const busy = [...Array.from({ length: clients }, (_, i) => client(i, end)), bursts(end), samples(end)];
+  await Promise.all([...busy, canaries(canary, end)]);
+  await settle(canary);
+  judgeMemory();
+} finally {
+  const code = await server.stop();
+  if (code !== 0) find(`the server ended with code ${code}`);
+}
+if (server.log.includes('a fault of Rose') || /"level":[56]0/.test(server.log))
+  find(`in the log: ${server.log.slice(0, 2000)}`);
+
+console.table(counts);
+console.log(`${seconds} s; ${overloads} refused for overload, as they should be; ${findings.length} findings`);
+if (options.write) {
+  await writeResult('soak', {
+    ...{ ...(await circumstances()), seconds, clients, seed, queueLimit: QUEUE_LIMIT, burst: BURST },
+    ...{ counts, overloads, findings, memory: memory.filter((_, i) => i % Math.ceil(memory.length / 60) === 0) },
+  });
+}
+process.exit(findings.length > 0 ? 1 : 0);
+
+/** One request after the other until the time is over. */
+async function client(number: number, end: number): Promise<void> {
+  const bits = new RandomBits(1000 * seed + number);
+  while (performance.now() < end) await run(drawCase(bits));
+}
+
+async function bursts(end: number): Promise<void> {
+  const bits = new RandomBits(1000 * seed + 999);
+  while (performance.now() < end) {
+    await Promise.all(Array.from({ length: BURST }, () => run(drawCase(bits))));
+    await sleep(Math.min(BURST_EVERY_MS, Math.max(0, end - performance.now())));
+  }
+}
+
+async function run({ kind, call: request, wrong }: Case): Promise<void> {
+  try {
+    const reply = await call(server.url, request);
+    count(kind, reply.status === 0 ? 'hung up' : String(reply.status));
+    const problem = isOverload(reply) ? undefined : wrong(reply);
+    if (problem !== undefined) find(`${kind}: ${problem}`);
+  } catch (error) {
+    count(kind, 'error');
+    const { message, cause } = error as Error;
+    find(`${kind}: ${message}${cause instanceof Error ? ` (${cause.message})` : ''}`);
+  }
+}
+
+/** A full queue refuses, and says when to come again. */
+function isOverload({ status, body, retryAfter }: Reply): boolean {
+  if (!(status === 429 || status === 503) || !body.includes('the queue is full')) return false;
+  overloads++;
+  if (!(Number(retryAfter) >= 1)) find(`overload without Retry-After: ${body}`);
+  return true;
+}
+
+/** A request whose answer is known: the same bits in any company. */
+async function askCanary(): Promise<string> {
+  const body = { model: 'tiny-chat', prompt: 'Once upon a time', max_tokens: 40, temperature: 1, seed: 7 };
+  for (;;) {
+    const reply = await call(server.url, {
+      path: '/v1/completions',
+      body: { ...body, priority: -1 },
+      tenant: 'canary',
+    });
+    if (reply.status === 200) return (JSON.parse(reply.body) as { choices: { text: string }[] }).choices[0].text;
+    if (!isOverload(reply)) throw new Error(`the canary got ${reply.status}: ${reply.body}`);
+    await sleep(200);
+  }
+}
+
+async function canaries(known: string, end: number): Promise<void> {
+  while (performance.now() < end) {
+    const answer = await askCanary().catch((error: unknown) => String(error));
+    count('canary', answer === known ? 'same' : 'other');
+    if (answer !== known) find(`the canary said "${answer}" instead of "${known}"`);
+    await sleep(500);
+  }
+}
+
+async function samples(end: number): Promise<void> {
+  while (performance.now() < end) {
+    const bytes = server.ended ? undefined : server.residentBytes();
+    if (bytes !== undefined) memory.push({ second: Math.round(elapsed()), bytes });
+    await sleep(SAMPLE_MS);
+  }
+}
+
+/** When nobody asks any more, nothing runs, no page is used, and the engines' own check of every page has passed. */
+async function settle(canary: string): Promise<void> {
+  const busy = async (): Promise<string[]> => {
+    const metric = await server.metrics();
+    const gauges = ['rose_sequences_running', 'rose_sequences_waiting', 'rose_pages_used'];
+    return MODELS.flatMap((model) =>
+      gauges.filter((name) => metric(name, model) !== 0).map((name) => `${name} of ${model} is ${metric(name, model)}`),
+    );
+  };
+  const deadline = performance.now() + IDLE_MS;
+  let left = await busy();
+  while (left.length > 0 && performance.now() < deadline) {
+    await sleep(100);
+    left = await busy();
+  }
+  for (const what of left) find(`after the traffic: ${what}`);
+  // An engine checks its pages whenever it has nothing to do; one that found a fault has ended.
+  if (!(await server.ready())) find('after the traffic: not ready');
+  if ((await askCanary()) !== canary) find('after the traffic: the canary gives another answer');
+  const metric = await server.metrics();
+  count('engine', 'preemptions', metric('rose_preemptions_total', 'tiny-chat'));
+  count('engine', 'cached tokens', metric('rose_cached_tokens_total', 'tiny-chat'));
+  count('engine', 'tokens', metric('rose_generated_tokens_total', 'tiny-chat'));
+}
+
+function judgeMemory(): void {
+  if (seconds < LEAST_SECONDS || memory.length === 0) return;
+  const rest = memory.filter(({ second }) => second >= WARM_UP * seconds);
+  const third = Math.floor(rest.length / 3);
+  for (const name of Object.keys(rest[0].bytes)) {
+    const middle = (part: typeof rest): number =>
+      part.map(({ bytes }) => bytes[name] ?? 0).toSorted((a, b) => a - b)[part.length >> 1];
+    const [before, after] = [middle(rest.slice(0, third)), middle(rest.slice(-third))];
+    const mib = (bytes: number): string => `${Math.round(bytes / 2 ** 20)} MiB`;
+    console.log(`${name}: ${mib(before)} resident after the warm-up, ${mib(after)} at the end`);
+    if (after > (1 + MOST_GROWTH) * before) find(`${name} grew from ${mib(before)} to ${mib(after)}`);
+  }
+}
+
+function count(kind: string, what: string, by = 1): void {
+  const row = (counts[kind] ??= {});
+  row[what] = (row[what] ?? 0) + by;
+}
+
+function find(what: string): void {
+  findings.push(what);
+  if (findings.length <= 50) console.error(`${elapsed().toFixed(1)} s: ${what}`);
+}
+
+function sleep(milliseconds: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, milliseconds));
+}

@@ -1,0 +1,106 @@
+import type { RequestRecord } from './record.ts';
+
+/** Of one measure, in milliseconds. */
+export interface Percentiles {
+  readonly count: number;
+  readonly mean: number;
+  readonly p50: number;
+  readonly p90: number;
+  readonly p99: number;
+  readonly max: number;
+}
+
+export interface LoadSummary {
+  readonly requests: number;
+  readonly done: number;
+  readonly cancelled: number;
+  /** Requests that failed, by reason. */
+  readonly errors: Readonly<Record<string, { readonly count: number; readonly example: string }>>;
+  /** From the first arrival to the last end. */
+  readonly seconds: number;
+  /** Answered in full, a second. */
+  readonly requestsPerSecond: number;
+  readonly inputTokens: number;
+  /** Input tokens that the server found computed. */
+  readonly cachedTokens: number;
+  readonly outputTokens: number;
+  readonly inputTokensPerSecond: number;
+  readonly outputTokensPerSecond: number;
+  /** Answers whose server did not say how many tokens they have: there an event counts as a token. */
+  readonly countedByEvents: number;
+  /** From the scheduled arrival to the first text. */
+  readonly timeToFirstToken?: Percentiles;
+  /** From one event with text to the next. */
+  readonly interToken?: Percentiles;
+  /** Of each answer: (last text - first text) / (tokens - 1). */
+  readonly timePerOutputToken?: Percentiles;
+  /** From the scheduled arrival to the end of answers in full. */
+  readonly endToEnd?: Percentiles;
+  /** From the scheduled arrival to the sending: if this grows, the generator is the bottleneck. */
+  readonly sendLag?: Percentiles;
+}
+
+export function summarize(records: readonly RequestRecord[]): LoadSummary {
+  const done = records.filter(({ outcome }) => outcome.kind === 'done');
+  const answered = records.filter(({ times }) => times.length > 0);
+  const first = records.reduce((least, { scheduled }) => Math.min(least, scheduled), Infinity);
+  const last = records.reduce((most, { ended }) => Math.max(most, ended), -Infinity);
+  const seconds = (last - first) / 1000;
+  const inputTokens = sum(records, ({ usage }) => usage?.inputTokens ?? 0);
+  const outputTokens = sum(records, tokensOf);
+  const gaps = answered.flatMap(({ times }) => times.slice(1).map((time, i) => time - times[i]));
+  const errors: Record<string, { count: number; example: string }> = {};
+  for (const { outcome } of records) {
+    if (outcome.kind === 'failed') (errors[outcome.reason] ??= { count: 0, example: outcome.message }).count++;
+  }
+  const measures = {
+    timeToFirstToken: percentiles(answered.map(({ times, scheduled }) => times[0] - scheduled)),
+    interToken: percentiles(gaps),
+    timePerOutputToken: percentiles(
+      done
+        .filter((record) => tokensOf(record) > 1 && record.times.length > 1)
+        .map((record) => (record.times.at(-1)! - record.times[0]) / (tokensOf(record) - 1)),
+    ),
+    endToEnd: percentiles(done.map(({ ended, scheduled }) => ended - scheduled)),
+    sendLag: percentiles(records.map(({ sent, scheduled }) => sent - scheduled)),
+  };
+  return {
+    requests: records.length,
+    done: done.length,
+    cancelled: records.filter(({ outcome }) => outcome.kind === 'cancelled').length,
+    errors,
+    seconds,
+    requestsPerSecond: done.length / seconds,
+    inputTokens,
+    cachedTokens: sum(records, ({ usage }) => usage?.cachedTokens ?? 0),
+    outputTokens,
+    inputTokensPerSecond: inputTokens / seconds,
+    outputTokensPerSecond: outputTokens / seconds,
+    countedByEvents: done.filter(({ usage }) => usage === undefined).length,
+    // A measure that no request has is left out.
+    ...Object.fromEntries(Object.entries(measures).filter(([, measure]) => measure !== undefined)),
+  };
+}
+
+function tokensOf({ usage, times }: RequestRecord): number {
+  return usage?.outputTokens ?? times.length;
+}
+
+/** Nearest rank: a value that was measured. Undefined for no values. */
+export function percentiles(values: readonly number[]): Percentiles | undefined {
+  if (values.length === 0) return undefined;
+  const sorted = Float64Array.from(values).sort();
+  const at = (share: number): number => sorted[Math.max(0, Math.ceil(share * sorted.length) - 1)];
+  return {
+    count: sorted.length,
+    mean: sum(values, (value) => value) / sorted.length,
+    p50: at(0.5),
+    p90: at(0.9),
+    p99: at(0.99),
+    max: sorted[sorted.length - 1],
+  };
+}
+
+function sum<T>(list: readonly T[], of: (item: T) => number): number {
+  return list.reduce((total, item) => total + of(item), 0);
+}
