@@ -110,7 +110,11 @@ function fakeModel(
     text: {
       encodePrompt: async (prompt) => Int32Array.from(Buffer.from(textOf(prompt))),
       render: async (prompt) => (textOf(prompt).includes('!opened') ? 'prompt <think>\n' : 'prompt'),
+      encodeTexts: async (texts) =>
+        texts.map((text) => ({ tokens: Int32Array.from(Buffer.from(text)), types: new Int32Array(text.length) })),
       decode: async (tokens) => asText([...tokens]),
+      tokenNames: async (tokens) => Array.from(tokens, (id) => `<${id}>`),
+      configuration: async () => ({ eos_token: '<end>', chat_template: null }),
     },
     notes: [],
     loadedAt: 1_700_000_000,

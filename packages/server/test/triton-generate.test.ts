@@ -51,9 +51,11 @@ test('sampling: JSON text, then parameters, then tensors of their own', async (t
     parameters: { temperature: 2, min_p: 0.25, stream: false, ignore_eos: 'true', timeout: 2_000_000 },
     top_p: 0.5,
     stop_words: ['2', '3'],
+    bad_words: ['4'],
     max_tokens: 5,
   });
-  const { sampling, stop, maxTokens, ignoreEos, timeoutMs, prompt } = hub.seen.generate!;
+  const { sampling, stop, badWords, maxTokens, ignoreEos, timeoutMs, prompt } = hub.seen.generate!;
+  assert.deepEqual(badWords, ['4']);
   assert.deepEqual(sampling, {
     temperature: 2,
     topK: 3,
@@ -143,7 +145,7 @@ const BAD: readonly [string, unknown, number, string][] = [
   ['out of range', { text_input: 'a', temperature: -1 }, 400, 'temperature is below 0'],
   ['a billion answers', { text_input: 'a', n: 1e9 }, 400, 'n is 1000000000'],
   ['sampling text', { text_input: 'a', sampling_parameters: '{' }, 400, "input 'sampling_parameters' is not JSON"],
-  ['bad words', { text_input: 'a', bad_words: ['x'] }, 501, "'bad_words' is not supported"],
+  ['beams', { text_input: 'a', beam_width: 2 }, 400, "unexpected sampling parameter 'beam_width'"],
   ['lora', { text_input: 'a', lora_name: 'x' }, 400, 'LoRA'],
   ['streaming with prompt', { text_input: 'a', stream: true, exclude_input_in_output: false }, 400, 'is not allowed'],
   ['engine refuses', { text_input: '!early' }, 400, 'the prompt is too long'],

@@ -36,7 +36,7 @@ export interface ServedModel {
   /** How the model writes calls of tools and reasoning. */
   readonly dialect: Dialect;
   /** Text to tokens and back, off the caller's thread. */
-  readonly text: Pick<TextPool, 'encodePrompt' | 'render' | 'decode'>;
+  readonly text: Omit<TextPool, 'close' | 'encodePairs'>;
   /** What its owner should know: defaults taken where the checkpoint is silent, parts of it that are not honoured. */
   readonly notes: readonly string[];
   /** Unix seconds at which it became ready. */

@@ -2,12 +2,12 @@ import type { Dialect, DialectOptions } from '../answer/dialect.ts';
 import { ChatEncoder } from './chat.ts';
 import { compileDecoder, type DecoderTables } from './decoder.ts';
 import { Encoder } from './encoder.ts';
-import { readTokenizerFiles, type TokenizerFiles } from './files.ts';
+import { namedTokens, readTokenizerFiles, type TokenizerFiles } from './files.ts';
 import { encodePair, encodeText } from './inputs.ts';
 import { readPostProcessor, type PostProcessor } from './post-processor.ts';
 import type { TextCalls } from './protocol.ts';
 import { ChatTemplate } from './template.ts';
-import type { EncodedInput, MessagesPrompt, Prompt, Vocabulary } from './text.ts';
+import type { EncodedInput, MessagesPrompt, Prompt, TokenizerConfiguration, Vocabulary } from './text.ts';
 import { readTokens } from './tokens.ts';
 import { decodeAll, TableVocabulary } from './vocabulary.ts';
 
@@ -19,9 +19,13 @@ export class Codec {
   readonly #chat: ChatEncoder;
   readonly #post: PostProcessor;
   readonly #vocabulary: Vocabulary;
+  readonly #names: readonly (string | undefined)[];
+  readonly #files: TokenizerFiles;
 
   constructor(files: TokenizerFiles, options: DialectOptions = {}) {
     const tokens = readTokens(files);
+    this.#files = files;
+    this.#names = tokens.texts;
     this.tables = compileDecoder(files, tokens);
     this.#post = readPostProcessor(files);
     this.#encoder = new Encoder(files, tokens);
@@ -64,6 +68,15 @@ export class Codec {
 
   decode(...[tokens, options]: TextCalls['decode']): string {
     return decodeAll(this.#vocabulary.detokenizer(options), tokens);
+  }
+
+  tokenNames(...[tokens]: TextCalls['tokenNames']): string[] {
+    return Array.from(tokens, (token) => this.#names[token] ?? '');
+  }
+
+  configuration(): TokenizerConfiguration {
+    const { config, template } = this.#files;
+    return { ...config, ...namedTokens(config), chat_template: template ?? null };
   }
 
   /** Tokens that the post-processor puts before a text. Those after it would end a prompt that is to be continued. */

@@ -1,7 +1,15 @@
 import type { Worker } from 'node:worker_threads';
 import { RoseError } from '../errors.ts';
 import type { FromTextWorker, TextCall, TextFacts, TextResult } from './protocol.ts';
-import type { EncodedInput, KeepSpecial, MessagesPrompt, Prompt, TextPool, TruncateOptions } from './text.ts';
+import type {
+  EncodedInput,
+  KeepSpecial,
+  MessagesPrompt,
+  Prompt,
+  TextPool,
+  TokenizerConfiguration,
+  TruncateOptions,
+} from './text.ts';
 
 const closedError = (): RoseError => new RoseError('unavailable', 'the tokenizer was closed');
 
@@ -61,6 +69,14 @@ export class WorkerPool implements TextPool {
 
   decode(tokens: Int32Array, options: { readonly keepSpecial?: KeepSpecial } = {}): Promise<string> {
     return this.#call({ method: 'decode', args: [tokens, options] });
+  }
+
+  tokenNames(tokens: Int32Array): Promise<string[]> {
+    return this.#call({ method: 'tokenNames', args: [tokens] });
+  }
+
+  configuration(): Promise<TokenizerConfiguration> {
+    return this.#call({ method: 'configuration', args: [] });
   }
 
   /** Ends the workers; calls under way or waiting fail with `unavailable`. */

@@ -1,7 +1,15 @@
 import type { Dialect, DialectOptions } from '../answer/dialect.ts';
 import type { SerializedError } from '../errors.ts';
 import type { DecoderTables } from './decoder.ts';
-import type { EncodedInput, KeepSpecial, MessagesPrompt, Prompt, TextPool, TruncateOptions } from './text.ts';
+import type {
+  EncodedInput,
+  KeepSpecial,
+  MessagesPrompt,
+  Prompt,
+  TextPool,
+  TokenizerConfiguration,
+  TruncateOptions,
+} from './text.ts';
 
 /** What a text worker is started with. */
 export interface TextWorkerData {
@@ -16,11 +24,13 @@ export interface TextCalls {
   encodeTexts: [texts: readonly string[], options: TruncateOptions];
   encodePairs: [pairs: Parameters<TextPool['encodePairs']>[0], options: TruncateOptions];
   decode: [tokens: Int32Array, options: { readonly keepSpecial?: KeepSpecial }];
+  tokenNames: [tokens: Int32Array];
+  configuration: [];
 }
 
 export type TextCall = { [K in keyof TextCalls]: { readonly method: K; readonly args: TextCalls[K] } }[keyof TextCalls];
 
-export type TextResult = Int32Array | EncodedInput[] | string;
+export type TextResult = Int32Array | EncodedInput[] | string | string[] | TokenizerConfiguration;
 
 /** What the other side needs to know of the tokenizer and the chat template. */
 export interface TextFacts {

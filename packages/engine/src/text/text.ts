@@ -73,8 +73,14 @@ export interface TextPool {
   ): Promise<EncodedInput[]>;
   /** Ids to text, all at once; control tokens are left out unless `keepSpecial`. */
   decode(tokens: Int32Array, options?: { readonly keepSpecial?: boolean }): Promise<string>;
+  /** Tokens as the tokenizer's own files write them (`Ġworld`); empty for ids that it does not know. */
+  tokenNames(tokens: Int32Array): Promise<string[]>;
+  /** The checkpoint's tokenizer_config.json, its named tokens as texts, with the chat template wherever that lies. */
+  configuration(): Promise<TokenizerConfiguration>;
   close(): Promise<void>;
 }
+
+export type TokenizerConfiguration = Readonly<Record<string, unknown>>;
 
 export interface TruncateOptions {
   readonly maxTokens: number;

@@ -8,12 +8,10 @@ const port = parentPort;
 
 /** The ids' buffers move; everything else is copied. */
 function post(message: FromTextWorker): void {
-  const value = message.kind === 'result' ? message.value : undefined;
-  const arrays = value instanceof Int32Array ? [value] : Array.isArray(value) ? value.flatMap(Object.values) : [];
-  port.postMessage(
-    message,
-    arrays.map((array: Int32Array) => array.buffer as ArrayBuffer),
-  );
+  const values: unknown[] = message.kind === 'result' ? [message.value].flat() : [];
+  const ids = values.flatMap((value) => (value instanceof Int32Array ? value : Object.values(value as object)));
+  const buffers = ids.flatMap((array) => (array instanceof Int32Array ? (array.buffer as ArrayBuffer) : []));
+  port.postMessage(message, buffers);
 }
 
 function answer(codec: Codec, call: TextCall): TextResult {
@@ -28,6 +26,10 @@ function answer(codec: Codec, call: TextCall): TextResult {
       return codec.encodePairs(...call.args);
     case 'decode':
       return codec.decode(...call.args);
+    case 'tokenNames':
+      return codec.tokenNames(...call.args);
+    case 'configuration':
+      return codec.configuration();
   }
 }
 

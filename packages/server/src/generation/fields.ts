@@ -15,6 +15,10 @@ export interface GenerationFields {
   presence_penalty?: number | null | undefined;
   frequency_penalty?: number | null | undefined;
   logit_bias?: Record<string, number> | null | undefined;
+  /** The only tokens that may be drawn. */
+  allowed_token_ids?: number[] | null | undefined;
+  /** Texts that the answer must not contain. */
+  bad_words?: string[] | null | undefined;
   seed?: number | null | undefined;
   n?: number | null | undefined;
   max_tokens?: number | null | undefined;
@@ -40,6 +44,8 @@ export const generationFields: { [K in keyof Required<GenerationFields>]: z.ZodT
   presence_penalty: z.number().nullish(),
   frequency_penalty: z.number().nullish(),
   logit_bias: z.record(z.string().regex(/^\d+$/, 'keys must be token ids'), z.number()).nullish(),
+  allowed_token_ids: z.array(z.int()).nullish(),
+  bad_words: z.array(z.string()).nullish(),
   seed: z.number().refine(Number.isInteger, 'must be a whole number').nullish(),
   n: z.int().nullish(),
   max_tokens: z.int().nullish(),
@@ -64,6 +70,7 @@ export function generationOf(fields: GenerationFields): Omit<GenerateRequest, 'p
     presencePenalty: fields.presence_penalty,
     frequencyPenalty: fields.frequency_penalty,
     logitBias: fields.logit_bias && Object.entries(fields.logit_bias).map(([id, bias]) => [Number(id), bias] as const),
+    allowedTokens: fields.allowed_token_ids,
     seed: typeof fields.seed === 'number' ? seedOf(fields.seed) : undefined,
   });
   const request = given({
@@ -74,6 +81,7 @@ export function generationOf(fields: GenerationFields): Omit<GenerateRequest, 'p
     stopTokens: fields.stop_token_ids,
     ignoreEos: fields.ignore_eos,
     keepSpecial: typeof fields.skip_special_tokens === 'boolean' ? !fields.skip_special_tokens : undefined,
+    badWords: fields.bad_words,
     n: fields.n,
     priority: fields.priority,
     cacheSalt: fields.cache_salt,

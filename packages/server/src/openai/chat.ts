@@ -13,22 +13,25 @@ import { abortOnClose } from '../http/abort.ts';
 import { tenantOf } from '../http/tenant.ts';
 import { ChatAnswer, type AnswerReading } from './answer.ts';
 import { invalidField } from './errors.ts';
-import { chatLogprobs } from './logprobs.ts';
+import { chatLogprobs, checkPromptLogprobs, promptLogprobs } from './logprobs.ts';
 import { conversationFields, promptOf } from './messages.ts';
-import { modelFor, readBody, refuseNotDone } from './request.ts';
+import { checkParameters, streamOptions } from './parameters.ts';
+import { modelFor, readBody } from './request.ts';
 import { sendChunks } from './stream.ts';
 import { newId, unixSeconds, usageOf } from './usage.ts';
 
-const schema = z.looseObject({
+const fields = {
   ...generationFields,
   ...conversationFields,
   model: z.string().nullish(),
   max_completion_tokens: z.int().nullish(),
   logprobs: z.boolean().nullish(),
   top_logprobs: z.int().min(0).max(20).nullish(),
+  prompt_logprobs: z.int().nullish(),
   stream: z.boolean().nullish(),
-  stream_options: z.looseObject({ include_usage: z.boolean().nullish() }).nullish(),
-});
+  stream_options: streamOptions.nullish(),
+};
+const schema = z.looseObject(fields);
 type Body = z.infer<typeof schema>;
 
 /** POST /v1/chat/completions */
@@ -39,7 +42,7 @@ export async function chatCompletions(
 ): Promise<unknown> {
   const signal = abortOnClose(reply);
   const body = await readBody(request, schema, context);
-  refuseNotDone({ ...body, tools: undefined, tool_choice: undefined });
+  checkParameters(body, fields);
   const model = modelFor(context.hub, body.model, 'generate');
   const prompt = promptOf(body, model);
   const generation = generateRequest(body, prompt, model);
@@ -79,12 +82,14 @@ function generateRequest(body: Body, prompt: MessagesPrompt, model: ServedModel)
   if (body.stream_options && body.stream !== true) {
     throw invalidField('stream_options', 'stream_options is only allowed when stream is true');
   }
+  checkPromptLogprobs(body);
   const controls = controlsOf(model.dialect, prompt.tools !== undefined);
   return {
     ...(controls.length > 0 && { keepSpecial: controls }),
     ...generationOf({ ...body, max_tokens: body.max_completion_tokens ?? body.max_tokens }),
     prompt,
     ...(logprobs === true && { logprobs: top ?? 0 }),
+    ...(typeof body.prompt_logprobs === 'number' && { promptLogprobs: body.prompt_logprobs }),
   };
 }
 
@@ -106,10 +111,12 @@ async function complete(
   let promptTokens = 0;
   let cachedTokens = 0;
   let generatedTokens = 0;
+  let judged: object | undefined;
   for await (const event of events) {
     if (event.kind === 'start') {
       promptTokens = event.promptTokens;
       cachedTokens = event.cachedTokens;
+      judged = event.judged && { prompt_logprobs: promptLogprobs(event.judged, model.vocabulary) };
       continue;
     }
     const choice = (choices[event.index] ??= newChoice(event.index));
@@ -124,7 +131,7 @@ async function complete(
     }
   }
   const written = choices.map(({ answer, index, ...rest }) => ({ index, message: answer.message(), ...rest }));
-  return { choices: written, usage: usageOf(promptTokens, generatedTokens, cachedTokens) };
+  return { choices: written, usage: usageOf(promptTokens, generatedTokens, cachedTokens), ...judged };
 }
 
 /** The answer in pieces; what all pieces have in common is not in them. */

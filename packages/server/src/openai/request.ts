@@ -7,6 +7,18 @@ import { invalidField, OpenAIError, schemaError } from './errors.ts';
 
 /** A request's body as its schema describes it. */
 export async function readBody<T>(request: FastifyRequest, schema: z.ZodType<T>, context: ServerContext): Promise<T> {
+  return parseBody(await readJson(request, context), schema);
+}
+
+/** @throws OpenAIError naming the first field that is not as the schema has it */
+export function parseBody<T>(body: unknown, schema: z.ZodType<T>): T {
+  const parsed = schema.safeParse(body);
+  if (!parsed.success) throw schemaError(parsed.error);
+  return parsed.data;
+}
+
+/** A request's body, whatever JSON it is. */
+export async function readJson(request: FastifyRequest, context: ServerContext): Promise<unknown> {
   const contentType = request.headers['content-type'] ?? '';
   // Browsers send other types to any site without asking first; only JSON shows that the page was allowed to.
   if (!/^application\/([\w.-]+\+)?json\s*(;|$)/i.test(contentType)) {
@@ -17,15 +29,11 @@ export async function readBody<T>(request: FastifyRequest, schema: z.ZodType<T>,
     );
   }
   const bytes = await bodyOf(request, context.maxBodyBytes);
-  let body: unknown;
   try {
-    body = JSON.parse(bytes.toString('utf8'));
+    return JSON.parse(bytes.toString('utf8')) as unknown;
   } catch (error) {
     throw new OpenAIError(400, `the body is not valid JSON: ${(error as Error).message}`);
   }
-  const parsed = schema.safeParse(body);
-  if (!parsed.success) throw schemaError(parsed.error);
-  return parsed.data;
 }
 
 const CANNOT: Readonly<Record<Task, string>> = {
@@ -47,65 +55,16 @@ export function modelFor(hub: ModelHub, name: string | null | undefined, task: T
   throw invalidField('model', `the model '${name}' ${CANNOT[task]}; models for this: ${names}`);
 }
 
+/** The model whose tokenizer a request means: the one it names, or the one that generates, or the only one. */
+export function tokenizerOf(hub: ModelHub, name: string | null | undefined): ServedModel {
+  if (name !== undefined && name !== null && name !== '') return findModel(hub, name);
+  return modelFor(hub, name, hub.models.length === 1 ? hub.models[0].task : 'generate');
+}
+
 export function findModel(hub: ModelHub, name: string): ServedModel {
   const model = hub.models.find((candidate) => candidate.name === name);
   if (model !== undefined) return model;
   const known = hub.models.map((candidate) => `'${candidate.name}'`).join(', ');
   const message = `the model '${name}' does not exist; loaded: ${known || 'none'}`;
   throw new OpenAIError(404, message, { param: 'model', code: 'model_not_found' });
-}
-
-/**
- * Fields that Rose does not do yet, each with the values that ask for nothing. `undefined` and `null` never do.
- */
-const NOT_DONE: Readonly<Record<string, (value: unknown) => boolean>> = {
-  tools: isEmptyArray,
-  tool_choice: (value) => value === 'none' || value === 'auto',
-  functions: isEmptyArray,
-  function_call: (value) => value === 'none' || value === 'auto',
-  response_format: (value) => (value as { type?: unknown }).type === 'text',
-  audio: never,
-  modalities: (value) => Array.isArray(value) && value.every((modality) => modality === 'text'),
-  prediction: never,
-  web_search_options: never,
-  reasoning_effort: (value) => value === 'none',
-  chat_template: never,
-  continue_final_message: isFalse,
-  documents: isEmptyArray,
-  echo: isFalse,
-  suffix: (value) => value === '',
-  best_of: (value) => value === 1,
-  use_beam_search: isFalse,
-  length_penalty: (value) => value === 1,
-  prompt_logprobs: never,
-  prompt_embeds: never,
-  allowed_token_ids: isEmptyArray,
-  bad_words: isEmptyArray,
-  logits_processors: isEmptyArray,
-  structured_outputs: never,
-  guided_json: never,
-  guided_regex: never,
-  guided_choice: never,
-  guided_grammar: never,
-};
-
-/** @throws OpenAIError naming a field that asks for something Rose does not do */
-export function refuseNotDone(body: Readonly<Record<string, unknown>>): void {
-  for (const [field, isNeutral] of Object.entries(NOT_DONE)) {
-    const value = body[field];
-    if (value === undefined || value === null || isNeutral(value)) continue;
-    throw new OpenAIError(400, `${field} is not supported`, { param: field, code: 'unsupported_parameter' });
-  }
-}
-
-function isEmptyArray(value: unknown): boolean {
-  return Array.isArray(value) && value.length === 0;
-}
-
-function isFalse(value: unknown): boolean {
-  return value === false;
-}
-
-function never(): boolean {
-  return false;
 }

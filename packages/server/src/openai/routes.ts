@@ -10,6 +10,7 @@ import { embeddings } from './embeddings.ts';
 import { OpenAIError, openaiError, sendOpenAIError } from './errors.ts';
 import { findModel } from './request.ts';
 import { rerank } from './rerank.ts';
+import { detokenize, tokenize, tokenizerInfo } from './tokenize.ts';
 
 type Action = (context: ServerContext, request: FastifyRequest, reply: FastifyReply) => Promise<unknown>;
 
@@ -19,9 +20,11 @@ const ACTIONS: Readonly<Record<string, Action>> = {
   '/v1/embeddings': embeddings,
   '/v1/rerank': rerank,
   '/rerank': rerank,
+  '/tokenize': tokenize,
+  '/detokenize': detokenize,
 };
 
-/** OpenAI's HTTP API under `/v1`, and reranking beside it. */
+/** OpenAI's HTTP API under `/v1`, and beside it reranking and vLLM's tokenizer endpoints. */
 export function openaiRoutes(app: FastifyInstance, context: ServerContext): void {
   const { hub } = context;
   takeRawBodies(app);
@@ -31,6 +34,7 @@ export function openaiRoutes(app: FastifyInstance, context: ServerContext): void
   for (const [url, action] of Object.entries(ACTIONS)) {
     endpoint(app, 'POST', url, (request, reply) => action(context, request, reply), refuseMethod);
   }
+  endpoint(app, 'GET', '/tokenizer_info', (request) => tokenizerInfo(context, request), refuseMethod);
   const list = async (): Promise<object> => ({ object: 'list', data: hub.models.map(describe) });
   endpoint(app, 'GET', '/v1/models', list, refuseMethod);
   // Names may hold slashes (ORG/NAME); clients write them encoded or as they are.

@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import type { GenerateRequest } from '@rose/engine';
 import { generationFields, generationOf } from '../generation/fields.ts';
-import { invalid, TritonError } from './errors.ts';
+import { invalid } from './errors.ts';
 import { JsonObject, parseJson, type JsonValue } from './json.ts';
 import type { InputSpec, ModelRequest } from './model.ts';
 import { numbersOf, textsOf, type Tensor } from './tensor.ts';
@@ -30,7 +30,7 @@ const schema = z.object({
   parse_special: z.boolean().nullish(),
 });
 const NAMES = Object.keys(schema.shape);
-const STRINGS = new Set(['stop']);
+const STRINGS = new Set(['stop', 'bad_words']);
 
 export interface GenerateParameters {
   readonly generation: Omit<GenerateRequest, 'prompt'>;
@@ -53,7 +53,6 @@ export function generateParameters(request: ModelRequest): GenerateParameters {
   }
   if (fields.lora_name !== undefined) throw invalid('LoRA feature is not enabled.');
   const unknown = Object.keys(fields).find((name) => !NAMES.includes(name));
-  if (unknown === 'bad_words') throw new TritonError(501, "'bad_words' is not supported: use logit_bias on token ids");
   if (unknown !== undefined) throw invalid(`unexpected sampling parameter '${unknown}'; known are ${NAMES.join(', ')}`);
 
   const parsed = schema.safeParse(fields);
