@@ -11,6 +11,8 @@ import {
   tmaTiles,
 } from '../src/atoms/operand-tile.ts';
 import { describeOperand, widestSwizzle } from '../src/atoms/smem-descriptor.ts';
+import { tmemCell, tmemRegisters } from '../src/atoms/tcgen05-shapes.ts';
+import { makeS2TCopy, makeTmemCopy, s2tAtom, TMEM_LANE, tmemAtom } from '../src/atoms/tmem-copies.ts';
 import { ldmatrixAtom, mmaAtom, plainCopyAtom, stmatrixAtom, wgmmaAtom } from '../src/atoms/thread-values.ts';
 import { makeComposedLayout } from '../src/layout/composed.ts';
 import { Layout, makeLayout } from '../src/layout/layout.ts';
@@ -233,4 +235,45 @@ test('the boxes that fill a tile', () => {
   assert.deepEqual(tileMap('bf16', [4096, 1000], boxes, 8320).strides, [8320]);
   assert.throws(() => tileBoxes(smemTile('k', '128', 16, 512, 64), 16), /at most 256 rows, the tile 512/);
   assert.throws(() => tileBoxes(new Layout([64, 16], [24, 1]), 16), /no TMA box fills/);
+});
+
+test('tiled copies of tensor memory: every lane has the words of the access, every warp its 32 lanes', () => {
+  const d = new Layout([128, 64], [TMEM_LANE, 1]);
+  const places = makeLayout([128, 64]);
+  const accesses = [
+    ['32x32b', 8],
+    ['16x64b', 4],
+    ['16x128b', 2],
+    ['16x256b', 2],
+  ] as const;
+  for (const [shape, repeat] of accesses) {
+    for (const direction of ['load', 'store'] as const) {
+      const copy = makeTmemCopy(direction, shape, repeat, d);
+      assert.equal(copy.size, 128);
+      for (const thread of [0, 1, 5, 31, 37, 64, 127]) {
+        const [mine, first] = direction === 'load' ? copy.partitionD(places, thread) : copy.partitionS(places, thread);
+        const words = tmemRegisters(shape, repeat);
+        for (let i = 0; i < words; i++) {
+          const cell = tmemCell(shape, thread % 32, i);
+          const at = (first as number) + (mine.at(i, 0, 0) as number);
+          assert.deepEqual([at % 128, Math.floor(at / 128)], [32 * (thread >> 5) + cell.lane, cell.column]);
+        }
+      }
+    }
+  }
+  assert.throws(() => tmemAtom('load', '16x32bx2', 1), /two accesses/);
+});
+
+test('a copy from shared to tensor memory gives every row to its lanes', () => {
+  const scales = new Layout([[32, 4], 4], [[TMEM_LANE, 32 * TMEM_LANE], 1]);
+  const copy = makeS2TCopy('32x128b', 'warpx4', scales);
+  const rows = copy.threadValuesS(new Layout([[32, 4], 4], [[1, 32], 128]));
+  // (thread, ((word, row, copy), 1), rest): copies read the same row.
+  for (const [word, row, lanes] of [
+    [0, 0, 0],
+    [3, 5, 2],
+  ]) {
+    assert.equal(rows.at([0, [[word, row, lanes], 0], 0]), 128 * word + row);
+  }
+  assert.throws(() => s2tAtom('4x256b'), /no tiled copy/);
 });

@@ -165,6 +165,9 @@ const MEMORY: readonly InstructionForm[] = [
     form('load', { prefetch, order: 'nc', l1: 'no_allocate' }, ['ptr.global'], ['f32']),
   ),
   form('load', {}, ['ptr.global', 'u64'], ['f32']),
+  ...['ca', 'cg', 'cs', 'lu', 'cv'].map((cache) => form('load', { cache }, ['ptr.global'], ['f32'])),
+  ...['ca', 'cg', 'cs'].map((cache) => form('load', { cache, order: 'nc' }, ['ptr.global'], ['f32'])),
+  ...['wb', 'cg', 'cs', 'wt'].map((cache) => form('store', { cache }, ['ptr.global', 'f32'])),
   form('store', { l1: 'no_allocate' }, ['ptr.global', 'f32', 'u64']),
   ...SPACES.flatMap((space) => [
     ...(['i32', 'u32', 'i64', 'u64'] as const).flatMap((index) => [

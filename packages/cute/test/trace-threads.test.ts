@@ -2,6 +2,9 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { compileKernel } from '../src/compile.ts';
 import type { KernelIR } from '../src/ir/ir.ts';
+import { parseKernel } from '../src/ir/parse.ts';
+import { printKernel } from '../src/ir/print.ts';
+import { runPasses } from '../src/passes/passes.ts';
 import { simulate } from '../src/sim/simulate.ts';
 import {
   all,
@@ -52,6 +55,7 @@ import {
   u8,
   unroll,
   warpId,
+  type AsmModel,
   type Tensor,
 } from '../src/trace/index.ts';
 
@@ -279,3 +283,39 @@ for (const [name, [run, message]] of Object.entries(WRONG)) {
     assert.throws(() => wrong.trace({}), message);
   });
 }
+
+test('inline PTX with a model is simulated; without one, or with a wrong one, it is refused', () => {
+  const make = (model?: AsmModel): KernelIR =>
+    kernel({ name: 'modelled', params: { y: u32.tensor(64) }, threads: 64 }, ({ y }) => {
+      'use gpu';
+      const options = { effect: 'pure', ...(model ? { model } : {}) } as const;
+      const [sum] = asm('add.u32 $0, $1, $2;', [u32], [u32(tid()), u32(0xfffffff0)], options);
+      y[tid()] = u32(sum);
+    }).trace({});
+  const y = new Uint32Array(64);
+  const args = { grid: [1, 1, 1] as const, args: { y } };
+  const right = make((a, b) => Number(a) + Number(b));
+  assert.deepEqual(simulate(runPasses(right), args).findings, []);
+  assert.deepEqual(
+    [...y],
+    Array.from({ length: 64 }, (_v, i) => (i + 0xfffffff0) >>> 0),
+  );
+  assert.equal(parseKernel(printKernel(right)).body.length, right.body.length);
+  assert.throws(() => simulate(make(), args), /only with a model/);
+  assert.throws(
+    () =>
+      simulate(
+        make(() => [1, 2]),
+        args,
+      ),
+    /gives 2 results, not 1/,
+  );
+  assert.throws(
+    () =>
+      kernel({ name: 'writes', params: { y: u32.tensor(1) }, threads: 1 }, () => {
+        'use gpu';
+        asm('st.global.u32 [$0], $1;', [], [u32(tid())], { effect: 'write', model: () => {} });
+      }).trace({}),
+    /computes with registers/,
+  );
+});

@@ -99,6 +99,7 @@ export {
   tmemWait,
   type TmemAccess,
 } from './tcgen05.ts';
+export { makeS2TCopy, makeTmemCopy, s2tAtom, TMEM_LANE, tmemAtom } from './tmem-copies.ts';
 export { ldmatrixAtom, mmaAtom, plainCopyAtom, stmatrixAtom, wgmmaAtom } from './thread-values.ts';
 export {
   tensorMapAcquire,

@@ -71,12 +71,12 @@ const MEMORY_OPS = {
   ptr_cast: op('(ptr) -> ptr of another space (cvta; shared to cluster: the same window).'),
   ptr_bits: op('(ptr) -> u64|u32, or back: the address as an integer.'),
   load: op(
-    '(ptr) -> count values of type T; count, align (bytes known to divide the address), order: weak|relaxed|acquire|volatile|nc, ' +
-      'scope: cta|cluster|gpu|sys, l1: evict_first|evict_last|no_allocate|..., l2: the same, prefetch: 64|128|256 (bytes), ' +
+    '(ptr[, u64 policy]) -> count values of type T; count, align (bytes known to divide the address), order: weak|relaxed|acquire|volatile|nc, ' +
+      'scope: cta|cluster|gpu|sys, l1: evict_first|evict_last|no_allocate|..., l2: the same, cache: cs|cg|... (operator, instead of l1), prefetch: 64|128|256 (bytes), ' +
       'bytes: immediate offset. Up to 16 bytes (32 on sm_100).',
     { effect: 'read' },
   ),
-  store: op('(ptr, count values) -> (); attributes as load with order: weak|relaxed|release|volatile.', {
+  store: op('(ptr, count values[, u64 policy]) -> (); attributes as load with order: weak|relaxed|release|volatile.', {
     effect: 'write',
   }),
   atomic: op(

@@ -7,6 +7,12 @@ import { scopeOf, spaceOf } from './space.ts';
 
 const SHARED_MEMORY = 'shared_memory';
 const L1_POLICIES = ['evict_normal', 'evict_unchanged', 'evict_first', 'evict_last', 'no_allocate'] as const;
+/** Cache operators. Source: PTX ISA 9.0, "Cache operators"; `wb` and `ca` are the defaults. */
+const CACHE_OPERATORS = {
+  load: ['ca', 'cg', 'cs', 'lu', 'cv'],
+  nc: ['ca', 'cg', 'cs'],
+  store: ['wb', 'cg', 'cs', 'wt'],
+};
 const L2_POLICIES = ['evict_normal', 'evict_unchanged', 'evict_first', 'evict_last'] as const;
 
 /** One access of the several that a load or a store may need: bytes from its start, and how many. */
@@ -84,6 +90,13 @@ function modifiersOf(e: Emitter, node: Node, base: Value, hinted: boolean): stri
   if (order === 'volatile') text += '.volatile';
   else if (order !== 'weak' && order !== 'nc') text += `.${order}${scopeOf(e, node)}`;
   text += space;
+  if (node.attributes.cache !== undefined) {
+    if ((order !== 'weak' && order !== 'nc') || node.attributes.l1 !== undefined) {
+      throw e.error(`${node.op} has a cache operator: it is weak and says nothing of l1`);
+    }
+    if (space === '.shared' || space === '.shared::cluster') throw e.error('shared memory is not cached');
+    text += `.${choiceOf(node, 'cache', CACHE_OPERATORS[order === 'nc' ? 'nc' : (node.op as 'load' | 'store')])}`;
+  }
   if (order === 'nc') {
     if (space !== '.global') throw e.error('only global memory is read through the non-coherent path');
     text += '.nc';

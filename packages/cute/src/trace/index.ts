@@ -1,4 +1,5 @@
 /** What authors of kernels write with. */
+export type { AsmModel } from '../ir/asm-model.ts';
 export * from './intrinsics.ts';
 export {
   kernel,

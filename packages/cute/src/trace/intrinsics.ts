@@ -1,3 +1,4 @@
+import { setAsmModel, type AsmModel } from '../ir/asm-model.ts';
 import type { Attributes, Value } from '../ir/ir.ts';
 import { isLayout, type AnyLayout } from '../layout/composed.ts';
 import { Layout, makeLayout } from '../layout/layout.ts';
@@ -186,6 +187,8 @@ export interface AsmOptions {
   /** Least PTX ISA version and architecture. */
   readonly isa?: number;
   readonly target?: string;
+  /** What it does to a thread's registers, for the simulator, which refuses `asm` without. Not for accesses of memory. */
+  readonly model?: AsmModel;
 }
 
 /**
@@ -196,15 +199,36 @@ export function asm(
   template: string,
   results: readonly (ScalarType<TypeName> | TypeName)[],
   operands: readonly unknown[],
-  options: AsmOptions = {},
+  { model, ...options }: AsmOptions = {},
 ): number[] {
   const trace = need('asm');
   const args = operands.map((value, i) =>
     isDevice(value) ? value : trace.fail(`operand ${i} of asm is ${describe(value)}: give it a type, e.g. i32(...)`),
   );
   const attributes: Attributes = { template, effect: 'sync', ...options };
+  if (model) {
+    if (options.effect === 'read' || options.effect === 'write') {
+      trace.fail(`a model of asm computes with registers, and this one has the effect ${options.effect}`);
+    }
+    setAsmModel(attributes, model);
+  }
   return trace.builder.emit('asm', { args, types: results.map((type) => typeNameOf(type)), attributes })
     .results as unknown as number[];
+}
+
+/**
+ * How long L2 shall keep what an access or a copy touches: for `policy` of loads, stores and asynchronous copies.
+ *
+ * @param fraction of the accesses that it is for, above 0 to 1; the others are as usual
+ */
+export function cachePolicy(
+  l2: 'evict_first' | 'evict_last' | 'evict_unchanged' | 'evict_normal',
+  fraction: number = 1,
+): u64 {
+  const trace = need('cachePolicy');
+  if (!(fraction > 0 && fraction <= 1))
+    trace.fail(`a cache policy is for a share above 0 to 1 of accesses, not ${fraction}`);
+  return trace.builder.value('cache_policy', 'u64', { attributes: { l2, fraction } }) as unknown as u64;
 }
 
 export interface SharedOptions {

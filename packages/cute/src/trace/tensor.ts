@@ -17,15 +17,18 @@ import { binary, wide } from './arithmetic.ts';
 import { condition, isDevice, operand } from './convert.ts';
 import { Fragment } from './fragment.ts';
 import { need, type Trace } from './state.ts';
-import { typeNameOf, type Scalar, type ScalarType } from './types.ts';
+import { typeNameOf, type Scalar, type ScalarType, type u64 } from './types.ts';
 
 /** A coordinate of a tensor: numbers and device values, `_` for a mode that stays open, nested as the shape is. */
 export type TensorCoord = number | typeof import('../layout/tuple.ts')._ | readonly TensorCoord[];
 
 /** How memory is read and written. Everything is optional. */
 export interface AccessOptions {
-  /** Only where this holds; a load gives `otherwise` elsewhere. */
-  readonly where?: boolean;
+  /**
+   * Only where this holds; a load gives `otherwise` elsewhere. A fragment of conditions speaks for the elements one by
+   * one, or each for as many neighbours as there are elements to a condition.
+   */
+  readonly where?: boolean | Fragment<unknown>;
   /** What a load gives where `where` does not hold. Default 0. */
   readonly otherwise?: number;
   /** Elements of one instruction; by default the most that layout and alignment prove. */
@@ -34,6 +37,13 @@ export interface AccessOptions {
   readonly scope?: 'cta' | 'cluster' | 'gpu' | 'sys';
   readonly l1?: 'evict_normal' | 'evict_unchanged' | 'evict_first' | 'evict_last' | 'no_allocate';
   readonly l2?: 'evict_normal' | 'evict_first' | 'evict_last';
+  /** A cache policy of `cachePolicy`, instead of `l2`. */
+  readonly policy?: u64;
+  /**
+   * PTX's cache operator, for weak accesses without `l1`: `cs` streams (used once), `cg` passes by the first level; loads
+   * also `ca`, `lu` (last use) and `cv`, stores `wb` and `wt`.
+   */
+  readonly cache?: 'ca' | 'cg' | 'cs' | 'lu' | 'cv' | 'wb' | 'wt';
   /** Bytes to prefetch into L2: 64, 128 or 256. */
   readonly prefetch?: 64 | 128 | 256;
 }
@@ -133,37 +143,41 @@ abstract class TensorBase {
     const trace = need('a load');
     const { type } = this.parts;
     touch(trace, this.parts, 'read');
-    const { count, width, index } = pieces(trace, this.parts, options);
+    const { count, width, index, where } = pieces(trace, this.parts, options);
     const values: unknown[] = [];
-    for (let i = 0; i < count; i += width) values.push(...loadPiece(trace, this.parts, index(i), width, options));
+    for (let i = 0; i < count; i += width) {
+      values.push(...loadPiece(trace, this.parts, index(i), width, options, where(i)));
+    }
     return new Fragment<unknown>(values, type);
   }
 
   store(fragment: Fragment<unknown>, options: AccessOptions = {}): void {
     const trace = need('a store');
     touch(trace, this.parts, 'write');
-    const { count, width, index } = pieces(trace, this.parts, options);
+    const { count, width, index, where } = pieces(trace, this.parts, options);
     if (fragment.length !== count) {
       trace.fail(
         `a fragment of ${fragment.length} elements does not fit a tensor of ${count} (${String(this.parts.layout)})`,
       );
     }
     const values = fragment.values().map((value) => operand(trace, value, this.parts.type, 'element to store'));
-    for (let i = 0; i < count; i += width) storePiece(trace, this.parts, index(i), values.slice(i, i + width), options);
+    for (let i = 0; i < count; i += width) {
+      storePiece(trace, this.parts, index(i), values.slice(i, i + width), options, where(i));
+    }
   }
 
   getElement(coord: unknown): unknown {
     const trace = need('a load');
     touch(trace, this.parts, 'read');
     const at = locate(trace, this.parts, coord as Coord);
-    return loadPiece(trace, at, 0, 1, {})[0];
+    return loadPiece(trace, at, 0, 1, {}, true)[0];
   }
 
   putElement(coord: unknown, value: unknown): void {
     const trace = need('a store');
     touch(trace, this.parts, 'write');
     const at = locate(trace, this.parts, coord as Coord);
-    storePiece(trace, at, 0, [operand(trace, value, this.parts.type, 'element to store')], {});
+    storePiece(trace, at, 0, [operand(trace, value, this.parts.type, 'element to store')], {}, true);
   }
 }
 
@@ -298,6 +312,8 @@ interface Pieces {
   readonly width: number;
   /** Where the access of element `i` begins, in elements. */
   readonly index: (i: number) => Leaf;
+  /** The condition of the access of element `i`. */
+  readonly where: (i: number) => unknown;
 }
 
 /** Cuts a tensor into accesses as wide as its layout's contiguous run and its alignment allow. */
@@ -310,7 +326,13 @@ function pieces(trace: Trace, parts: TensorParts, options: AccessOptions): Piece
     );
   }
   const inner = layout instanceof Layout ? layout : layout.inner;
-  const width = widest(parts, layout, inner, count);
+  const { where } = options;
+  const conditions = where instanceof Fragment ? where.values() : [where ?? true];
+  const each = count / conditions.length;
+  if (!Number.isInteger(each)) {
+    return trace.fail(`${conditions.length} conditions do not stand for ${count} elements, equally many each`);
+  }
+  const width = gcdNumber(widest(parts, layout, inner, count), each);
   const { vector } = options;
   if (vector !== undefined && (vector > width || width % vector !== 0)) {
     trace.fail(
@@ -318,7 +340,7 @@ function pieces(trace: Trace, parts: TensorParts, options: AccessOptions): Piece
         `${parts.address.divisor} bytes: ${width} are; say divisible('N', ...) or align the tensor`,
     );
   }
-  return { count, width: vector ?? width, index: (i) => layout.at(i) };
+  return { count, width: vector ?? width, index: (i) => layout.at(i), where: (i) => conditions[Math.floor(i / each)] };
 }
 
 function widest(parts: TensorParts, layout: AnyLayout, inner: Layout, count: number): number {
@@ -351,7 +373,7 @@ function attributesOf(
     align: alignment(address, bytes, count * bytesOf(parts.type)),
   };
   if (bytes !== 0) attributes.bytes = bytes;
-  for (const name of ['order', 'scope', 'l1', 'l2', 'prefetch'] as const) {
+  for (const name of ['order', 'scope', 'l1', 'l2', 'cache', 'prefetch'] as const) {
     const value = options[name];
     if (value !== undefined) attributes[name] = value;
   }
@@ -364,13 +386,25 @@ function alignment(address: Value, bytes: number, width: number): number {
   return Math.max(1, gcdNumber(known, width));
 }
 
-function loadPiece(trace: Trace, parts: TensorParts, index: Leaf, width: number, options: AccessOptions): unknown[] {
+/** The cache policy as a further operand, if there is one. */
+function policyOf(trace: Trace, { policy }: AccessOptions): Value[] {
+  return policy === undefined ? [] : [operand(trace, policy, 'u64', 'cache policy')];
+}
+
+function loadPiece(
+  trace: Trace,
+  parts: TensorParts,
+  index: Leaf,
+  width: number,
+  options: AccessOptions,
+  where: unknown,
+): unknown[] {
   const [address, bytes] = place(trace, parts, index);
   const attributes = attributesOf(parts, address, bytes, width, options);
   const types = new Array<TypeName>(width).fill(parts.type);
-  const load = (): readonly Value[] => trace.builder.emit('load', { args: [address], types, attributes }).results;
-  const where: unknown = options.where;
-  if (where === undefined || where === true) return [...load()];
+  const args = [address, ...policyOf(trace, options)];
+  const load = (): readonly Value[] => trace.builder.emit('load', { args, types, attributes }).results;
+  if (where === true) return [...load()];
   const otherwise = operand(trace, options.otherwise ?? 0, parts.type);
   if (!isDevice(where)) return types.map(() => otherwise);
   const slots = types.map((type) => trace.builder.slot(type, 'loaded'));
@@ -387,13 +421,13 @@ function storePiece(
   index: Leaf,
   values: readonly Value[],
   options: AccessOptions,
+  where: unknown,
 ): void {
-  const where: unknown = options.where;
   if (where === false) return;
   const store = (): void => {
     const [address, bytes] = place(trace, parts, index);
     const attributes = attributesOf(parts, address, bytes, values.length, options);
-    trace.builder.emit('store', { args: [address, ...values], attributes });
+    trace.builder.emit('store', { args: [address, ...values, ...policyOf(trace, options)], attributes });
   };
   if (isDevice(where)) under(trace, where, store);
   else store();
