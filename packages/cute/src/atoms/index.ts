@@ -103,6 +103,7 @@ export { makeS2TCopy, makeTmemCopy, s2tAtom, TMEM_LANE, tmemAtom } from './tmem-
 export { ldmatrixAtom, mmaAtom, plainCopyAtom, stmatrixAtom, wgmmaAtom } from './thread-values.ts';
 export {
   tensorMapAcquire,
+  tensorMapCopy,
   tensorMapPrefetch,
   tensorMapPublish,
   tensorMapReplace,

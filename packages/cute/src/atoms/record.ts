@@ -69,8 +69,10 @@ export function addressIn(place: Place, spaces: readonly TypeName[]): Value {
   return need('an address').fail(`a place in ${spaces.join(' or ')} is needed, not in ${address.type}`);
 }
 
+/** Where a tensor map lies: a parameter, or a place in global memory. */
 export function mapAddress(map: TensorMap): Value {
-  return addressIn(map, ['ptr.generic']);
+  const address = addressIn(map, ['ptr.generic', 'ptr.global']);
+  return address.type === 'ptr.generic' ? address : result('ptr_cast', 'ptr.generic', { args: [address] });
 }
 
 /** The address of element `index` of so many bytes each. What is known to divide it is kept. */

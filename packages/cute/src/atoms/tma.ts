@@ -1,7 +1,21 @@
-import type { Value } from '../ir/ir.ts';
+import { Value } from '../ir/ir.ts';
 import { extras, type CopyOptions } from './async-copy.ts';
 import type { MBarrier } from './barrier.ts';
-import { addressIn, emit, integer, mapAddress, type Int, type Long, type Place, type TensorMap } from './record.ts';
+import {
+  addressIn,
+  emit,
+  integer,
+  loadFrom,
+  mapAddress,
+  moved,
+  result,
+  special,
+  storeTo,
+  type Int,
+  type Long,
+  type Place,
+  type TensorMap,
+} from './record.ts';
 
 export interface TmaLoadOptions extends CopyOptions {
   readonly mode?: 'tile' | 'im2col' | 'gather4';
@@ -83,16 +97,33 @@ export function tensorMapPrefetch(map: TensorMap): void {
   emit('tensormap_prefetch', { args: [mapAddress(map)] });
 }
 
-/** Sets a field of a tensor map that lies in shared memory (128 bytes). `index`: the dimension, for fields of one. */
+/** A warp copies a tensor map, e.g. a parameter, to shared memory (128 bytes, aligned to 128), where it can be changed. */
+export function tensorMapCopy(to: Place, map: TensorMap): void {
+  const lane = special('laneid');
+  const [source, target] = [mapAddress(map), addressIn(to, ['ptr.shared'])];
+  storeTo(moved(target, lane, 4), loadFrom(moved(source, lane, 4), 'b32'), 'b32');
+  emit('warp_sync', { attributes: { mask: 0xffffffff } });
+}
+
+/** Sets a field of a tensor map that lies in shared memory (128 bytes). `index`: the dimension, for fields of one; `rank`
+ * counts from 0, `global_stride` from dimension 1 on. */
 export function tensorMapReplace(
   map: Place,
   field: 'global_address' | 'rank' | 'box_dim' | 'global_dim' | 'global_stride' | 'element_stride',
-  value: Int | Long,
+  value: Int | Long | Place,
   index?: number,
 ): void {
   const type = field === 'global_address' || field === 'global_stride' ? 'u64' : 'u32';
   const attributes = index === undefined ? { field } : { field, index };
-  emit('tensormap_replace', { args: [addressIn(map, ['ptr.shared']), integer(value, type)], attributes });
+  const operand = field === 'global_address' ? addressBits(value) : integer(value, type);
+  emit('tensormap_replace', { args: [addressIn(map, ['ptr.shared']), operand], attributes });
+}
+
+/** An address as the 64 bits that a field takes. */
+function addressBits(value: Int | Long | Place): Value {
+  const address = typeof value === 'object' && 'address' in value ? value.address : value;
+  if (!(address instanceof Value) || address.type !== 'ptr.global') return integer(address, 'u64');
+  return result('ptr_bits', 'u64', { args: [address] });
 }
 
 /** A warp copies a tensor map from shared to global memory, for everybody who acquires it there. */

@@ -315,6 +315,11 @@ export const EXPRESSIONS: Readonly<Record<string, Expression>> = {
   ptr_bits: pointerBits,
   cache_policy: () => '0n',
   map_shared: (node, $) => `((${$(node.args[0])}&0xffffff)+(${$(node.args[1])}+1)*0x1000000>>>0)`,
+  // See cancel.ts for the answer's form; the coordinates of nobody are 0, as the emitted PTX has them.
+  cluster_launch_query: (node, $) => {
+    const answer = $(node.args[0]);
+    return [0, 1, 2, 3].map((word) => `Number((${answer})>>${32 * word}n&0xffffffffn)`);
+  },
   wgmma_descriptor: descriptor(encodeWgmmaDescriptor),
   tcgen05_descriptor: descriptor(encodeTcgen05Descriptor),
   descriptor_add: (node, $) => {

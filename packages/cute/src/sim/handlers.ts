@@ -1,7 +1,9 @@
 import { ACCESS_HANDLERS } from './access.ts';
 import { BARRIER_HANDLERS } from './barriers.ts';
+import { CANCEL_HANDLERS } from './cancel.ts';
 import { COPY_HANDLERS } from './copies.ts';
 import { DEBUG_HANDLERS } from './debug.ts';
+import { MAP_HANDLERS } from './map-ops.ts';
 import { MATRIX_HANDLERS } from './matrix.ts';
 import { MBARRIER_HANDLERS } from './mbarriers.ts';
 import type { Handler } from './program.ts';
@@ -18,7 +20,9 @@ export const HANDLERS: Readonly<Record<string, Handler>> = {
   ...BARRIER_HANDLERS,
   ...MBARRIER_HANDLERS,
   ...COPY_HANDLERS,
+  ...CANCEL_HANDLERS,
   ...TMA_HANDLERS,
+  ...MAP_HANDLERS,
   ...MATRIX_HANDLERS,
   ...WGMMA_HANDLERS,
   ...TMEM_HANDLERS,

@@ -47,6 +47,7 @@ export function locate(
     );
     return undefined;
   }
+  if (type === 'ptr.generic' && address >= MAP_WINDOW) return locateMap(warp, lane, address, facts);
   if (type === 'ptr.global' || (type === 'ptr.generic' && address < SHARED_WINDOW))
     return locateGlobal(warp, lane, address, facts);
   const { cta, address: local } = sharedTarget(warp, type === 'ptr.generic' ? address - SHARED_WINDOW : address);
@@ -78,6 +79,24 @@ export function locate(
   }
   located = offset;
   return region;
+}
+
+/** The bytes of a tensor map that is a parameter: they can be copied. */
+function locateMap(
+  warp: Warp,
+  lane: number,
+  address: number,
+  { bytes, writes }: AccessFacts,
+): MemoryRegion | undefined {
+  const region = warp.cta.cluster.machine.mapMemory;
+  const offset = address - MAP_WINDOW;
+  if (region && !writes && offset + bytes <= region.size) {
+    located = offset;
+    return region;
+  }
+  const problem = writes ? 'parameters are not written' : 'read outside of the tensor maps among the parameters';
+  warp.report(writes ? 'read-only' : 'out-of-bounds', problem, [warp.place(`access of ${bytes} bytes`, lane)]);
+  return undefined;
 }
 
 function locateGlobal(

@@ -48,6 +48,10 @@ export class Machine {
   readonly grid: Triple;
   readonly globals: MemoryRegion[] = [];
   readonly maps: (TensorMapState | undefined)[] = [];
+  /** The bytes of tensor maps that are parameters. */
+  mapMemory: MemoryRegion | undefined;
+  /** Tensor maps in global memory that were published: by their address the record of the last time. */
+  readonly published: Map<number, number> = new Map();
   readonly parameters: (number | bigint)[] = [];
   readonly printed: string[] = [];
   /** Of warps that have ended. */
@@ -57,6 +61,8 @@ export class Machine {
   readonly checkUninitialised: boolean;
   readonly banks: Map<Node, LineReport> = new Map();
   readonly coalescing: Map<Node, LineReport> = new Map();
+  /** First CTAs of clusters that have not started, in order. */
+  waiting: Triple[] = [];
   steps: number = 0;
   /** Increases whenever somebody does what another may wait for. */
   progress: number = 0;
@@ -88,6 +94,8 @@ export class Cluster {
   /** Progress when nobody could run last, and how often that did not change. */
   lastProgress: number = -1;
   fruitless: number = 0;
+  /** Who was told that there is no more work to take over. */
+  refused: { node: Node; warp: Warp } | undefined;
   private readonly meetings = new Map<MemoryRegion, Map<number, Meeting>>();
 
   constructor(machine: Machine, shape: Triple, first: Triple) {
@@ -378,6 +386,8 @@ export interface WarpState {
   /** The cluster barrier's phase that the warp has arrived for and not waited for. */
   clusterPhase: number | undefined;
   readonly tensor: TensorState;
+  /** Tensor maps in global memory: by their address the record of the publication that was acquired last. */
+  readonly acquiredMaps: Map<number, number>;
 }
 
 /** What a warp has started in tensor memory. */
@@ -418,6 +428,7 @@ function newWarpState(): WarpState {
     published: undefined,
     clusterPhase: undefined,
     tensor: { visible: undefined, loads: [], stores: [], uncommitted: [], last: undefined },
+    acquiredMaps: new Map(),
   };
 }
 

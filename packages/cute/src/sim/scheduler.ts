@@ -37,14 +37,15 @@ export class Scheduler {
   run(): number {
     const { machine } = this;
     const shape = machine.kernel.cluster ?? [1, 1, 1];
-    const clusters = firstCtas(machine.grid, shape);
+    machine.waiting = firstCtas(machine.grid, shape);
     const resident = machine.options.limits?.resident ?? 132;
     const active: Cluster[] = [];
     let started = 0;
     let wanted = 1;
     while (!machine.findings.stopped) {
-      while (active.length < Math.min(wanted, resident) && started < clusters.length) {
-        active.push(new Cluster(machine, shape, clusters[started++]));
+      while (active.length < Math.min(wanted, resident) && machine.waiting.length > 0) {
+        active.push(new Cluster(machine, shape, machine.waiting.shift()!));
+        started++;
       }
       if (active.length === 0) break;
       for (const cluster of [...active]) {

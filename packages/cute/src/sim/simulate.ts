@@ -7,6 +7,7 @@ import { Findings } from './findings.ts';
 import { isBig, viewOf } from './lanes.ts';
 import { MAP_WINDOW } from './locate.ts';
 import { Machine, type Warp } from './machine.ts';
+import { encodeMap, MAP_BYTES } from './map-bytes.ts';
 import { GLOBAL_WINDOW, MemoryRegion } from './memory.ts';
 import { Program } from './program.ts';
 import { Scheduler } from './scheduler.ts';
@@ -117,8 +118,19 @@ function bindArguments(machine: Machine, args: Launch['args']): Map<SimulatorTen
     } else if (param.kind === 'tensormap') {
       if (!isMap(argument)) throw new KernelError(`${kernel.name}: parameter ${param.name} is a tensor map`);
       const { map, tensor, offset = 0 } = argument;
-      machine.maps[index] = tensorMapState(param.name, map, regions.get(tensor)!, offset);
-      machine.parameters[index] = MAP_WINDOW + 128 * index;
+      const region = regions.get(tensor)!;
+      const state = tensorMapState(param.name, map, region, offset);
+      machine.maps[index] = state;
+      machine.mapMemory ??= new MemoryRegion(
+        'global',
+        'tensor maps',
+        MAP_WINDOW,
+        MAP_BYTES * kernel.params.length,
+        'read',
+        [],
+      );
+      machine.mapMemory.bytes.set(encodeMap(map, region.base + offset, state.strides.slice(1)), MAP_BYTES * index);
+      machine.parameters[index] = MAP_WINDOW + MAP_BYTES * index;
     } else machine.parameters[index] = scalar(kernel, param, argument);
   }
   return regions;

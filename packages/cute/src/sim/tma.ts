@@ -1,13 +1,13 @@
 import { choiceOf, numberOf } from '../ir/attributes.ts';
-import { KernelError } from '../ir/error.ts';
 import type { Node } from '../ir/ir.ts';
 import { FLOAT_FORMATS, type SmallFloat } from '../types/numeric.ts';
 import { elementAt, putElement } from './access.ts';
 import { combine } from './combine.ts';
 import { destinations, eachLane, multicastOf } from './copies.ts';
 import { startTransfer, type Span } from './engine.ts';
-import { located, locate, MAP_WINDOW, sharedTarget } from './locate.ts';
+import { located, locate, sharedTarget } from './locate.ts';
 import { groupsOf, type Warp } from './machine.ts';
+import { mapAt } from './map-ops.ts';
 import { completeBytes } from './mbarriers.ts';
 import { SHARED_BASE } from './memory.ts';
 import type { Handler } from './program.ts';
@@ -24,30 +24,59 @@ export function swizzled(address: number, swizzle: keyof typeof SWIZZLE_MASKS): 
   return address ^ ((address >>> 3) & SWIZZLE_MASKS[swizzle]);
 }
 
-/** The map that a generic address means; undefined after a finding. */
-function mapAt(warp: Warp, lane: number, operand: Operand, node: Node): TensorMapState | undefined {
-  const address = readNumber(warp, operand, lane);
-  const map = warp.cta.cluster.machine.maps[(address - MAP_WINDOW) / 128];
-  if (!map) {
-    warp.report(
-      'tensor-map',
-      `${node.op} takes the address of a tensor map parameter; maps in memory are not simulated`,
-      [warp.place(node.op, lane)],
-    );
-  }
-  return map;
+/** The first element of a box; for im2col also how far the filter's element lies from its corner. */
+interface Start {
+  readonly at: readonly number[];
+  readonly offsets?: readonly number[];
+}
+
+type VisitRun = (packed: number, global: number, bytes: number) => void;
+
+/** Visits a box's elements as runs of bytes: offset in the packed box, and byte in the tensor's region or -1 outside. */
+function visitBox(map: TensorMapState, start: Start, visit: VisitRun): void {
+  if (map.description.im2col) visitPixels(map, start, visit);
+  else visitTiles(map, start.at, visit);
 }
 
 /**
- * Visits a box's elements as runs of bytes: offset in the packed box, and byte in the tensor's region or -1 outside.
- *
- * @param starts coordinates of the box's first element
+ * im2col: pixels one after the other, from the start on through the box between the corners, row by row and image by
+ * image; of each the channels from the start's on. PTX ISA, "im2col mode".
  */
-function visitBox(
-  map: TensorMapState,
-  starts: readonly number[],
-  visit: (packed: number, global: number, bytes: number) => void,
+function visitPixels(
+  { description, elementBytes, strides, steps, start }: TensorMapState,
+  { at, offsets }: Start,
+  visit: VisitRun,
 ): void {
+  const { shape, box, im2col } = description;
+  const [channels, pixels] = box;
+  const pixel = [...at];
+  const images = shape.length - 1;
+  for (let i = 0; i < pixels; i++) {
+    let row = start;
+    let inside = true;
+    for (let d = 1; d <= images; d++) {
+      const place = pixel[d] + (d < images ? (offsets?.[d - 1] ?? 0) : 0);
+      if (place < 0 || place >= shape[d]) inside = false;
+      row += place * strides[d];
+    }
+    const first = i * channels * elementBytes;
+    for (let c = 0; c < channels; c++) {
+      const channel = at[0] + c;
+      const has = inside && channel >= 0 && channel < shape[0];
+      visit(first + c * elementBytes, has ? row + channel * elementBytes : -1, elementBytes);
+    }
+    let d = 1;
+    for (; d < images; d++) {
+      pixel[d] += steps[d];
+      if (pixel[d] <= shape[d] - 1 + im2col!.upper[d - 1]) break;
+      pixel[d] = im2col!.lower[d - 1];
+    }
+    if (d === images) pixel[d]++;
+  }
+}
+
+/** @param starts coordinates of the box's first element */
+function visitTiles(map: TensorMapState, starts: readonly number[], visit: VisitRun): void {
   const { description, elementBytes, strides, steps, start } = map;
   const { box, shape } = description;
   const counts = box.map((size, i) => Math.ceil(size / steps[i]));
@@ -83,7 +112,7 @@ function visitBox(
 /** Calls for each piece of at most 16 bytes: where it lies in shared memory (offset from `tile`, swizzled), and globally. */
 function visitTile(
   map: TensorMapState,
-  boxes: readonly (readonly number[])[],
+  boxes: readonly Start[],
   tile: number,
   visit: (shared: number, global: number, bytes: number) => void,
 ): void {
@@ -104,14 +133,23 @@ function visitTile(
 
 interface TileOperands {
   readonly coordinates: readonly Operand[];
-  readonly mode: 'tile' | 'four';
+  readonly offsets: readonly Operand[];
+  readonly mode: 'tile' | 'im2col' | 'four';
+  /** Operands that it takes. */
+  readonly count: number;
 }
 
 function tileOperands(node: Node, args: readonly Operand[], first: number): TileOperands {
   const mode = choiceOf(node, 'mode', ['tile', 'im2col', 'gather4', 'scatter4'], 'tile');
-  if (mode === 'im2col') throw new KernelError(`${node.op} with im2col is not simulated`, node.position);
-  const count = mode === 'tile' ? numberOf(node, 'rank') : 5;
-  return { coordinates: args.slice(first, first + count), mode: mode === 'tile' ? 'tile' : 'four' };
+  const rank = numberOf(node, 'rank');
+  const count = mode === 'tile' || mode === 'im2col' ? rank : 5;
+  const shifts = mode === 'im2col' && node.op === 'tma_load' ? rank - 2 : 0;
+  return {
+    coordinates: args.slice(first, first + count),
+    offsets: args.slice(first + count, first + count + shifts),
+    mode: mode === 'tile' || mode === 'im2col' ? mode : 'four',
+    count: count + shifts,
+  };
 }
 
 /** First elements of the boxes: one, or those of four rows. Undefined after a finding. */
@@ -120,25 +158,32 @@ function boxesOf(
   lane: number,
   node: Node,
   map: TensorMapState,
-  { coordinates, mode }: TileOperands,
-): number[][] | undefined {
+  { coordinates, offsets, mode }: TileOperands,
+): Start[] | undefined {
   const values = coordinates.map((operand) => readNumber(warp, operand, lane));
-  const { box } = map.description;
-  const wanted = mode === 'tile' ? values.length : 2;
-  if (box.length !== wanted) {
-    warp.report('tensor-map', `${node.op} has ${wanted} coordinates and the tensor map ${box.length} dimensions`, [
+  const { box, shape, im2col } = map.description;
+  const wanted = mode === 'four' ? 2 : values.length;
+  if (shape.length !== wanted) {
+    warp.report('tensor-map', `${node.op} has ${wanted} coordinates and the tensor map ${shape.length} dimensions`, [
       warp.place(node.op, lane),
     ]);
     return undefined;
   }
-  if (mode === 'tile') return [values];
+  if ((mode === 'im2col') !== (im2col !== undefined)) {
+    const given = im2col ? 'for im2col' : 'for tiles';
+    warp.report('tensor-map', `${node.op} of mode ${mode} goes through a tensor map ${given}`, [
+      warp.place(node.op, lane),
+    ]);
+    return undefined;
+  }
+  if (mode !== 'four') return [{ at: values, offsets: offsets.map((operand) => readNumber(warp, operand, lane)) }];
   if (box[1] !== 1) {
     warp.report('tensor-map', `a gather or scatter of four rows needs a box of one row, not ${box[1]}`, [
       warp.place(node.op, lane),
     ]);
     return undefined;
   }
-  return values.slice(1).map((row) => [values[0], row]);
+  return values.slice(1).map((row) => ({ at: [values[0], row] }));
 }
 
 const NAN_BYTES: Partial<Record<string, number[]>> = {
@@ -168,7 +213,7 @@ const load: Handler = (node, program) => {
   const args = node.args.map((value) => program.registers.of(value));
   const [to, map, barrier] = args;
   const tile = tileOperands(node, args, 3);
-  const mask = multicastOf(node, program, 3 + tile.coordinates.length);
+  const mask = multicastOf(node, program, 3 + tile.count);
   return eachLane((warp, lane) => {
     const state = mapAt(warp, lane, map, node);
     const boxes = state && boxesOf(warp, lane, node, state, tile);
@@ -257,5 +302,4 @@ export const TMA_HANDLERS: Readonly<Record<string, Handler>> = {
   tma_load: load,
   tma_store: store,
   tma_prefetch: () => () => {},
-  tensormap_prefetch: () => () => {},
 };

@@ -7,8 +7,8 @@ export type TensorMapElement = Extract<
 >;
 
 /**
- * What a CUtensorMap for tiled copies says, but where the tensor lies. The simulator computes with it, the driver's
- * `cuTensorMapEncodeTiled` encodes it. Interleave is always none.
+ * What a CUtensorMap says, but where the tensor lies. The simulator computes with it, the driver's
+ * `cuTensorMapEncodeTiled` encodes it (maps for im2col are only simulated). Interleave is always none.
  */
 export interface TensorMapDescription {
   readonly element: TensorMapElement;
@@ -16,7 +16,7 @@ export interface TensorMapDescription {
   readonly shape: readonly number[];
   /** Bytes from one element to the next in dimension 1, 2, ...; one fewer than dimensions. Default: no gaps. */
   readonly strides?: readonly number[];
-  /** Elements that one copy moves in each dimension, 1 to 256. */
+  /** Elements that one copy moves in each dimension, 1 to 256. im2col: channels (to 256) and pixels (to 1024). */
   readonly box: readonly number[];
   /** Steps between the elements that are copied; default 1 in each dimension. */
   readonly elementStrides?: readonly number[];
@@ -24,4 +24,14 @@ export interface TensorMapDescription {
   readonly swizzle?: 'none' | '32' | '64' | '128';
   /** What elements outside of the tensor read as. Default zero. */
   readonly outside?: 'zero' | 'nan';
+  /** Copies of pixels for convolutions, from tensors of 3 to 5 dimensions: channels, width, (height, depth,) images. */
+  readonly im2col?: Im2col;
+}
+
+/** Where im2col copies take their pixels from. Width first; one number for each dimension but channels and images. */
+export interface Im2col {
+  /** The first pixel of a row (column, ...) that a filter's corner takes, from the tensor's first. */
+  readonly lower: readonly number[];
+  /** The last one, from the tensor's last. */
+  readonly upper: readonly number[];
 }
