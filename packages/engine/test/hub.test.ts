@@ -302,12 +302,17 @@ for (const [where, start] of links) {
         [{ prompt, sampling: { logitBias: [[99999, 1]] } }, /logit_bias is 99999/],
         [{ prompt, logprobs: 21 }, /logprobs is 21/],
         [{ prompt: { kind: 'tokens', tokens: [] } }, /no tokens/],
+        [{ prompt: { kind: 'text', text: 'word '.repeat(1e6) } }, /5000000 characters: they do not fit the context/],
         [{ prompt: { kind: 'tokens', tokens: [6144] } }, /token 6144 at index 0/],
         [{ prompt: { kind: 'tokens', tokens: new Array<number>(2048).fill(5) } }, /2048 tokens, but at most 2047/],
       ];
       for (const [request, message] of bad) {
         await assert.rejects(() => collect(chat, request), failsWith('invalid', message));
       }
+      // Every token ends the answer, and none may before the third.
+      const stopTokens = Array.from({ length: 6144 }, (_, token) => token);
+      const none: GenerateRequest = { prompt, minTokens: 3, maxTokens: 5, stopTokens };
+      await assert.rejects(() => collect(chat, none), failsWith('invalid', /no token may follow: min_tokens/));
       await assert.rejects(() => collect(hub.get('tiny-embed'), { prompt }), failsWith('unsupported', /embeddings/));
       await assert.rejects(() => chat.embed({ inputs: ['x'] }), failsWith('unsupported', /generates text/));
     });

@@ -72,6 +72,21 @@ test('clients that stop reading are cut off, hold little until then, and hold up
   for (const socket of stalled) socket.destroy();
 });
 
+test('a long list of prompts goes to the engine in parts, and others are served meanwhile', async (t) => {
+  const { post: ask, hub } = await serve(t);
+  let most = 0;
+  const watch = setInterval(() => (most = Math.max(most, hub.active)), 1);
+  t.after(() => clearInterval(watch));
+  const prompt = Array.from({ length: 3000 }, (_, i) => `${i}`);
+  const many = ask('/v1/completions', { prompt, n: 2, max_tokens: 3 });
+  await until(() => hub.active > 0, 'the list is begun');
+  const other = await ask('/v1/completions', { prompt: 'x', max_tokens: 1 });
+  assert.equal((await other.json()).choices.length, 1);
+  assert.ok(hub.active > 0, 'the list was done before another request');
+  assert.equal((await (await many).json()).choices.length, 6000);
+  assert.ok(most > 1 && most <= 65, `${most} prompts at once`);
+});
+
 test('a whole reply that nobody takes is cut off too', { timeout: 120_000 }, async (t) => {
   const { server } = await serve(t, { sendTimeoutMs: 200 });
   const body = JSON.stringify({ model: 'embed', input: Array.from({ length: 150_000 }, () => 'a') });

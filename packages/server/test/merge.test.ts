@@ -49,3 +49,34 @@ test('a reader that stops ends all sources', async () => {
   }
   assert.deepEqual(ended.toSorted(), ['a', 'b']);
 });
+
+test('so many sources are read at once, and every one in the end', async () => {
+  let running = 0;
+  let most = 0;
+  async function* some(): AsyncGenerator<number> {
+    most = Math.max(most, ++running);
+    for (let i = 0; i < 3; i++) {
+      await new Promise((resolve) => setImmediate(resolve));
+      yield i;
+    }
+    running--;
+  }
+  const seen = new Map<number, number[]>();
+  const sources = Array.from({ length: 5000 }, some);
+  for await (const { source, value } of merge(sources, () => undefined, 7)) {
+    seen.set(source, [...(seen.get(source) ?? []), value]);
+  }
+  assert.equal(most, 7);
+  assert.equal(seen.size, 5000);
+  for (const values of seen.values()) assert.deepEqual(values, [0, 1, 2]);
+});
+
+test('sources that had not begun when the reader stops never begin', async () => {
+  const begun: string[] = [];
+  async function* named(name: string): AsyncGenerator<string> {
+    begun.push(name);
+    yield name;
+  }
+  for await (const _ of merge(['a', 'b', 'c'].map(named), () => undefined, 1)) break;
+  assert.deepEqual(begun, ['a']);
+});

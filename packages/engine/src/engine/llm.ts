@@ -216,7 +216,7 @@ export class LlmEngine implements Engine {
       const { id } = sequence;
       const token = result.tokens[o];
       if (token < 0) {
-        sink.event({ kind: 'failed', id, error: noLogits().toJSON() });
+        sink.event({ kind: 'failed', id, error: (sequence.constrained ? noToken() : noLogits()).toJSON() });
         sequence.ended = true;
       } else {
         sequence.append(token);
@@ -288,6 +288,11 @@ function asError(error: unknown): Error {
 
 function noLogits(): RoseError {
   return new RoseError('internal', 'the model produced no finite logits: its weights or its input are broken');
+}
+
+function noToken(): RoseError {
+  const message = 'no token may follow: min_tokens, allowed_token_ids and bad_words together forbid all of them';
+  return new RoseError('invalid', message);
 }
 
 /** Copies, since the result is written again. */

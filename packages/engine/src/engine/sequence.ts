@@ -101,6 +101,13 @@ export class Sequence implements QueueEntry {
     return this.cachedTokens >= 0;
   }
 
+  /** Whether the request itself forbids tokens now, and so perhaps all of them. */
+  get constrained(): boolean {
+    const { sampling, minTokens, stopTokens } = this.command;
+    const early = this.length - this.promptLength < minTokens && stopTokens.length > 0;
+    return early || sampling.allowedTokens !== undefined || sampling.badWords.length > 0;
+  }
+
   /** Whether it has no more tokens to draw. */
   get full(): boolean {
     return this.drawn === this.limit;

@@ -99,6 +99,7 @@ class Hub implements ModelHub {
     const checkpoint = await readModel(source.directory);
     const text = await openText(source.directory, { ...source.dialect, workers: TEXT_WORKERS });
     const number = this.models.length;
+    const { queueLimit = QUEUE_LIMIT } = options;
     try {
       const report = await this.#client.load(number, {
         directory: source.directory,
@@ -107,7 +108,7 @@ class Hub implements ModelHub {
         memoryShare: options.memoryShare,
         maxSequences: options.maxSequences ?? DEFAULT_SEQUENCES,
         maxRows: options.maxRows ?? DEFAULT_ROWS,
-        queueLimit: options.queueLimit ?? QUEUE_LIMIT,
+        queueLimit,
         queueTimeoutMs: options.queueTimeoutMs,
         stepMs: options.stepMs,
         loop: options.loop,
@@ -123,6 +124,7 @@ class Hub implements ModelHub {
         checkpoint,
         text,
         report,
+        queueLimit,
         admit,
         ready,
       });

@@ -6,7 +6,7 @@ import type { LoadReport } from '../engine/protocol.ts';
 import type { EngineState } from '../engine/engine.ts';
 import type { EngineEvent, EngineRequest, SamplingParams } from '../engine/request.ts';
 import { taskOf, type ModelSpec, type Task } from '../model/spec.ts';
-import type { EncodedInput, TextPool, Vocabulary } from '../text/text.ts';
+import type { EncodedInput, Prompt, TextPool, Vocabulary } from '../text/text.ts';
 import { Answer } from './answer.ts';
 import type {
   EmbedRequest,
@@ -32,13 +32,19 @@ export interface HubModelParts {
   readonly checkpoint: Pick<Checkpoint, 'spec' | 'defaults' | 'notes'>;
   readonly text: { readonly pool: TextPool; readonly vocabulary: Vocabulary; readonly dialect: Dialect };
   readonly report: LoadReport;
+  /** Requests that may wait for the model. */
+  readonly queueLimit: number;
   /** Throws when no request may come in any more. */
   readonly admit: () => void;
   readonly ready: () => Promise<boolean>;
 }
 
-/** Inputs of one request that are with the engine at a time, so that a long list leaves the queue to others too. */
+/** Inputs of one request that are with the engine at a time: a quarter of the queue, so that others find room in it. */
+const POOL_SHARE = 1 / 4;
 const POOL_WINDOW = 256;
+
+/** A text of so many times the longest token for each place of the context cannot fit, whatever its tokenizer leaves out. */
+const TEXT_MARGIN = 4;
 
 /** A model behind the engine's channel: text work on this side, tokens on the other. */
 export class HubModel implements ServedModel {
@@ -73,6 +79,8 @@ export class HubModel implements ServedModel {
   readonly #parts: HubModelParts;
   readonly #contextLength: number;
   readonly #owner: JobOwner;
+  /** Longer prompts are not even given to the tokenizer, which they would keep from others. */
+  readonly #mostText: number;
 
   constructor(parts: HubModelParts) {
     const { spec, defaults } = parts.checkpoint;
@@ -88,6 +96,7 @@ export class HubModel implements ServedModel {
     this.memory = parts.report.memory;
     this.ready = parts.ready;
     this.#contextLength = parts.report.contextLength;
+    this.#mostText = this.task === 'generate' ? TEXT_MARGIN * this.#contextLength * longestToken(this.vocabulary) : 0;
     this.#owner = { model: parts.number, client: parts.client, counters: this.counters, jobs: new Set() };
   }
 
@@ -99,6 +108,7 @@ export class HubModel implements ServedModel {
   async *generate(request: GenerateRequest): AsyncIterable<GenerateEvent> {
     this.#require('generate');
     checkLimits(request, this.spec.vocabSize);
+    this.#checkText(request.prompt);
     const sampling = resolveSampling(request.sampling ?? {}, this.defaults, this.spec.vocabSize);
     const job = new Job<{ answer: Answer; event: EngineEvent }>(this.#owner, request);
     try {
@@ -203,6 +213,13 @@ export class HubModel implements ServedModel {
     throw new RoseError('unsupported', message, { param: 'model' });
   }
 
+  #checkText(prompt: Prompt): void {
+    const length = textLength(prompt);
+    if (length <= this.#mostText) return;
+    const message = `the prompt has ${length} characters: they do not fit the context of ${this.#contextLength} tokens`;
+    throw new RoseError('invalid', message, { param: 'prompt' });
+  }
+
   #answer(index: number, request: GenerateRequest): Answer {
     const detokenizer = this.vocabulary.detokenizer({ keepSpecial: request.keepSpecial ?? false });
     const stop = new StopMatcher(request.stop ?? [], request.includeStop ?? false);
@@ -258,7 +275,8 @@ export class HubModel implements ServedModel {
         const { tokens, types } = inputs[index];
         job.submit({ kind: 'pool', tokens, types }, (event) => ({ index, event }));
       };
-      for (let i = 0; i < POOL_WINDOW; i++) submitNext();
+      const window = Math.max(1, Math.min(POOL_WINDOW, Math.floor(this.#parts.queueLimit * POOL_SHARE)));
+      for (let i = 0; i < window; i++) submitNext();
       for (let left = inputs.length; left > 0; left--) {
         const { index, event } = await job.next();
         if (event.kind === 'failed') throw RoseError.deserialize(event.error);
@@ -289,6 +307,21 @@ export class HubModel implements ServedModel {
     let next = 0;
     return inputs.map((input) => ('query' in input ? encoded[next++] : fromIds(input.tokens, input.types)));
   }
+}
+
+function textLength(prompt: Prompt): number {
+  if (prompt.kind === 'tokens') return 0;
+  if (prompt.kind === 'text') return prompt.text.length;
+  return prompt.messages.reduce((sum, { content }) => sum + content.length, 0);
+}
+
+/** Bytes of a vocabulary's longest token. */
+function longestToken(vocabulary: Vocabulary): number {
+  let longest = 1;
+  for (let token = 0; token < vocabulary.size; token++) {
+    longest = Math.max(longest, vocabulary.tokenBytes(token).length);
+  }
+  return longest;
 }
 
 /** The seed of the n-th answer; seeds wrap around at 2^53. */

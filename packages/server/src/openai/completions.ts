@@ -17,6 +17,9 @@ import { newId, unixSeconds } from './usage.ts';
 /** OpenAI's default for this endpoint. */
 const DEFAULT_MAX_TOKENS = 16;
 
+/** Answers of one request that are with the engine at a time. */
+const ANSWERS_AT_ONCE = 128;
+
 const tokens = z.array(z.int32());
 const fields = {
   ...generationFields,
@@ -59,7 +62,7 @@ export async function completions(
   const signal = AbortSignal.any([closed, done.signal]);
   const common = generateRequest(body);
   const sources = prompts.map((prompt) => model.generate({ ...common, prompt, tenant, signal }));
-  const events = merge(sources, () => done.abort());
+  const events = merge(sources, () => done.abort(), promptsAtOnce(body));
   const choices = new Choices(model, body, prompts);
   const head = {
     id: newId('cmpl'),
@@ -79,6 +82,11 @@ function generateRequest(body: Body): Omit<GenerateRequest, 'signal' | 'prompt'>
     ...(typeof body.logprobs === 'number' && { logprobs: body.logprobs }),
     ...promptLogprobsOf(body),
   };
+}
+
+/** A long list of prompts leaves the queue to others too. */
+function promptsAtOnce({ n }: Body): number {
+  return Math.max(1, Math.floor(ANSWERS_AT_ONCE / (n ?? 1)));
 }
 
 /** An echoed prompt's log-probabilities are told like the answer's; both wishes are met by the larger one. */
