@@ -20,6 +20,8 @@ export type LaunchFacts = Pick<
 
 /** Room for the attributes a launch can have at one time. */
 const MAX_ATTRIBUTES = 4;
+/** CUDA 12.3: the first driver that keeps overlapping launches when they are captured in a graph. */
+const GRAPHS_OVERLAP = 12_030;
 
 /**
  * A launch with everything laid out beforehand in one piece of host memory: the configuration, its attributes, and the
@@ -59,7 +61,15 @@ export class PreparedLaunch {
     setDim3(view, LAUNCH_CONFIG.block, facts.threads);
     view.setUint32(LAUNCH_CONFIG.sharedBytes, facts.sharedBytes, true);
     setWord(view, LAUNCH_CONFIG.attributes, base + attributes);
-    view.setUint32(LAUNCH_CONFIG.attributeCount, writeAttributes(view, attributes, facts), true);
+    view.setUint32(
+      LAUNCH_CONFIG.attributeCount,
+      writeAttributes(view, attributes, {
+        ...facts,
+        // Without the attribute the kernel's wait returns at once: its grid starts after the one before.
+        overlapsPrevious: facts.overlapsPrevious === true && context.driver.version >= GRAPHS_OVERLAP,
+      }),
+      true,
+    );
 
     // A pointer to each parameter, and not one to the whole buffer: the driver puts a tensor map where the hardware wants
     // it (a multiple of 64 from the start of its constant bank), which is not where PTX's alignment alone would.

@@ -124,6 +124,30 @@ test('attributes, grid, threads and shared memory reach the driver', () => {
   );
 });
 
+test('launches overlap only under drivers that capture them so', () => {
+  for (const [version, expected] of [
+    [12_020, false],
+    [12_030, true],
+  ] as const) {
+    const seen: FakeLaunch[] = [];
+    using setup = fakeContext({ version, kernels: { look: (launch) => void seen.push(launch) } });
+    using module = new Module(setup.context, fakeImage('look'));
+    using stream = new Stream(setup.context);
+    const facts: LaunchFacts = {
+      params: [],
+      paramBytes: 0,
+      sharedBytes: 0,
+      threads: [32, 1, 1],
+      overlapsPrevious: true,
+    };
+    new PreparedLaunch(module.function('look'), facts).grid(1).launch(stream);
+    assert.deepEqual(
+      seen.map(({ overlapsPrevious }) => overlapsPrevious),
+      [expected],
+    );
+  }
+});
+
 test('every kind of parameter is stored in its own width, and refused out of range', () => {
   let bytes: Uint8Array = new Uint8Array();
   using setup = fakeContext({ kernels: { look: ({ params }) => void (bytes = new Uint8Array(params.buffer)) } });

@@ -52,6 +52,8 @@ export function compileKernel(kernel: KernelIR, options: CompileOptions): Compil
   const { arch, isa } = options;
   const emitted = emitPtx(lowered, { arch, ...(isa !== undefined && { isa }) });
   const { threads, cluster, maxRegisters, overlapsPrevious } = kernel;
+  // Before sm_90 grids of a stream never overlap.
+  const overlaps = overlapsPrevious && archOf(arch).capability >= 90;
   const program: Program = {
     name: emitted.name,
     ptx: emitted.text,
@@ -61,7 +63,7 @@ export function compileKernel(kernel: KernelIR, options: CompileOptions): Compil
     threads,
     ...(cluster && { cluster }),
     ...(maxRegisters !== undefined && { maxRegisters }),
-    ...(overlapsPrevious !== undefined && { overlapsPrevious }),
+    ...(overlaps && { overlapsPrevious }),
   };
   return { program, kernel: lowered, sites: emitted.sites, isa: emitted.isa, target: emitted.target };
 }

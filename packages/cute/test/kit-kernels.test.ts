@@ -60,6 +60,13 @@ for (const [make, arch, isa] of KERNELS) {
   });
 }
 
+test('before sm_90 a kernel that overlaps the one before it is one that does not', () => {
+  const { program } = compileKernel(dependentSecond(), { arch: 'sm_80' });
+  assert.equal(program.overlapsPrevious, undefined);
+  assert.doesNotMatch(program.ptx, /griddepcontrol/);
+  assert.equal(compileKernel(dependentSecond(), { arch: 'sm_90' }).program.overlapsPrevious, true);
+});
+
 const SCHEDULES: readonly SimulatorOptions[] = [
   { schedule: 'round-robin' },
   { schedule: 'late' },

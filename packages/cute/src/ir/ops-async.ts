@@ -109,11 +109,9 @@ export const ASYNC_OPS: Readonly<Record<string, OpInfo>> = {
     convergence: 'warpgroup',
     needs: () => ({ isa: 8, target: 'sm_90a+' }),
   }),
-  grid_dependency_wait: op('(): until the grids before have ended and their writes are visible.', {
-    effect: 'sync',
-    needs: EARLY_HOPPER,
-  }),
-  grid_launch_dependents: op('(): the next grid may start.', { effect: 'sync', needs: EARLY_HOPPER }),
+  // Before sm_90 grids of a stream never overlap: there is nothing to wait for, and nothing is emitted.
+  grid_dependency_wait: op('(): until the grids before have ended and their writes are visible.', { effect: 'sync' }),
+  grid_launch_dependents: op('(): the next grid may start.', { effect: 'sync' }),
   multimem_load_reduce: op(
     '(ptr.global) -> values; function: add|min|max|and|or|xor, type (16-bit pairs add up in f32 unless f32_sum: false), order, scope.',
     {

@@ -19,6 +19,13 @@ function vectorOf(count: number): string {
   return count === 1 ? '' : `.v${count}`;
 }
 
+/** Before sm_90 there is no such instruction, and grids of a stream never overlap: nothing to wait for. */
+function gridDependency(e: Emitter, what: 'wait' | 'launch_dependents'): void {
+  if (e.arch.capability < 90) return;
+  e.need(7.8, 'sm_90');
+  e.line(`griddepcontrol.${what}`);
+}
+
 function storeAsync(e: Emitter, node: Node): void {
   const values = node.args.slice(1, -1);
   const barrier = node.args[node.args.length - 1];
@@ -84,8 +91,8 @@ export const CLUSTER_EMITTERS: Readonly<Record<string, EmitNode>> = {
   store_async: storeAsync,
   reduce_async: reduceAsync,
   set_max_registers: registers,
-  grid_dependency_wait: (e) => e.line('griddepcontrol.wait'),
-  grid_launch_dependents: (e) => e.line('griddepcontrol.launch_dependents'),
+  grid_dependency_wait: (e) => gridDependency(e, 'wait'),
+  grid_launch_dependents: (e) => gridDependency(e, 'launch_dependents'),
   multimem_load_reduce: (e, node) => {
     const name = multimemFunction(e, node, MULTIMEM_LOADS);
     const sum =
