@@ -53,6 +53,9 @@ const BOUND = bound(
   'exponentials of arguments up to 2^6, whose rounding is multiplied by them, times two approximations and four products',
 );
 
+/** Vectors of an output that several waves of CTAs share. */
+const MANY_VECTORS = 2 ** 18;
+
 const TUNING = { threads: [128, 256, 512], turns: [1, 2, 4, 8], waves: [0, 1, 2, 4, 8, 16] } as const;
 
 const activation: KernelModule = defineKernel({
@@ -63,7 +66,11 @@ const activation: KernelModule = defineKernel({
   tuning: TUNING,
   refuse: ({ options: { kind, interleaved } }) =>
     kind === 'relu2' && interleaved ? 'relu2 has one input for an output: nothing is interleaved' : undefined,
-  choose: () => ({ threads: 128, turns: 2, waves: 0 }),
+  choose: ({ rows, columns }, { type }) =>
+    // A small one is over sooner with more CTAs, a large one has more on its way with larger ones.
+    (rows * columns) / vectorOf(columns, [type]) < MANY_VECTORS
+      ? { threads: 128, turns: 1, waves: 0 }
+      : { threads: 512, turns: 2, waves: 0 },
   args: ({ rows, columns }, options) => ({
     x: input(options.type, [rows, inputs(options) * columns], normal(2)),
     ...(options.output === 'e4m3' ? { scale: input('f32', [1], values([0.0625])) } : {}),
@@ -122,7 +129,7 @@ function record({ dims, options, tuning }: Specialisation<typeof OPTIONS, typeof
   const { threads, turns, waves } = tuning;
   const vector = vectorOf(dims.columns, [options.type]);
   const perRow = dims.columns / vector;
-  return traceKernel('activation', activation.args(dims, options), threads, (t: Tensors) => {
+  return traceKernel('activation', activation.args(dims, options), threads, (t: Tensors, release) => {
     'use gpu';
     const inverseScale = t.scale && rcp(t.scale[0]);
     const vectors = t.rows * perRow;
@@ -142,6 +149,7 @@ function record({ dims, options, tuning }: Specialisation<typeof OPTIONS, typeof
         if (options.interleaved) return [vectors(_, 2 * at).load(), vectors(_, 2 * at + 1).load()];
         return [vectors(_, at).load(), vectors(_, at + perRow).load()];
       });
+      release();
       for (const [turn, { live, row, at }] of places.entries()) {
         const [left, right] = loaded[turn].map((v) => v.to(f32).values());
         const both = [...left, ...(right ?? left)];

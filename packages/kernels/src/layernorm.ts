@@ -2,7 +2,17 @@ import { f32, fma, min, rsqrt, _, type i32, type KernelIR, type Tensor } from '@
 import { add, inside, loadRow, reduceRow, rowPlace, rowsOf, storeRow, sum, sumOfSquares } from './support/rows.ts';
 import { traceKernel } from './support/trace.ts';
 import { APPROXIMATION, bound, SUM_DEPTH } from './support/rounding.ts';
-import { columnsRefused, LANES, lanesOf, rowBlocks, rowPlan, THREADS, vectorOf, WAVES } from './support/row-plan.ts';
+import {
+  columnsRefused,
+  LANES,
+  lanesOf,
+  roomForWeights,
+  rowBlocks,
+  rowPlan,
+  THREADS,
+  vectorOf,
+  WAVES,
+} from './support/row-plan.ts';
 import { bytesOf } from './support/storage.ts';
 import { defineKernel, input, normal, output, scalar, type KernelModule, type Specialisation } from './spec.ts';
 
@@ -13,6 +23,8 @@ const BOUND = bound(
 
 /** `early`: weights are on their way while the row is reduced, and take registers meanwhile. */
 const TUNING = { lanes: LANES, threads: THREADS, waves: WAVES, early: [true, false] } as const;
+/** Rows that a GPU has room for at one time. */
+const FEW_ROWS = 1024;
 const OPTIONS = { type: ['bf16', 'f16', 'f32'], bias: [true, false] } as const;
 
 /**
@@ -27,10 +39,12 @@ const layernorm: KernelModule = defineKernel({
   tuning: TUNING,
   refuse: ({ dims: { columns }, options: { type }, tuning: { lanes } }) =>
     columnsRefused(columns, vectorOf(columns, [type]), lanes),
-  choose: ({ columns }, { type }) => {
-    const lanes = lanesOf(columns, vectorOf(columns, [type]));
-    // 1024 threads have 64 registers each.
-    return { lanes, threads: 128, waves: 0, early: lanes < 1024 };
+  choose: ({ rows, columns }, { type }) => {
+    const vector = vectorOf(columns, [type]);
+    const lanes = lanesOf(columns, vector);
+    // Few rows wait for their weights; with many, registers serve better for further rows on their way.
+    const waits = rows < FEW_ROWS || columns <= lanes * vector;
+    return { lanes, threads: 256, waves: 0, early: waits && roomForWeights(columns, vector, lanes) };
   },
   args: ({ rows, columns }, { type, bias }) => ({
     x: input(type, [rows, columns], normal(2, 0.5)),
@@ -88,7 +102,7 @@ interface Tensors {
 
 function record({ dims, options, tuning }: Specialisation<typeof OPTIONS, typeof TUNING>): KernelIR {
   const plan = rowPlan(dims.columns, vectorOf(dims.columns, [options.type]), tuning);
-  return traceKernel('layernorm', layernorm.args(dims, options), plan.threads, (t: Tensors) => {
+  return traceKernel('layernorm', layernorm.args(dims, options), plan.threads, (t: Tensors, release) => {
     'use gpu';
     const place = rowPlace(plan);
     const loadWeights = () => [loadRow(t.weight, plan, place), t.bias && loadRow(t.bias, plan, place)] as const;
@@ -98,6 +112,7 @@ function record({ dims, options, tuning }: Specialisation<typeof OPTIONS, typeof
       const row = min(first + place.sub, t.rows - 1);
       const x = loadRow(t.x(row, _), plan, place);
       const soon = kept ?? (tuning.early ? loadWeights() : undefined);
+      release();
 
       let own = f32(0);
       for (let turn = 0; turn < plan.turns; turn++) own += inside(turn, plan, place) ? sum(x[turn]) : f32(0);

@@ -4,7 +4,17 @@ import { traceKernel } from './support/trace.ts';
 import { silu as deviceSilu } from './support/math.ts';
 import { saturated, silu } from './support/reference.ts';
 import { APPROXIMATION, bound, SUM_DEPTH } from './support/rounding.ts';
-import { columnsRefused, LANES, lanesOf, rowBlocks, rowPlan, THREADS, vectorOf, WAVES } from './support/row-plan.ts';
+import {
+  columnsRefused,
+  LANES,
+  lanesOf,
+  roomForWeights,
+  rowBlocks,
+  rowPlan,
+  THREADS,
+  vectorOf,
+  WAVES,
+} from './support/row-plan.ts';
 import { bytesOf, round } from './support/storage.ts';
 import { defineKernel, input, normal, output, scalar, values, type KernelModule, type Specialisation } from './spec.ts';
 
@@ -40,9 +50,9 @@ const rmsnorm: KernelModule = defineKernel({
   refuse: ({ dims: { columns }, options: { type }, tuning: { lanes } }) =>
     columnsRefused(columns, vectorOf(columns, [type]), lanes),
   choose: ({ columns }, { type }) => {
-    const lanes = lanesOf(columns, vectorOf(columns, [type]));
-    // 1024 threads have 64 registers each.
-    return { lanes, threads: 128, waves: 0, early: lanes < 1024 };
+    const vector = vectorOf(columns, [type]);
+    const lanes = lanesOf(columns, vector);
+    return { lanes, threads: 256, waves: 0, early: roomForWeights(columns, vector, lanes) };
   },
   args: ({ rows, columns }, { type, weight, residual, gate, output: kind }) => ({
     x: input(type, [rows, columns]),
@@ -111,7 +121,7 @@ interface Tensors {
 
 function record({ dims, options, tuning }: Specialisation<typeof OPTIONS, typeof TUNING>): KernelIR {
   const plan = rowPlan(dims.columns, vectorOf(dims.columns, [options.type]), tuning);
-  return traceKernel('rmsnorm', rmsnorm.args(dims, options), plan.threads, (t: Tensors) => {
+  return traceKernel('rmsnorm', rmsnorm.args(dims, options), plan.threads, (t: Tensors, release) => {
     'use gpu';
     const place = rowPlace(plan);
     const loadWeight = () => t.weight && loadRow(t.weight, plan, place);
@@ -125,6 +135,7 @@ function record({ dims, options, tuning }: Specialisation<typeof OPTIONS, typeof
       const gate = t.gate && loadRow(t.gate(row, _), plan, place);
 
       const soon = kept ?? (tuning.early ? loadWeight() : undefined);
+      release();
       const h = residual
         ? x.map((v, turn) =>
             v

@@ -23,7 +23,7 @@ const softmax: KernelModule = defineKernel({
   tuning: TUNING,
   refuse: ({ dims: { columns }, options: { type }, tuning: { lanes } }) =>
     columnsRefused(columns, vectorOf(columns, [type]), lanes),
-  choose: ({ columns }, { type }) => ({ lanes: lanesOf(columns, vectorOf(columns, [type])), threads: 128, waves: 0 }),
+  choose: ({ columns }, { type }) => ({ lanes: lanesOf(columns, vectorOf(columns, [type])), threads: 256, waves: 0 }),
   args: ({ rows, columns }, { type }) => ({
     x: input(type, [rows, columns], normal(3)),
     y: output(type, [rows, columns], BOUND),
@@ -65,7 +65,7 @@ interface Tensors {
 
 function record({ dims, options, tuning }: Specialisation<typeof OPTIONS, typeof TUNING>): KernelIR {
   const plan = rowPlan(dims.columns, vectorOf(dims.columns, [options.type]), tuning);
-  return traceKernel('softmax', softmax.args(dims, options), plan.threads, (t: Tensors) => {
+  return traceKernel('softmax', softmax.args(dims, options), plan.threads, (t: Tensors, release) => {
     'use gpu';
     const place = rowPlace(plan);
     for (const first of rowsOf(t.rows, plan)) {
@@ -73,6 +73,7 @@ function record({ dims, options, tuning }: Specialisation<typeof OPTIONS, typeof
       const row = min(first + place.sub, t.rows - 1);
       const factor = t.scale * Math.LOG2E;
       const x = loadRow(t.x(row, _), plan, place).map((v) => v.to(f32).map((e) => e * factor));
+      release();
 
       let largest = f32(-Infinity);
       // What stands for elements beyond the row's end are elements of the row: the maximum is the same.

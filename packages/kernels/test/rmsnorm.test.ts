@@ -7,6 +7,8 @@ testKernel(rmsnorm, [
   { dims: { rows: 7, columns: 1032 }, options: { residual: true }, tuning: { waves: 1, lanes: 64, early: false } },
   { dims: { rows: 2, columns: 1032 }, options: { gate: true, weight: 'none' }, tuning: { lanes: 128, threads: 256 } },
   { dims: { rows: 1, columns: 1 }, options: { type: 'f32' } },
+  // The most that a thread holds.
+  { dims: { rows: 1, columns: 16384 }, options: { residual: true, gate: true } },
   { dims: { rows: 3, columns: 997 }, options: { type: 'f16', weight: 'plus_one', output: 'e4m3' } },
 ]);
 

@@ -83,13 +83,18 @@ function text({ dims, options, tuning }: KernelCase): string {
 
 /**
  * A row's bits depend on that row alone: those of a case of many rows are those of the same rows one at a time. `perRow`
- * names the tensors that have a row for each of `rows`.
+ * names the tensors that have a row for each of `rows`; `tuningAlone` is how one row is tuned where that differs.
  */
-export function testRowsAlone(module: KernelModule, wanted: KernelCase, perRow: readonly string[]): void {
+export function testRowsAlone(
+  module: KernelModule,
+  wanted: KernelCase,
+  perRow: readonly string[],
+  tuningAlone: KernelCase['tuning'] = {},
+): void {
   test(`${module.name} ${text(wanted)}: a row's bits do not depend on the others`, async () => {
     const together = await bytesOfRun(module, wanted);
     const rows = wanted.dims.rows;
-    const alone = { ...wanted, dims: { ...wanted.dims, rows: 1 } };
+    const alone = { ...wanted, dims: { ...wanted.dims, rows: 1 }, tuning: { ...wanted.tuning, ...tuningAlone } };
     for (const row of [0, rows - 1]) {
       const one = await bytesOfRun(module, alone, (name, own) => {
         if (!perRow.includes(name)) return together[name].before;

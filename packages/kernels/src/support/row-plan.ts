@@ -63,9 +63,21 @@ export function vectorOf(columns: number, types: readonly TypeName[]): number {
   return vector;
 }
 
-/** Threads for a row: so many that each has at most four vectors, as far as a CTA of 1024 threads goes. */
+/**
+ * Threads for a row: one vector each up to 256 threads, which then take up to 8 vectors each; a longer row gets so many
+ * that each has at most four. CTAs of 256 threads filled an H100's memory best at every length that they can hold.
+ */
 export function lanesOf(columns: number, vector: number): Lanes {
-  return LANES.find((lanes) => lanes * 4 * vector >= columns) ?? 1024;
+  const each = (lanes: number): number => (lanes < 256 ? 1 : lanes === 256 ? 8 : 4);
+  return LANES.find((lanes) => lanes * each(lanes) * vector >= columns) ?? 1024;
+}
+
+/**
+ * Whether registers are left for a row's weights while the row is reduced: threads with more than four vectors need
+ * them for the row, and 1024 threads have 64 each.
+ */
+export function roomForWeights(columns: number, vector: number, lanes: number): boolean {
+  return lanes < 1024 && columns <= 4 * lanes * vector;
 }
 
 /** Why rows of this length cannot be had; they must fit into the registers of their threads. */

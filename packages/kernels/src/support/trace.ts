@@ -1,4 +1,5 @@
 import {
+  afterPrevious,
   kernel,
   tensorMap,
   TYPE_TOKENS,
@@ -18,20 +19,20 @@ export interface TraceFacts {
   readonly cluster?: number;
   /** CTAs that shall fit a multiprocessor side by side. */
   readonly minBlocks?: number;
-  /** It waits itself for the kernel before it. */
-  readonly overlapsPrevious?: boolean;
 }
 
 /**
  * Records a kernel whose parameters are a specification's arguments: tensors of their shapes, row-major, maps of tensors,
- * and numbers. `body` gets them by name; it is marked `'use gpu'`.
+ * and numbers. `body` gets them by name; it is marked `'use gpu'`. The kernel is launched while the one before it in the
+ * stream still runs, and waits for that one's end before `body`; so may the next one, from where `body` calls `release`,
+ * else from its end. That takes the launch itself out of the way and changes nothing else.
  */
 export function traceKernel<Tensors>(
   name: string,
   args: Readonly<Record<string, KernelArgument>>,
   threads: number,
-  body: (tensors: Tensors) => void,
-  { maps = [], cluster = 1, minBlocks, overlapsPrevious = false }: TraceFacts = {},
+  body: (tensors: Tensors, release: () => void) => void,
+  { maps = [], cluster = 1, minBlocks }: TraceFacts = {},
 ): KernelIR {
   const params: Record<string, TensorSpec | ScalarType<TypeName> | TensorMapSpec> = {};
   for (const [parameter, argument] of Object.entries(args)) {
@@ -45,7 +46,12 @@ export function traceKernel<Tensors>(
   const facts = {
     ...(cluster > 1 ? { cluster } : {}),
     ...(minBlocks === undefined ? {} : { minBlocks }),
-    ...(overlapsPrevious ? { overlapsPrevious } : {}),
+    overlapsPrevious: true,
   };
-  return kernel({ name, params, threads, ...facts }, body as (args: unknown) => void).trace({});
+  return kernel({ name, params, threads, ...facts }, (args: unknown) => {
+    afterPrevious(
+      () => {},
+      (release) => body(args as Tensors, release),
+    );
+  }).trace({});
 }
