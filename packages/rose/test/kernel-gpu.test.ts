@@ -6,8 +6,9 @@ import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { APPROXIMATE, compileKernel, walk, type KernelIR } from '@rose/cute';
-import { CudaUnavailableError, listDevices, loadDriver } from '@rose/cuda';
+import { CudaUnavailableError, Kernel, listDevices, loadDriver, type DeviceMemory } from '@rose/cuda';
 import { KERNELS, makeCase, specialise } from '@rose/kernels';
+import { DeviceArgs } from '../src/kernel/device-args.ts';
 import { gpuExecutor, openGpu } from '../src/kernel/gpu.ts';
 import { simulatorExecutor } from '../src/kernel/simulator.ts';
 
@@ -57,6 +58,55 @@ for (const module of KERNELS) {
     t.diagnostic(`${compared} cases`);
   });
 }
+
+test('launches that overlap give the bits of launches one at a time, also from a graph', { skip }, () => {
+  using gpu = openGpu(0);
+  const { context, stream } = gpu;
+  const module = KERNELS.find(({ name }) => name === 'rmsnorm')!;
+  const s = specialise(module, { dims: { rows: 64, columns: 4096 } });
+  const { program } = compileKernel(module.trace(s), { arch: gpu.arch });
+  assert.equal(program.overlapsPrevious, true);
+  using kernel = new Kernel(context, program);
+  using args = new DeviceArgs(context, module, s, 1);
+  const { x, y } = args.values as Readonly<Record<string, DeviceMemory>>;
+  const grid = module.grid(s, { multiprocessors: context.device.attribute('multiprocessors') });
+  const launches = [args.values, { ...args.values, x: y, y: x }].map((values) =>
+    kernel
+      .prepare()
+      .grid(...grid)
+      .args(values),
+  );
+  const before = new Uint8Array(x.bytes);
+  x.read(before);
+  /** What 101 launches leave, each of which reads what the one before it wrote. */
+  const after = (run: () => void): Uint8Array => {
+    x.write(before);
+    run();
+    stream.synchronize();
+    const bytes = new Uint8Array(y.bytes);
+    y.read(bytes);
+    return bytes;
+  };
+  const all = (each: () => void): void => {
+    for (let i = 0; i < 101; i++) {
+      launches[i % 2].launch(stream);
+      each();
+    }
+  };
+  const apart = after(() => all(() => stream.synchronize()));
+  assert.deepEqual(
+    after(() => all(() => {})),
+    apart,
+  );
+  using graph = stream.capture(() => all(() => {}));
+  using exec = graph.instantiate();
+  for (let replay = 0; replay < 3; replay++) {
+    assert.deepEqual(
+      after(() => exec.launch(stream)),
+      apart,
+    );
+  }
+});
 
 /** Runs the kernel of docs/write-a-kernel.md with a line added to its function. */
 function runWith(line: string): { status: number | null; stdout: string; stderr: string } {

@@ -109,6 +109,7 @@ async function ptx(file: string, options: PtxOptions): Promise<void> {
 /** Registers and spills, from an assembler on this machine. */
 async function resourcesOf(text: string, arch: string): Promise<string> {
   const { CompileError, PtxasAssembler } = await import('@rose/cuda');
+  const { spillsOf } = await import('../kernel/gpu.ts');
   let assembler;
   try {
     assembler = new PtxasAssembler(process.env.ROSE_PTXAS ?? 'ptxas');
@@ -119,8 +120,7 @@ async function resourcesOf(text: string, arch: string): Promise<string> {
     const { kernels } = assembler.assemble('kernel', text, arch);
     return kernels
       .map((one) => {
-        const spills = one.spillStoreBytes + one.spillLoadBytes;
-        return `${one.registers} registers a thread, ${spills} bytes of spills, ${one.stackBytes} bytes of stack.`;
+        return `${one.registers} registers a thread, ${spillsOf(one)} bytes of spills, ${one.stackBytes} bytes of stack.`;
       })
       .join('\n');
   } catch (error) {
@@ -200,7 +200,8 @@ async function bench(file: string, options: GpuOptions): Promise<void> {
   for (const figure of figures) {
     await print(
       `  ${figure.case}: ${figure.median.toFixed(2)} us (${figure.fastest.toFixed(2)} to ${figure.slowest.toFixed(2)}), ` +
-        `${terabytes(figure.bandwidth)}, ${(100 * figure.shareOfCopy).toFixed(1)} % of the copy\n`,
+        `${terabytes(figure.bandwidth)}, ${(100 * figure.shareOfCopy).toFixed(1)} % of the copy` +
+        (figure.registers === undefined ? '\n' : `, ${figure.registers} registers, ${figure.spills} bytes of spills\n`),
     );
   }
 }

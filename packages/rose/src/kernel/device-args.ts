@@ -12,14 +12,18 @@ import {
 /** Elements of a tensor that are drawn one by one: drawing every element of a long one would take minutes. */
 const DRAWN = 2 ** 20;
 
-/** A kernel's arguments on a device for timing, the inputs random. Long tensors of floats repeat a piece. */
+/**
+ * A kernel's arguments on a device for timing, the inputs random or those of other arguments. Long tensors of floats
+ * repeat a piece.
+ */
 export class DeviceArgs implements Disposable {
   readonly values: Readonly<Record<string, Argument>>;
   /** Bytes of all tensors. */
   readonly bytes: number;
   readonly #memory: DeviceMemory[] = [];
 
-  constructor(context: Context, module: KernelModule, s: Specialisation, seed: number) {
+  /** `source`: a seed, or the arguments whose inputs these get. */
+  constructor(context: Context, module: KernelModule, s: Specialisation, source: number | DeviceArgs) {
     const values: Record<string, Argument> = {};
     const maps = module.maps(s);
     let bytes = 0;
@@ -30,7 +34,8 @@ export class DeviceArgs implements Disposable {
       }
       const memory = new DeviceMemory(context, bytesOf(argument.type, elements(argument)));
       this.#memory.push(memory);
-      fill(memory, argument, seed + index);
+      if (typeof source === 'number') fill(memory, argument, source + index);
+      else if (argument.fill) copy(memory, source.#memory[this.#memory.length - 1]);
       const map = maps[name];
       values[name] = map ? encodeTensorMap(context, { ...map, memory }) : memory;
       bytes += memory.bytes;
@@ -42,6 +47,12 @@ export class DeviceArgs implements Disposable {
   [Symbol.dispose](): void {
     for (const memory of this.#memory) memory[Symbol.dispose]();
   }
+}
+
+function copy(target: DeviceMemory, source: DeviceMemory): void {
+  using stream = new Stream(target.context);
+  stream.copy(target, source);
+  stream.synchronize();
 }
 
 function fill(memory: DeviceMemory, argument: TensorArgument, seed: number): void {

@@ -19,6 +19,7 @@ import {
   measure,
   PinnedMemory,
   Stream,
+  type KernelResources,
   type PreparedLaunch,
 } from '@rose/cuda';
 import type { Executor, ExecutorArgument, KernelModule, Specialisation } from '@rose/kernels';
@@ -74,6 +75,10 @@ export function gpuExecutor(gpu: Gpu, say: (line: string) => void): Executor<Com
     name: gpu.context.device.toString(),
     run(compiled, args, grid) {
       using kernel = new Kernel(gpu.context, compiled.program);
+      const spills = kernel.resources ? spillsOf(kernel.resources) : 0;
+      if (spills > 0) {
+        say(`${compiled.program.name}: its threads spill ${spills} bytes; give them fewer values, or shared memory.`);
+      }
       const launch = kernel.prepare().grid(...grid);
       using ring = compiled.sites.length > 0 ? openRing(gpu.context, launch) : undefined;
       const tensors: [ExecutorArgument & object, DeviceMemory][] = [];
@@ -122,8 +127,9 @@ export interface Timing {
   readonly rate: number;
   /** Sets of inputs that were rotated. */
   readonly sets: number;
-  /** Registers of a thread, where the assembler said so. */
+  /** Registers of a thread, and bytes that it spills, where the assembler said so. */
   readonly registers?: number;
+  readonly spills?: number;
 }
 
 /** Times a kernel on random inputs that no cache holds, but for those of small cases, which rotate in the cache. */
@@ -141,7 +147,7 @@ export function timeKernel(
   const sets: DeviceArgs[] = [new DeviceArgs(context, module, s, 1)];
   try {
     const count = Math.max(2, Math.min(MOST_SETS, Math.ceil(ROTATED_BYTES / sets[0].bytes)));
-    while (sets.length < count) sets.push(new DeviceArgs(context, module, s, 1000 * sets.length));
+    while (sets.length < count) sets.push(new DeviceArgs(context, module, s, sets[0]));
     const launches = sets.map(({ values }) =>
       kernel
         .prepare()
@@ -155,12 +161,17 @@ export function timeKernel(
     const roofline = module.roofline(s.dims, s.options);
     const bandwidth = (roofline.bytes * 1e6) / median;
     const rate = (roofline.flops * 1e6) / median;
-    const registers = kernel.resources?.registers;
+    const { resources } = kernel;
     const times = { median, fastest, slowest, bandwidth, shareOfCopy: bandwidth / copy, rate, sets: count };
-    return registers === undefined ? times : { ...times, registers };
+    return resources ? { ...times, registers: resources.registers, spills: spillsOf(resources) } : times;
   } finally {
     for (const set of sets) set[Symbol.dispose]();
   }
+}
+
+/** Bytes that a thread moves to and from local memory for lack of registers. */
+export function spillsOf({ spillStoreBytes, spillLoadBytes }: KernelResources): number {
+  return spillStoreBytes + spillLoadBytes;
 }
 
 export function copyOf(gpu: Gpu): number {
