@@ -1,7 +1,7 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { CubinCache, Kernel, measureGraph } from '@rose/cuda';
+import { CubinCache, Kernel, measure, measureGraph } from '@rose/cuda';
 import { compileKernel, type Program } from '@rose/cute';
 import { KERNELS, specialise, type KernelCase, type KernelModule, type Specialisation } from '@rose/kernels';
 import { DeviceArgs } from '../../packages/rose/src/kernel/device-args.ts';
@@ -12,8 +12,11 @@ import { hostMicroseconds, median } from './time.ts';
 export interface HostCosts {
   /** One launch that was prepared before, in the host's time. */
   readonly launchMicroseconds: number;
-  /** One of 300 launches of one graph: from the graph's launch to its end, and the host's part alone. */
+  /** One of 300 launches of one graph, from the graph's launch to its end, each overlapping the end of the one before. */
   readonly graphMicroseconds: number;
+  /** The same where each launch waits for the end of the one before. */
+  readonly graphApartMicroseconds: number;
+  /** The host's part of it. */
   readonly graphHostMicroseconds: number;
   /** From the specification to PTX, warm: the median kernel and the slowest. */
   readonly traceAndEmit: { readonly median: number; readonly slowest: number; readonly kernel: string };
@@ -28,7 +31,8 @@ export function hostCosts(gpu: Gpu, multiprocessors: number): HostCosts {
   const { context, stream } = gpu;
   const device = { multiprocessors };
   const small = specialised('rmsnorm', { dims: { rows: 1, columns: 4096 } });
-  using kernel = new Kernel(context, programOf(gpu, small.module, small.s));
+  const program = programOf(gpu, small.module, small.s);
+  using kernel = new Kernel(context, program);
   using args = new DeviceArgs(context, small.module, small.s, 1);
   const launch = kernel
     .prepare()
@@ -39,11 +43,14 @@ export function hostCosts(gpu: Gpu, multiprocessors: number): HostCosts {
     for (let i = 0; i < GRAPH_LAUNCHES; i++) launch.launch(stream);
   });
   using executable = graph.instantiate();
-  const graphMicroseconds = measureGraph(stream, executable, {
-    launches: GRAPH_LAUNCHES,
-    repeats: 15,
-    warmup: 3,
-  }).median;
+  const options = { launches: GRAPH_LAUNCHES, repeats: 15, warmup: 3 };
+  const graphMicroseconds = measureGraph(stream, executable, options).median;
+  using kernelApart = new Kernel(context, apart(program));
+  const launchApart = kernelApart
+    .prepare()
+    .grid(...small.module.grid(small.s, device))
+    .args(args.values);
+  const graphApartMicroseconds = measure(stream, () => launchApart.launch(stream), options).median;
   const graphHostMicroseconds = hostMicroseconds(context, 1, 25, () => executable.launch(stream)) / GRAPH_LAUNCHES;
 
   const warm: { kernel: string; ms: number }[] = [];
@@ -64,6 +71,7 @@ export function hostCosts(gpu: Gpu, multiprocessors: number): HostCosts {
   return {
     launchMicroseconds,
     graphMicroseconds,
+    graphApartMicroseconds,
     graphHostMicroseconds,
     traceAndEmit: { median: median(warm.map(({ ms }) => ms)), slowest: slowest.ms, kernel: slowest.kernel },
     firstUse,
@@ -98,6 +106,11 @@ function firstUseOf(
   } finally {
     rmSync(directory, { recursive: true, force: true });
   }
+}
+
+/** The kernel launched so that it starts when the one before it has ended. */
+export function apart(program: Program): Program {
+  return { ...program, overlapsPrevious: false };
 }
 
 function specialised(name: string, wanted: KernelCase): { module: KernelModule; s: Specialisation } {
