@@ -6,6 +6,8 @@ import {
   descriptorAdd,
   f32,
   fenceBarrierInit,
+  gridDependencyWait,
+  gridLaunchDependents,
   Fragment,
   i32,
   laneId,
@@ -27,6 +29,7 @@ import {
   wgmmaFence,
   wgmmaWait,
   _,
+  type FilledStage,
   type KernelIR,
   type TensorMapDescription,
 } from '@rose/cute';
@@ -51,6 +54,8 @@ const TUNING = {
   /** Elements of the depth in a stage. */
   step: [128, 64, 256],
   stages: [4, 2, 3, 5, 6, 8, 10, 12],
+  /** CTAs of a cluster, which share the leaves. */
+  split: [1, 2, 4, 8],
 } as const;
 type Small = Specialisation<typeof LINEAR_OPTIONS, typeof TUNING>;
 
@@ -65,8 +70,9 @@ const VECTOR = 8;
 
 /**
  * The product of a layer for few rows, bound by reading the weights: they are the tensor cores' first operand (wgmma 64 x
- * rows x 16), x the second. A CTA has 64 rows of w and one leaf of the depth; the CTAs of a cluster have the leaves of the
- * same rows, and each adds up its part of the sums, which lie in the shared memory of all. Bits: see support/linear.ts.
+ * rows x 16), x the second. The CTAs of a cluster have the same 64 rows of w and a subtree of the leaves each, and add up
+ * their parts of the sums, which lie in the shared memory of all. It overlaps the kernel before it: the first weights are
+ * on their way while that one ends, so nobody may write weights right before. Bits: see support/linear.ts.
  */
 const linearSmall: KernelModule = defineKernel({
   name: 'linear_small',
@@ -76,7 +82,7 @@ const linearSmall: KernelModule = defineKernel({
   dims: LINEAR_DIMS,
   options: LINEAR_OPTIONS,
   tuning: TUNING,
-  refuse: ({ dims, options, tuning: { rows, step, stages } }) =>
+  refuse: ({ dims, options, tuning: { rows, step, stages, split } }) =>
     linearRefused(dims, options) ??
     (dims.rows > rows
       ? `${dims.rows} rows do not fit a tile of ${rows}: use more, or the kernel for many rows`
@@ -84,21 +90,25 @@ const linearSmall: KernelModule = defineKernel({
     (options.leaves > 1 && (dims.depth / options.leaves) % step !== 0
       ? `a leaf of ${dims.depth / options.leaves} is no multiple of the ${step} elements of a stage`
       : undefined) ??
+    (split > options.leaves ? `${options.leaves} leaves are not shared by ${split} CTAs` : undefined) ??
     (stages * stageBytes(rows, step) > SHARED
       ? `${stages} stages of ${stageBytes(rows, step)} bytes are too many`
       : undefined),
   choose: ({ rows, columns, depth }, { leaves }) => {
     const held = ([8, 16, 32] as const).find((size) => size >= rows) ?? 64;
     const step = (depth / leaves) % 128 === 0 ? 128 : 64;
-    const ctas = Math.ceil((Math.ceil(columns / TILE) * leaves) / 132);
-    const room = SHARED / Math.min(4, ctas) / stageBytes(held, step);
-    const stages = [12, 10, 8, 6, 5, 4, 3].find((count) => count <= room) ?? 2;
-    return { rows: held, step, stages: stages as 4 };
+    const tiles = Math.ceil(columns / TILE);
+    // Few CTAs with many stages read as fast as many with few; one for each multiprocessor is enough.
+    const split = ([1, 2, 4, 8] as const).find((ctas) => ctas === leaves || tiles * ctas * 2 > 132 * 1.5) ?? 8;
+    const side = Math.min(4, Math.max(2, Math.ceil((tiles * split) / 132)));
+    const stages =
+      ([12, 10, 8, 6, 5, 4, 3] as const).find((count) => count * stageBytes(held, step) <= SHARED / side) ?? 2;
+    return { rows: held, step, stages, split };
   },
   args: linearArgs,
   maps: (s) => mapsOf(s),
   trace: record,
-  grid: ({ dims, options }) => [Math.ceil(dims.columns / TILE) * options.leaves, 1, 1],
+  grid: ({ dims, tuning }) => [Math.ceil(dims.columns / TILE) * tuning.split, 1, 1],
   reference: (values, dims, options) => linearReference(values as never, dims, options),
   roofline: linearRoofline,
   cases: [
@@ -128,9 +138,12 @@ function mapsOf({ dims, options, tuning }: Small): Record<string, TensorMapDescr
 function record(s: Small): KernelIR {
   const { dims, options, tuning } = s;
   const { type, leaves, gate } = options;
-  const { rows, step, stages } = tuning;
+  const { rows, step, stages, split } = tuning;
   const boxes = step / DEPTH_STEP;
   const rounds = Math.ceil(dims.depth / leaves / step);
+  // Of a CTA, and those whose weights are loaded before the kernel before this one has ended.
+  const leavesHere = leaves / split;
+  const ahead = Math.min(stages, rounds * leavesHere);
   const width = outputColumns(dims, options);
   const factor = gate === 'none' ? 1 : 2;
   // Vectors of outputs of a row of the tile, and of the whole tile.
@@ -151,20 +164,34 @@ function record(s: Small): KernelIR {
       fenceBarrierInit();
     }
     sync();
-    const leaf = leaves === 1 ? 0 : clusterRank();
-    const tile = leaves === 1 ? bid() : bid() >> Math.log2(leaves);
+    gridLaunchDependents();
+    const rank = split === 1 ? 0 : clusterRank();
+    const tile = split === 1 ? bid() : bid() >> Math.log2(split);
     if (tid() >= 128) {
       if (tid() === 128) {
         const producer = ring.producer();
-        const first = leaf * (rounds * step);
-        for (let k = i32(0); k < rounds * step; k += step) {
-          const stage = producer.acquire();
+        const first = rank * (rounds * leavesHere * step);
+        const loadW = (stage: FilledStage, depth: i32): void => {
+          'use gpu';
           stage.expect(stageBytes(rows, step));
           for (let box = 0; box < boxes; box++) {
-            const depth = first + k + box * DEPTH_STEP;
-            tmaLoad(stageW(0, box, stage.index), t.w, [depth, tile * TILE], stage.barrier);
-            tmaLoad(stageX(0, box, stage.index), t.x, [depth, 0], stage.barrier);
+            tmaLoad(stageW(0, box, stage.index), t.w, [depth + box * DEPTH_STEP, tile * TILE], stage.barrier);
           }
+        };
+        const loadX = (stage: FilledStage, depth: i32): void => {
+          'use gpu';
+          for (let box = 0; box < boxes; box++) {
+            tmaLoad(stageX(0, box, stage.index), t.x, [depth + box * DEPTH_STEP, 0], stage.barrier);
+          }
+        };
+        const early = Array.from({ length: ahead }, () => producer.acquire());
+        for (const [i, stage] of early.entries()) loadW(stage, first + i * step);
+        gridDependencyWait();
+        for (const [i, stage] of early.entries()) loadX(stage, first + i * step);
+        for (let k = i32(ahead * step); k < rounds * leavesHere * step; k += step) {
+          const stage = producer.acquire();
+          loadW(stage, first + k);
+          loadX(stage, first + k);
         }
       }
     } else {
@@ -174,45 +201,51 @@ function record(s: Small): KernelIR {
       const startX = wgmmaDescriptor(stageX(0, 0, 0), operandSlice(layoutX, 16, { rows }));
       const consumer = ring.consumer();
       const sums = new Accumulators(rows);
-      sums.fill(0);
-      for (let round = i32(0); round < rounds; round += 1) {
-        const stage = consumer.wait();
-        const fromW = descriptorAdd(startW, stage.index * (boxes * boxW * 2));
-        const fromX = descriptorAdd(startX, stage.index * (boxes * boxX * 2));
-        wgmmaFence();
-        for (let k = 0; k < step; k += 16) {
-          const [box, inside] = [Math.floor(k / DEPTH_STEP), k % DEPTH_STEP];
-          const a = operandSlice(layoutW, 16, { rows: TILE, k: inside }).bytes + box * boxW * 2;
-          const b = operandSlice(layoutX, 16, { rows, k: inside }).bytes + box * boxX * 2;
-          wgmma(sums, descriptorAdd(fromW, a), descriptorAdd(fromX, b), { a: type });
+      const tree = new LeafTree(leavesHere);
+      let own: number[] | undefined;
+      for (let leaf = 0; leaf < leavesHere; leaf++) {
+        sums.fill(0);
+        for (let round = i32(0); round < rounds; round += 1) {
+          const stage = consumer.wait();
+          const fromW = descriptorAdd(startW, stage.index * (boxes * boxW * 2));
+          const fromX = descriptorAdd(startX, stage.index * (boxes * boxX * 2));
+          wgmmaFence();
+          for (let k = 0; k < step; k += 16) {
+            const [box, inside] = [Math.floor(k / DEPTH_STEP), k % DEPTH_STEP];
+            const a = operandSlice(layoutW, 16, { rows: TILE, k: inside }).bytes + box * boxW * 2;
+            const b = operandSlice(layoutX, 16, { rows, k: inside }).bytes + box * boxX * 2;
+            wgmma(sums, descriptorAdd(fromW, a), descriptorAdd(fromX, b), { a: type });
+          }
+          wgmmaCommit();
+          wgmmaWait(0, sums);
+          if (laneId() === 0) stage.release();
         }
-        wgmmaCommit();
-        wgmmaWait(0, sums);
-        if (laneId() === 0) stage.release();
+        own = tree.add(sums.values().values());
       }
       // Thread values of wgmma: rows of w down the warps, neighbouring rows of x.
       for (let v = 0; v < sums.length; v++) {
         const column = warpId() * 16 + (laneId() >> 2) + 8 * (Math.floor(v / 2) % 2);
         const row = (laneId() & 3) * 2 + (v % 2) + 8 * Math.floor(v / 4);
-        parts(row, column).store(new Fragment([sums[v]], 'f32'));
+        parts(row, column).store(new Fragment([own![v]], 'f32'));
       }
     }
-    if (leaves > 1) clusterSync();
+    if (split > 1) clusterSync();
     else sync();
 
     if (tid() < 128) {
+      gridDependencyWait();
       const scale = t.scale?.[0];
-      for (let turn = 0; turn < vectors; turn += 128 * leaves) {
-        const item = turn + leaf * 128 + tid();
+      for (let turn = 0; turn < vectors; turn += 128 * split) {
+        const item = turn + rank * 128 + tid();
         const row = item >> Math.log2(across);
         const place = item & (across - 1);
         const output = tile * (TILE / factor) + place * VECTOR;
         const live = item < vectors && row < t.rows && output < width;
         if (live) {
-          const tree = new LeafTree(leaves);
+          const tree = new LeafTree(split);
           let total: number[] | undefined;
-          for (let rank = 0; rank < leaves; rank++) {
-            const from = leaves === 1 ? parts : tensorAt(mapShared(parts.address, rank), f32, sumsLayout);
+          for (let other = 0; other < split; other++) {
+            const from = split === 1 ? parts : tensorAt(mapShared(parts.address, other), f32, sumsLayout);
             total = tree.add(
               from(row, _)
                 .tile(VECTOR * factor, place)
@@ -240,10 +273,11 @@ function record(s: Small): KernelIR {
       }
     }
     // Nobody ends while others read its sums.
-    if (leaves > 1) clusterSync();
+    if (split > 1) clusterSync();
   };
   return traceKernel('linear_small', linearSmall.args(dims, options), THREADS, body, {
     maps: ['x', 'w'],
-    cluster: leaves,
+    cluster: split,
+    overlapsPrevious: true,
   });
 }

@@ -64,8 +64,12 @@ for (const { rows, columns, depth, options, tile } of CASES) {
       const part = (name: string): Uint8Array => rowsOf(whole[name], rows, first, count);
       const given = { x: part('x'), w: whole.w, ...(whole.residual ? { residual: part('residual') } : {}) };
       const some: KernelCase = { dims: { ...dims, rows: count }, options };
-      for (const module of [linearSmall, linearMma]) {
-        const { y } = await run(module, some, given);
+      for (const [module, tuning] of [
+        [linearSmall, {}],
+        [linearSmall, { split: Math.min(2, Number(options['leaves'] ?? 1)), stages: 2 }],
+        [linearMma, {}],
+      ] as const) {
+        const { y } = await run(module, { ...some, tuning }, given);
         assert.deepEqual(y, part('y'), `${module.name}, rows ${first} to ${first + count}`);
       }
     }

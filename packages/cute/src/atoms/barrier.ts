@@ -23,9 +23,12 @@ export class MBarrier {
     emit('mbarrier_invalidate', { args: [this.address] });
   }
 
-  /** Counts `count` arrivals of this thread; what it wrote before is visible to whoever waits. */
-  arrive(count: number = 1): void {
-    emit('mbarrier_arrive', { args: [this.address], attributes: { count } });
+  /**
+   * Counts `count` arrivals of this thread; what it wrote before is visible to whoever waits. At another CTA's barrier
+   * that takes a fence of the whole GPU: `scope: 'cta'` leaves it out, for who only says that it has read.
+   */
+  arrive(count: number = 1, options: { readonly scope?: 'cta' | 'cluster' } = {}): void {
+    emit('mbarrier_arrive', { args: [this.address], attributes: { count, ...options } });
   }
 
   /** Arrives once, and the phase also waits for so many bytes of asynchronous copies. */

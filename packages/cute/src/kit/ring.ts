@@ -137,7 +137,7 @@ export class Consumer {
       index,
       release: () => {
         if (this.ring.ctas === 1) return empty.arrive();
-        for (let rank = 0; rank < this.ring.ctas; rank++) empty.on(rank).arrive();
+        for (let rank = 0; rank < this.ring.ctas; rank++) empty.on(rank).arrive(1, { scope: 'cta' });
       },
     };
   }
