@@ -72,6 +72,8 @@ interface Shape {
   readonly size: number;
   readonly offset: number;
   readonly strong: boolean;
+  readonly releases: boolean;
+  readonly acquires: boolean;
 }
 
 function shapeOf(node: Node, operand: Operand, count: number, program: Parameters<Handler>[1], writes: boolean): Shape {
@@ -91,13 +93,15 @@ function shapeOf(node: Node, operand: Operand, count: number, program: Parameter
     size,
     offset: numberOf(node, 'bytes', 0),
     strong: order !== 'weak' && order !== 'nc',
+    releases: order === 'release',
+    acquires: order === 'acquire',
   };
 }
 
 const load: Handler = (node, program) => {
   const address = program.registers.of(node.args[0]);
   const results = node.results.map((value) => program.registers.of(value));
-  const { facts, size, offset, strong } = shapeOf(node, results[0], results.length, program, false);
+  const { facts, size, offset, strong, acquires } = shapeOf(node, results[0], results.length, program, false);
   return (warp) => {
     const { mask } = warp;
     const { machine } = warp.cta.cluster;
@@ -117,7 +121,7 @@ const load: Handler = (node, program) => {
       if (measured) addresses[lane] = at;
       machine.shadow.read(region, start, facts.bytes, warp, lane, record, strong);
       for (let i = 0; i < results.length; i++) loadElement(warp, results[i], lane, region, start + i * size);
-      if (strong) acquireAt(warp, region, start);
+      if (strong) acquireAt(warp, region, start, acquires);
     }
     if (measured) measure(warp, node, address.type, facts.bytes);
     if (strong) warp.sliced = true;
@@ -131,7 +135,7 @@ const store: Handler = (node, program) => {
   if (values.length !== count || count < 1) {
     throw new KernelError(`store of ${count} values has ${values.length}`, node.position);
   }
-  const { facts, size, offset, strong } = shapeOf(node, values[0], count, program, true);
+  const { facts, size, offset, strong, releases } = shapeOf(node, values[0], count, program, true);
   return (warp) => {
     const { mask } = warp;
     const { machine } = warp.cta.cluster;
@@ -139,7 +143,7 @@ const store: Handler = (node, program) => {
     const record = machine.shadow.record(warp, node, strong);
     const measured = machine.options.report !== undefined;
     if (measured) addresses.fill(NaN);
-    const published = strong ? release(warp, mask) : undefined;
+    const published = strong ? release(warp, mask, releases) : undefined;
     for (let lane = 0; lane < 32; lane++) {
       if (((mask >>> lane) & 1) === 0) continue;
       const at = to[address.at + lane] + offset;
@@ -163,24 +167,34 @@ function measure(warp: Warp, node: Node, type: string, bytes: number): void {
   } else if (report?.coalescing) countSectors(warp.cta.cluster.machine, node, addresses, bytes);
 }
 
-/** What a strong write publishes; read it back with `acquireAt` at the same place. */
-export function release(warp: Warp, mask: number): Meeting {
+/** What a strong write hands over: all before it if it releases, else what came before the last fence. */
+function release(warp: Warp, mask: number, releases: boolean): Meeting | undefined {
+  if (!releases) {
+    warp.cta.cluster.machine.progress++;
+    return warp.state.published;
+  }
   const meeting = new Meeting(warp.cta.cluster.components);
   warp.release(meeting, mask);
   return meeting;
 }
 
-/** Strong accesses of a place order what came before the write and what comes after the read. */
-export function publishAt(warp: Warp, region: MemoryRegion, offset: number, meeting: Meeting): void {
-  const meetings = warp.cta.cluster.meetingsAt(region);
-  const known = meetings.get(offset) ?? new Meeting(warp.cta.cluster.components);
-  known.join(meeting);
-  meetings.set(offset, known);
+function publishAt(warp: Warp, region: MemoryRegion, offset: number, meeting: Meeting): void {
+  const { cluster } = warp.cta;
+  const handover = cluster.handoverAt(region, offset);
+  const known = handover.get(cluster);
+  if (known) known.join(meeting);
+  else {
+    const copy = new Meeting(cluster.components);
+    copy.join(meeting);
+    handover.set(cluster, copy);
+  }
 }
 
-export function acquireAt(warp: Warp, region: MemoryRegion, offset: number): void {
-  const known = warp.cta.cluster.meetingsAt(region).get(offset);
-  if (known) warp.acquire(known);
+/** A strong read takes over what was released at the place: at once if it acquires, else at the next fence. */
+function acquireAt(warp: Warp, region: MemoryRegion, offset: number, acquires: boolean): void {
+  const handover = warp.cta.cluster.handoverAt(region, offset);
+  if (acquires) warp.acquireFrom(handover);
+  else warp.state.seen.add(handover);
 }
 
 /** `atomic` and `reduce`: lanes one after the other. */
@@ -200,11 +214,13 @@ function atomic(hasResult: boolean): Handler {
       part: program.allocationOf(node.args[0]),
     };
     const offset = numberOf(node, 'bytes', 0);
+    const order = textOf(node, 'order', 'relaxed');
+    const [releases, acquires] = ['release', 'acquire'].map((half) => order === half || order === 'acq_rel');
     return (warp) => {
       const { machine } = warp.cta.cluster;
       const from = warp[address.view] as Float64Array | Uint32Array;
       const record = machine.shadow.record(warp, node, true);
-      const published = release(warp, warp.mask);
+      const published = release(warp, warp.mask, releases);
       for (let lane = 0; lane < 32; lane++) {
         if (((warp.mask >>> lane) & 1) === 0) continue;
         const region = locate(warp, lane, address.type, from[address.at + lane] + offset, facts);
@@ -225,8 +241,8 @@ function atomic(hasResult: boolean): Handler {
           if (result) write(warp, result, lane, old);
         }
         machine.shadow.write(region, start, facts.bytes, warp, lane, record, true, before);
-        acquireAt(warp, region, start);
-        publishAt(warp, region, start, published);
+        if (hasResult) acquireAt(warp, region, start, acquires);
+        if (published) publishAt(warp, region, start, published);
       }
       warp.sliced = true;
     };

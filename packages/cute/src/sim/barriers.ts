@@ -177,7 +177,7 @@ export const BARRIER_HANDLERS: Readonly<Record<string, Handler>> = {
   cluster_arrive: clusterArrive,
   cluster_wait: clusterWait,
   set_max_registers: setMaxRegisters,
-  // Strong accesses order what came before them already, with or without a fence; relaxed arrivals do not.
+  // Makes relaxed accesses and arrivals around it release and acquire.
   fence: () => (warp) => warp.publish(),
   nanosleep: () => (warp) => {
     warp.sliced = true;

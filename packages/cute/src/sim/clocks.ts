@@ -56,6 +56,8 @@ export class Meeting {
   readonly fenced: Clock;
   /** What tensor memory's fences handed over; absent where nobody used them. */
   tensor: Clock | undefined;
+  /** What is known of other clusters, each with clocks of its own; absent where nobody heard of any. */
+  others: Map<object, Clock> | undefined;
 
   constructor(components: number) {
     this.before = new Clock(components);
@@ -71,5 +73,19 @@ export class Meeting {
     this.before.join(other.before);
     this.fenced.join(other.fenced);
     if (other.tensor) this.tensorClock.join(other.tensor);
+    for (const [cluster, clock] of other.others ?? []) this.of(cluster).join(clock);
+  }
+
+  /** Takes over what somebody of another cluster handed over; what that says of `own` was known here. */
+  learn(cluster: object, other: Meeting, own: object): void {
+    this.of(cluster).join(other.before);
+    for (const [third, clock] of other.others ?? []) (third === own ? this.before : this.of(third)).join(clock);
+  }
+
+  private of(cluster: object): Clock {
+    this.others ??= new Map();
+    let clock = this.others.get(cluster);
+    if (!clock) this.others.set(cluster, (clock = new Clock(this.before.all.length)));
+    return clock;
   }
 }

@@ -61,6 +61,7 @@ export class Machine {
   readonly checkUninitialised: boolean;
   readonly banks: Map<Node, LineReport> = new Map();
   readonly coalescing: Map<Node, LineReport> = new Map();
+  readonly handovers: Map<MemoryRegion, Map<number, Handover>> = new Map();
   /** First CTAs of clusters that have not started, in order. */
   waiting: Triple[] = [];
   steps: number = 0;
@@ -77,6 +78,9 @@ export class Machine {
     this.checkUninitialised = options.checks?.uninitialised ?? true;
   }
 }
+
+/** What was released at a place of memory, by the cluster that did. */
+export type Handover = Map<Cluster, Meeting>;
 
 /** CTAs that run together and see each other's shared memory; a CTA alone where the kernel has no clusters. */
 export class Cluster {
@@ -96,7 +100,7 @@ export class Cluster {
   fruitless: number = 0;
   /** Who was told that there is no more work to take over. */
   refused: { node: Node; warp: Warp } | undefined;
-  private readonly meetings = new Map<MemoryRegion, Map<number, Meeting>>();
+  private readonly handovers = new Map<MemoryRegion, Map<number, Handover>>();
 
   constructor(machine: Machine, shape: Triple, first: Triple) {
     this.machine = machine;
@@ -122,11 +126,14 @@ export class Cluster {
     return this.machine.steps + (this.machine.options.clock ?? 0);
   }
 
-  /** What strong accesses hand over, by their place. */
-  meetingsAt(region: MemoryRegion): Map<number, Meeting> {
-    let known = this.meetings.get(region);
-    if (!known) this.meetings.set(region, (known = new Map()));
-    return known;
+  /** What strong accesses of a place hand over. All clusters share those of global memory. */
+  handoverAt(region: MemoryRegion, offset: number): Handover {
+    const places = region.space === 'global' ? this.machine.handovers : this.handovers;
+    let known = places.get(region);
+    if (!known) places.set(region, (known = new Map()));
+    let handover = known.get(offset);
+    if (!handover) known.set(offset, (handover = new Map()));
+    return handover;
   }
 
   /** All of its threads. */
@@ -325,8 +332,22 @@ export class Warp {
     this.meeting.join(from);
   }
 
-  /** A fence: what came before it is handed over by relaxed operations behind it. */
+  /** Takes over what all clusters released at a place. */
+  acquireFrom(handover: Handover): void {
+    const { cluster } = this.cta;
+    for (const [by, meeting] of handover) {
+      if (by === cluster) this.meeting.join(meeting);
+      else this.meeting.learn(by, meeting, cluster);
+    }
+  }
+
+  /**
+   * A fence: what relaxed reads before it saw released is acquired, and what came before it is released by relaxed writes
+   * behind it.
+   */
   publish(): void {
+    for (const handover of this.state.seen) this.acquireFrom(handover);
+    this.state.seen.clear();
     const meeting = new Meeting(this.cta.cluster.components);
     this.release(meeting, this.mask);
     this.state.published = meeting;
@@ -381,8 +402,10 @@ export interface WarpState {
   /** What `set_max_registers` said last, and where. */
   registers: number | undefined;
   registerNode: Node | undefined;
-  /** What came before the last fence. */
+  /** What came before the last fence: relaxed writes behind it release that. */
   published: Meeting | undefined;
+  /** Where relaxed reads looked: the next fence acquires what was released there. */
+  readonly seen: Set<Handover>;
   /** The cluster barrier's phase that the warp has arrived for and not waited for. */
   clusterPhase: number | undefined;
   readonly tensor: TensorState;
@@ -426,6 +449,7 @@ function newWarpState(): WarpState {
     registers: undefined,
     registerNode: undefined,
     published: undefined,
+    seen: new Set(),
     clusterPhase: undefined,
     tensor: { visible: undefined, loads: [], stores: [], uncommitted: [], last: undefined },
     acquiredMaps: new Map(),

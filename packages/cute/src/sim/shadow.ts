@@ -57,10 +57,13 @@ export class Shadow {
     const at = (stamp >>> 5) & (RECORDS - 1);
     if (this.ids[at] !== stamp >>> 5) return true;
     if (strong && this.flags[at] & 1) return true;
-    const other = this.warps[at]!;
-    // Between clusters the simulator does not look for races.
-    if (other.cta.cluster !== warp.cta.cluster) return true;
+    const { cluster } = this.warps[at]!.cta;
     const component = this.components[at];
+    if (cluster !== warp.cta.cluster) {
+      // Clusters meet in global memory alone, where one releases and the other acquires.
+      const clock = warp.meeting.others?.get(cluster);
+      return clock !== undefined && clock.covers(component, stamp & 31, this.counters[at]);
+    }
     if (component === warp.component && (stamp & 31) === lane) return true;
     return warp.meeting.before.covers(component, stamp & 31, this.counters[at]);
   }
@@ -274,11 +277,14 @@ export class Shadow {
   ): void {
     if (!warp.cta.cluster.machine.checkRaces) return;
     const other = this.place(stamp, `${first} of ${region.describe(at)}`);
-    warp.report(
-      'race',
-      `nothing orders a ${first} and a ${second} of the same bytes: a synchronisation is missing between them`,
-      [other, warp.place(second, lane)],
-    );
+    const apart = this.warps[(stamp >>> 5) & (RECORDS - 1)]!.cta.cluster !== warp.cta.cluster;
+    const remedy = apart
+      ? 'CTAs that do not synchronise with each other need a release and an acquire through global memory, or two launches'
+      : 'a synchronisation is missing between them';
+    warp.report('race', `nothing orders a ${first} and a ${second} of the same bytes: ${remedy}`, [
+      other,
+      warp.place(second, lane),
+    ]);
   }
 
   private place(stamp: number, what: string): FindingPlace {
