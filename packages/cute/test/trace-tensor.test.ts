@@ -1,19 +1,14 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { compileKernel } from '../src/compile.ts';
-import { formatPosition, walk, type KernelIR, type Node } from '../src/ir/ir.ts';
-import { verifyKernel } from '../src/ir/verify.ts';
+import { formatPosition, walk, type KernelIR } from '../src/ir/ir.ts';
 import { makeComposedLayout } from '../src/layout/composed.ts';
 import { makeLayout } from '../src/layout/layout.ts';
 import { Swizzle } from '../src/layout/swizzle.ts';
 import { _ } from '../src/layout/tuple.ts';
-import { runPasses } from '../src/passes/passes.ts';
-import type { SimulatorArgument } from '../src/sim/api.ts';
 import { simulate } from '../src/sim/simulate.ts';
 import {
   bf16,
   bid,
-  cachePolicy,
   compose,
   divisible,
   f32,
@@ -22,7 +17,6 @@ import {
   kernel,
   laneId,
   mutable,
-  pred,
   range,
   reinterpret,
   rsqrt,
@@ -35,37 +29,7 @@ import {
   warpId,
   type Tensor,
 } from '../src/trace/index.ts';
-
-function nodesOf(ir: KernelIR, op: string): Node[] {
-  const found: Node[] = [];
-  walk(ir.body, (node) => {
-    if (node.op === op) found.push(node);
-  });
-  return found;
-}
-
-/** Widths of the accesses of one kind, in elements. */
-function widths(ir: KernelIR, op: 'load' | 'store'): unknown[] {
-  return nodesOf(ir, op).map((node) => node.attributes.count);
-}
-
-/** Runs it as it was traced and after the passes; both must be without findings. */
-function run(ir: KernelIR, args: () => Record<string, SimulatorArgument>, grid = 1): Record<string, SimulatorArgument> {
-  verifyKernel(ir);
-  let last: Record<string, SimulatorArgument> = {};
-  for (const one of [ir, runPasses(ir)]) {
-    const given = args();
-    const { findings } = simulate(one, { grid: [grid, 1, 1], args: given });
-    assert.deepEqual(
-      findings.map(({ message }) => message),
-      [],
-    );
-    last = given;
-  }
-  return last;
-}
-
-const counting = (length: number): Float32Array => Float32Array.from({ length }, (_v, i) => i);
+import { counting, nodesOf, run, widths } from './traced.ts';
 
 test('adds vectors, threads beyond the end do nothing', () => {
   const add = kernel(
@@ -417,67 +381,4 @@ test('registers that several functions change', () => {
     [...(y as Int32Array)],
     Array.from({ length: 32 }, (_v, i) => (i % 3) + 10 * (Math.floor(i / 3) % 2)),
   );
-});
-
-test('accesses under a fragment of conditions, one for every two elements', () => {
-  const ir = kernel(
-    { name: 'masked', params: { x: f32.tensor(256), y: f32.tensor(256), n: i32 }, threads: 32 },
-    ({ x, y, n }) => {
-      'use gpu';
-      const first = tid() * 8;
-      const inside = fragment(pred, 4).map((_v, i) => first + 2 * i < n);
-      const values = x.tile(8, tid()).load({ where: inside, otherwise: -1 });
-      y.tile(8, tid()).store(values.map((v) => v + 1));
-      x.tile(8, tid()).store(fragment(f32, 8, 7), { where: inside });
-    },
-  ).trace({});
-  assert.deepEqual(new Set(widths(ir, 'load')), new Set([2]));
-  const { x, y } = run(ir, () => ({ x: counting(256), y: new Float32Array(256), n: 100 }));
-  const below = (i: number): boolean => 2 * Math.floor(i / 2) < 100;
-  assert.deepEqual(
-    y,
-    counting(256).map((v, i) => (below(i) ? v + 1 : 0)),
-  );
-  assert.deepEqual(
-    x,
-    counting(256).map((v, i) => (below(i) ? 7 : v)),
-  );
-});
-
-test('conditions stand for equally many elements each', () => {
-  const make = (): unknown =>
-    kernel({ name: 'uneven', params: { x: f32.tensor(8) }, threads: 1 }, ({ x }) => {
-      'use gpu';
-      x.tile(8, 0).load({ where: fragment(pred, 3).map(() => tid() === 0) });
-    }).trace({});
-  assert.throws(make, /3 conditions do not stand for 8 elements/);
-});
-
-test('cache operators and policies are in the PTX, and the simulator passes them by', () => {
-  const ir = kernel(
-    { name: 'streams', params: { x: f32.tensor(256), y: f32.tensor(256) }, threads: 32 },
-    ({ x, y }) => {
-      'use gpu';
-      const keep = cachePolicy('evict_last', 0.5);
-      const values = x.tile(8, tid()).load({ policy: keep });
-      y.tile(8, tid()).store(values, { cache: 'cs' });
-      x.tile(8, tid()).store(y.tile(8, tid()).load({ cache: 'cg' }), { policy: keep });
-    },
-  ).trace({});
-  const { ptx } = compileKernel(ir, { arch: 'sm_90' }).program;
-  assert.match(ptx, /createpolicy\.fractional\.L2::evict_last\.b64 (%\w+), 0f3f000000/);
-  assert.match(ptx, /ld\.global\.L2::cache_hint\.v4\.b32 \{.*\}, \[.*\], %\w+;/);
-  assert.match(ptx, /st\.global\.cs\.v4\.b32/);
-  assert.match(ptx, /ld\.global\.cg\.v4\.b32/);
-  assert.match(ptx, /st\.global\.L2::cache_hint\.v4\.b32 \[.*\], \{.*\}, %\w+;/);
-  const { y } = run(ir, () => ({ x: counting(256), y: new Float32Array(256) }));
-  assert.deepEqual(y, counting(256));
-});
-
-test('a cache operator does not go with another order', () => {
-  const ir = kernel({ name: 'both', params: { x: f32.tensor(32) }, threads: 32 }, ({ x }) => {
-    'use gpu';
-    x[tid()] = x.tile(1, tid()).load({ cache: 'cs', order: 'relaxed' })[0];
-  }).trace({});
-  assert.throws(() => compileKernel(ir, { arch: 'sm_90' }), /a cache operator: it is weak/);
 });

@@ -12,7 +12,7 @@ export function checkRules(kernel: KernelIR, arch: Arch | undefined): void {
     checkAlignment(kernel, node);
   });
   checkRegisters(kernel, registers, arch);
-  checkExpected(kernel.body);
+  checkExpected(kernel, kernel.body);
   checkDrained(kernel);
   checkDependence(kernel);
 }
@@ -137,22 +137,27 @@ function checkRegisters(kernel: KernelIR, nodes: readonly Node[], arch: Arch | u
 }
 
 /** Where a barrier's bytes and all copies to it are known and stand together, they must be equal. */
-function checkExpected(nodes: Region): void {
+function checkExpected(kernel: KernelIR, nodes: Region): void {
   const expected = new Map<Value, { node: Node; bytes: number; copied: number; known: boolean }>();
   for (const node of nodes) {
-    for (const region of node.regions) checkExpected(region);
-    if (node.regions.length > 0 || node.op === 'mbarrier_wait') flush(expected);
+    for (const region of node.regions) {
+      checkExpected(kernel, region);
+      // Copies under a condition or in a loop: how many there are is not known.
+      walk(region, (inner) => inner.args.forEach((value) => expected.delete(value)));
+    }
+    if (node.op === 'mbarrier_wait') flush(expected);
     if (node.op === 'mbarrier_expect') {
       const bytes = typeof node.attributes.bytes === 'number' ? node.attributes.bytes : constantOf(node.args[1]);
       const before = expected.get(node.args[0]);
-      if (before) flush(expected);
-      if (bytes !== undefined) expected.set(node.args[0], { node, bytes, copied: 0, known: true });
+      if (before && before.copied > 0) flush(expected);
+      const sum = before?.copied === 0 ? before.bytes : 0;
+      if (bytes === undefined) expected.delete(node.args[0]);
+      else expected.set(node.args[0], { node, bytes: sum + bytes, copied: 0, known: true });
     }
     const barrier = node.op === 'bulk_load' ? node.args[3] : node.op === 'tma_load' ? node.args[2] : undefined;
     const entry = barrier && expected.get(barrier);
     if (!entry) continue;
-    const bytes =
-      node.op === 'bulk_load' ? constantOf(node.args[2]) : (node.attributes.box_bytes as number | undefined);
+    const bytes = copiedBytes(kernel, node);
     if (bytes === undefined) entry.known = false;
     else entry.copied += bytes;
   }
@@ -169,6 +174,16 @@ function checkExpected(nodes: Region): void {
     }
     entries.clear();
   }
+}
+
+/** Bytes that a copy brings to its own CTA's barrier; those of a multicast are not all its own CTA's doing. */
+function copiedBytes(kernel: KernelIR, node: Node): number | undefined {
+  if (node.attributes.multicast === true) return undefined;
+  if (node.op === 'bulk_load') return constantOf(node.args[2]);
+  const map = node.args[1].node;
+  const param = map.op === 'param' ? kernel.params[Number(map.attributes.index)] : undefined;
+  if (param?.kind !== 'tensormap' || param.boxBytes === undefined) return undefined;
+  return param.boxBytes * (node.attributes.mode === 'gather4' ? 4 : 1);
 }
 
 function constantOf(value: Value | undefined): number | undefined {

@@ -132,8 +132,8 @@ export type KernelParameter =
       readonly align: number;
       readonly access: 'read' | 'write' | 'readwrite';
     }
-  /** A CUtensorMap of 128 bytes, passed by value (`__grid_constant__`). */
-  | { readonly kind: 'tensormap'; readonly name: string };
+  /** A CUtensorMap of 128 bytes, passed by value (`__grid_constant__`); `boxBytes`: what one copy moves, if it is known. */
+  | { readonly kind: 'tensormap'; readonly name: string; readonly boxBytes?: number };
 
 /** A piece of a CTA's shared memory. */
 export interface SharedAllocation {

@@ -76,7 +76,11 @@ class Parser {
   private parameter(): KernelParameter {
     const kind = this.take();
     const name = this.string();
-    if (kind === 'tensormap') return { kind, name };
+    if (kind === 'tensormap') {
+      if (this.token !== 'box') return { kind, name };
+      this.expect('box');
+      return { kind, name, boxBytes: this.number() };
+    }
     if (kind === 'value') return { kind, name, type: this.type() };
     if (kind !== 'tensor') throw this.error(`${JSON.stringify(kind)} is no kind of parameter`);
     const element = this.type();

@@ -108,7 +108,8 @@ class Printer {
 function printParameter(param: KernelParameter): string {
   const name = JSON.stringify(param.name);
   if (param.kind === 'value') return `value ${name} ${param.type}`;
-  if (param.kind === 'tensormap') return `tensormap ${name}`;
+  if (param.kind === 'tensormap')
+    return `tensormap ${name}${param.boxBytes === undefined ? '' : ` box ${param.boxBytes}`}`;
   return `tensor ${name} ${param.element} align ${param.align} ${param.access}`;
 }
 

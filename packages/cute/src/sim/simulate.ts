@@ -120,6 +120,11 @@ function bindArguments(machine: Machine, args: Launch['args']): Map<SimulatorTen
       const { map, tensor, offset = 0 } = argument;
       const region = regions.get(tensor)!;
       const state = tensorMapState(param.name, map, region, offset);
+      if (param.boxBytes !== undefined && param.boxBytes !== state.boxBytes) {
+        throw new KernelError(
+          `${kernel.name}: a box of tensor map ${param.name} has ${state.boxBytes} bytes, and the kernel relies on ${param.boxBytes}`,
+        );
+      }
       machine.maps[index] = state;
       machine.mapMemory ??= new MemoryRegion(
         'global',

@@ -4,6 +4,7 @@ export * from './intrinsics.ts';
 export {
   kernel,
   tensorMap,
+  tensorMapOf,
   type Arguments,
   type DimsConfig,
   type Kernel,

@@ -3,20 +3,33 @@ import { KernelError } from '../ir/error.ts';
 import { formatPosition, type KernelIR, type KernelParameter, type Position, type Value } from '../ir/ir.ts';
 import { gcdNumber } from '../layout/arithmetic.ts';
 import { Layout, LayoutError, type Leaf } from '../layout/index.ts';
-import type { TypeName } from '../types/dtype.ts';
+import { bitsOf, type TypeName } from '../types/dtype.ts';
 import { finish } from './finish.ts';
 import { Trace, setTrace, tracing } from './state.ts';
 import type { Dim, TensorSpec } from './spec.ts';
 import { makeTensor, type Tensor } from './tensor.ts';
-import { isScalarType, type Scalar, type ScalarType } from './types.ts';
+import { isScalarType, typeNameOf, type Scalar, type ScalarType } from './types.ts';
 
 /** A CUtensorMap that is passed by value; the launch encodes it. */
 export interface TensorMapSpec {
   readonly kind: 'tensormap';
+  readonly boxBytes?: number;
 }
 
 /** A parameter that describes how TMA moves tiles of a tensor. */
 export const tensorMap: TensorMapSpec = { kind: 'tensormap' };
+
+/**
+ * A tensor map whose box the kernel relies on: what barriers expect is then checked against what copies move, and the
+ * simulator refuses a map with another box. Elements of a box outside of the tensor count, too.
+ *
+ * @param box elements in each dimension; im2col: channels and pixels
+ */
+export function tensorMapOf(type: ScalarType<TypeName> | TypeName, box: readonly number[]): TensorMapSpec {
+  const bytes = box.reduce((product, size) => product * size, 1) * (bitsOf(typeNameOf(type)) / 8);
+  if (!Number.isInteger(bytes) || bytes < 1) throw new RangeError(`a box of ${box.join(' x ')} holds no elements`);
+  return { kind: 'tensormap', boxBytes: bytes };
+}
 
 export type ParameterSpec = TensorSpec | ScalarType<TypeName> | TensorMapSpec;
 export type Parameters = Readonly<Record<string, ParameterSpec>>;
@@ -167,7 +180,11 @@ function parametersOf(
   const addresses = Object.entries(specs).map(([name, spec]): [string, ParameterSpec, Value, number] => {
     const index = kernelIR.params.length;
     if (isScalarType(spec)) return [name, spec, declare({ kind: 'value', name, type: spec.type }, spec.type), index];
-    if (spec.kind === 'tensormap') return [name, spec, declare({ kind: 'tensormap', name }, 'ptr.generic'), index];
+    if (spec.kind === 'tensormap') {
+      const { boxBytes } = spec;
+      const param = { kind: 'tensormap', name, ...(boxBytes === undefined ? {} : { boxBytes }) } as const;
+      return [name, spec, declare(param, 'ptr.generic'), index];
+    }
     const align = spec.align ?? DEFAULT_ALIGN;
     const address = declare({ kind: 'tensor', name, element: spec.type, align, access: 'readwrite' }, 'ptr.global');
     address.divisor = align;

@@ -1,0 +1,120 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { fenceBarrierInit, mbarrier } from '../src/atoms/barrier.ts';
+import { tmaLoad } from '../src/atoms/tma.ts';
+import { compileKernel } from '../src/compile.ts';
+import type { KernelIR } from '../src/ir/ir.ts';
+import { parseKernel } from '../src/ir/parse.ts';
+import { printKernel } from '../src/ir/print.ts';
+import { verifyKernel } from '../src/ir/verify.ts';
+import { simulate } from '../src/sim/simulate.ts';
+import { cachePolicy, f32, fragment, i32, kernel, pred, shared, tensorMapOf, tid } from '../src/trace/index.ts';
+import { counting, run, widths } from './traced.ts';
+
+test('accesses under a fragment of conditions, one for every two elements', () => {
+  const ir = kernel(
+    { name: 'masked', params: { x: f32.tensor(256), y: f32.tensor(256), n: i32 }, threads: 32 },
+    ({ x, y, n }) => {
+      'use gpu';
+      const first = tid() * 8;
+      const inside = fragment(pred, 4).map((_v, i) => first + 2 * i < n);
+      const values = x.tile(8, tid()).load({ where: inside, otherwise: -1 });
+      y.tile(8, tid()).store(values.map((v) => v + 1));
+      x.tile(8, tid()).store(fragment(f32, 8, 7), { where: inside });
+    },
+  ).trace({});
+  assert.deepEqual(new Set(widths(ir, 'load')), new Set([2]));
+  const { x, y } = run(ir, () => ({ x: counting(256), y: new Float32Array(256), n: 100 }));
+  const below = (i: number): boolean => 2 * Math.floor(i / 2) < 100;
+  assert.deepEqual(
+    y,
+    counting(256).map((v, i) => (below(i) ? v + 1 : 0)),
+  );
+  assert.deepEqual(
+    x,
+    counting(256).map((v, i) => (below(i) ? 7 : v)),
+  );
+});
+
+test('conditions stand for equally many elements each', () => {
+  const make = (): unknown =>
+    kernel({ name: 'uneven', params: { x: f32.tensor(8) }, threads: 1 }, ({ x }) => {
+      'use gpu';
+      x.tile(8, 0).load({ where: fragment(pred, 3).map(() => tid() === 0) });
+    }).trace({});
+  assert.throws(make, /3 conditions do not stand for 8 elements/);
+});
+
+test('cache operators and policies are in the PTX, and the simulator passes them by', () => {
+  const ir = kernel(
+    { name: 'streams', params: { x: f32.tensor(256), y: f32.tensor(256) }, threads: 32 },
+    ({ x, y }) => {
+      'use gpu';
+      const keep = cachePolicy('evict_last', 0.5);
+      const values = x.tile(8, tid()).load({ policy: keep });
+      y.tile(8, tid()).store(values, { cache: 'cs' });
+      x.tile(8, tid()).store(y.tile(8, tid()).load({ cache: 'cg' }), { policy: keep });
+    },
+  ).trace({});
+  const { ptx } = compileKernel(ir, { arch: 'sm_90' }).program;
+  assert.match(ptx, /createpolicy\.fractional\.L2::evict_last\.b64 (%\w+), 0f3f000000/);
+  assert.match(ptx, /ld\.global\.L2::cache_hint\.v4\.b32 \{.*\}, \[.*\], %\w+;/);
+  assert.match(ptx, /st\.global\.cs\.v4\.b32/);
+  assert.match(ptx, /ld\.global\.cg\.v4\.b32/);
+  assert.match(ptx, /st\.global\.L2::cache_hint\.v4\.b32 \[.*\], \{.*\}, %\w+;/);
+  const { y } = run(ir, () => ({ x: counting(256), y: new Float32Array(256) }));
+  assert.deepEqual(y, counting(256));
+});
+
+test('a cache operator does not go with another order', () => {
+  const ir = kernel({ name: 'both', params: { x: f32.tensor(32) }, threads: 32 }, ({ x }) => {
+    'use gpu';
+    x[tid()] = x.tile(1, tid()).load({ cache: 'cs', order: 'relaxed' })[0];
+  }).trace({});
+  assert.throws(() => compileKernel(ir, { arch: 'sm_90' }), /a cache operator: it is weak/);
+});
+
+/** A box of 32 x 4 through a map that says so; the barrier expects so many bytes, in one piece or two. */
+function boxed(expects: readonly number[], under = false): KernelIR {
+  return kernel(
+    { name: 'boxed', params: { map: tensorMapOf(f32, [32, 4]), y: f32.tensor(1) }, threads: 32 },
+    ({ map, y }) => {
+      'use gpu';
+      const [first, second] = [0, 1].map(() => shared(f32, 128, { align: 128 }));
+      const full = mbarrier();
+      if (tid() === 0) {
+        full.init(1);
+        fenceBarrierInit();
+        for (const [i, bytes] of expects.entries()) {
+          if (i + 1 < expects.length) full.expectOnly(bytes);
+          else full.expect(bytes);
+        }
+        tmaLoad(first, map, [0, 0], full);
+        if (under) {
+          if (y[0] > 0) tmaLoad(second, map, [0, 4], full);
+        } else tmaLoad(second, map, [0, 4], full);
+      }
+      full.wait(0);
+    },
+  ).trace({});
+}
+
+test('what a barrier expects is what tensor copies of a known box move', () => {
+  assert.throws(() => verifyKernel(boxed([512])), /waits for 512 bytes, but the copies to it move 1024/);
+  verifyKernel(boxed([1024]));
+  verifyKernel(boxed([512, 512]));
+  verifyKernel(boxed([1024], true));
+  assert.throws(() => tensorMapOf(f32, [0]), /holds no elements/);
+  const text = printKernel(boxed([1024]));
+  assert.match(text, /param tensormap "map" box 512/);
+  assert.equal(printKernel(parseKernel(text)), text);
+});
+
+test('the simulator refuses a tensor map with another box than the kernel relies on', () => {
+  const tensor = new Float32Array(32 * 8);
+  const args = { map: { map: { element: 'f32', shape: [32, 8], box: [32, 8] } as const, tensor }, y: tensor };
+  assert.throws(
+    () => simulate(boxed([1024]), { grid: [1, 1, 1], args }),
+    /has 1024 bytes, and the kernel relies on 512/,
+  );
+});
