@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { fileName } from '../src/ir/file-name.ts';
 import { TransformError } from '../src/transform/syntax.ts';
 import { transform } from '../src/transform/transform.ts';
 import { rose, roseEsbuild } from '../src/vite.ts';
@@ -253,10 +255,35 @@ test('the plugins of bundlers transform the same files', async () => {
   assert.equal(plugin.transform('export {};', 'a.ts'), undefined);
   const loads: ((args: { path: string }) => Promise<{ contents: string } | undefined>)[] = [];
   roseEsbuild().setup({ onLoad: (_options, load) => loads.push(load) });
-  const path = new URL('programs/control.ts', import.meta.url).pathname;
+  const path = fileURLToPath(new URL('programs/control.ts', import.meta.url));
   assert.match((await loads[0]({ path }))?.contents ?? '', /\$\.enter\(/);
-  assert.equal(
-    await loads[0]({ path: new URL(import.meta.url).pathname.replace('transform.test', 'ptxas') }),
-    undefined,
+  assert.equal(await loads[0]({ path: fileURLToPath(new URL('ptxas.ts', import.meta.url)) }), undefined);
+});
+
+test('files with line ends of Windows are transformed, and their lines stay', () => {
+  const code =
+    "#!/usr/bin/env node\nexport function f(a, b) {\n  'use gpu';\n  let s = 0;\n  for (const i of a)\n    s += i *\n      b;\n  return s;\n}\n";
+  const unix = transform(code, 'a.js', OPTIONS) ?? '';
+  const windows = transform(code.replaceAll('\n', '\r\n'), 'C:\\kernels\\a.js', OPTIONS) ?? '';
+  assert.equal(windows.replaceAll('\r', ''), unix);
+  assert.equal(windows.split('\n').length, code.split('\n').length);
+  assert.equal(windows.indexOf('import '), windows.indexOf('\n') + 1);
+  assert.throws(
+    () => transform("function f() {\r\n  'use gpu';\r\n  with (a) b;\r\n}", 'C:\\kernels\\a.js', OPTIONS),
+    /C:\\kernels\\a\.js:3:/,
   );
+});
+
+test('a file by its URL, as people write it', () => {
+  for (const [url, name] of [
+    ['file:///home/me/kernel.ts', '/home/me/kernel.ts'],
+    ['file:///home/my%20kernels/%C3%A4.ts?v=2', '/home/my kernels/\u00e4.ts'],
+    ['file:///C:/Users/me/kernel.ts', 'C:/Users/me/kernel.ts'],
+    ['file://server/share/kernel.ts', '//server/share/kernel.ts'],
+    ['file:///100%/kernel.ts', '/100%/kernel.ts'],
+    ['kernel axpy', 'kernel axpy'],
+    ['https://host/kernel.js', 'https://host/kernel.js'],
+  ]) {
+    assert.equal(fileName(url), name);
+  }
 });

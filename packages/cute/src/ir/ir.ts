@@ -1,3 +1,4 @@
+import { fileName } from './file-name.ts';
 import { DynamicInt, type Leaf } from '../layout/leaf.ts';
 import type { TypeName } from '../types/dtype.ts';
 
@@ -177,6 +178,6 @@ export function walk(region: Region, visit: (node: Node, region: Region) => void
 
 /** `file:line:column`, with the chain of calls it was inlined through. */
 export function formatPosition(position: Position): string {
-  const here = `${position.file.replace(/^file:\/\//, '')}:${position.line}:${position.column}`;
+  const here = `${fileName(position.file)}:${position.line}:${position.column}`;
   return position.inlinedAt ? `${here} (called at ${formatPosition(position.inlinedAt)})` : here;
 }

@@ -1,3 +1,4 @@
+import { fileName } from '../ir/file-name.ts';
 import type { Position } from '../ir/ir.ts';
 
 /**
@@ -70,5 +71,5 @@ export class LineTable {
 }
 
 function quote(file: string): string {
-  return `"${file.replace(/^file:\/\//, '').replace(/["\\\n]/g, '_')}"`;
+  return `"${fileName(file).replace(/["\\\n]/g, '_')}"`;
 }
