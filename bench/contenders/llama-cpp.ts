@@ -4,7 +4,15 @@
  * one without, since which is faster depends on the format and the phase.
  */
 import { answerCalls } from '../measure/child.ts';
-import { TOP, type DecoderOpen, type DecoderRun, type DecoderTimes, type TopLogprobs } from './decoder.ts';
+import {
+  TOP,
+  type DecoderOpen,
+  type DecoderRun,
+  type DecoderTimes,
+  type StreamsRun,
+  type StreamsTimes,
+  type TopLogprobs,
+} from './decoder.ts';
 
 /** The part of node-llama-cpp's API that is used; the package is not part of the main install. */
 interface Library {
@@ -30,10 +38,14 @@ interface Sequence {
 const CONTEXT = 1024;
 const BATCH = 512;
 
+/** Tokens of a sequence where several run together. */
+const STREAM_CONTEXT = 256;
+
 let sequences: { readonly flash: Sequence; readonly plain: Sequence };
+let streams: { readonly flash: readonly Sequence[]; readonly plain: readonly Sequence[] };
 
 answerCalls({
-  async open({ path, threads }: DecoderOpen): Promise<string> {
+  async open({ path, threads, streams: count = 1 }: DecoderOpen): Promise<string> {
     const name: string = 'node-llama-cpp';
     const { getLlama, LlamaLogLevel } = (await import(name)) as Library;
     const llama = await getLlama({
@@ -44,16 +56,23 @@ answerCalls({
       logLevel: LlamaLogLevel.error,
     });
     const model = await llama.loadModel({ modelPath: path, useMmap: true });
-    const sequence = async (flashAttention: boolean): Promise<Sequence> => {
+    const open = async (flashAttention: boolean, contextSize: number, number: number): Promise<Sequence[]> => {
       const context = await model.createContext({
-        contextSize: CONTEXT,
+        contextSize,
         batchSize: BATCH,
         threads: { ideal: threads, min: threads },
         flashAttention,
+        sequences: number,
       });
-      return context.getSequence();
+      return Array.from({ length: number }, () => context.getSequence());
     };
-    sequences = { flash: await sequence(true), plain: await sequence(false) };
+    // One sequence has a context of its own: it is to be no slower for the others that might run.
+    sequences = { flash: (await open(true, CONTEXT, 1))[0], plain: (await open(false, CONTEXT, 1))[0] };
+    const many = count > 1 ? count : 0;
+    streams = {
+      flash: many ? await open(true, STREAM_CONTEXT, many) : [],
+      plain: many ? await open(false, STREAM_CONTEXT, many) : [],
+    };
     return llama.systemInfo.trim();
   },
 
@@ -71,6 +90,23 @@ answerCalls({
       if (output.length === generate) break;
     }
     return { firstMs: first - start, restMs: last - first, tokens: output };
+  },
+
+  async together({ prompts, generate, flashAttention }: StreamsRun): Promise<StreamsTimes> {
+    const { flash, plain } = prompts.length === 1 ? { flash: [sequences.flash], plain: [sequences.plain] } : streams;
+    const used = (flashAttention ? flash : plain).slice(0, prompts.length);
+    if (used.length < prompts.length) throw new Error(`opened for ${used.length} streams, not ${prompts.length}`);
+    for (const sequence of used) await sequence.clearHistory();
+    const start = performance.now();
+    const stream = async (sequence: Sequence, tokens: readonly number[]): Promise<number[]> => {
+      const times: number[] = [];
+      for await (const _ of sequence.evaluate(tokens, { temperature: 0, yieldEogToken: true })) {
+        times.push(performance.now() - start);
+        if (times.length === generate) break;
+      }
+      return times;
+    };
+    return await Promise.all(used.map((sequence, i) => stream(sequence, prompts[i])));
   },
 
   async top(tokens: readonly number[]): Promise<TopLogprobs> {
