@@ -8,5 +8,7 @@ export interface ServerContext {
   readonly version: string;
   /** Largest body, and largest tensor that one may declare. */
   readonly maxBodyBytes: number;
+  /** A client that takes nothing of what it is sent for so long is given up. */
+  readonly sendTimeoutMs: number;
   readonly log: FastifyBaseLogger;
 }

@@ -60,7 +60,8 @@ export async function startServer(hub: ModelHub, options: ServerOptions): Promis
   const log = options.logger ?? pino({ name: 'rose', level: 'warn' }, pino.destination({ fd: 2, sync: true }));
   const maxBodyBytes = options.maxBodyBytes ?? DEFAULT_BODY_BYTES;
   const metrics = new Metrics(hub);
-  const context: ServerContext = { hub: observe(hub, metrics), version: options.version, maxBodyBytes, log };
+  const { version, sendTimeoutMs = DEFAULT_SEND_TIMEOUT_MS } = options;
+  const context: ServerContext = { hub: observe(hub, metrics), version, maxBodyBytes, sendTimeoutMs, log };
   const app = fastify({
     loggerInstance: log,
     logController: new LogController({ disableRequestLogging: true }),
@@ -81,7 +82,7 @@ export async function startServer(hub: ModelHub, options: ServerOptions): Promis
   app.server.keepAliveTimeout = 0;
   // Comes when a connection is silent. That is nothing bad while the engine works or the client has no request; it is
   // when there is something to take.
-  app.server.setTimeout(options.sendTimeoutMs ?? DEFAULT_SEND_TIMEOUT_MS, (socket) => {
+  app.server.setTimeout(sendTimeoutMs, (socket) => {
     if (socket !== undefined && socket.writableLength > 0) socket.destroy();
   });
   const drain = new Drain(app);

@@ -15,6 +15,7 @@ import {
   type ModelInferResponse,
   type ModelStreamInferResponse,
 } from '../src/grpc/proto/inference_pb.js';
+import type { ServerOptions } from '@rose/server';
 import { serve, type Serving } from './serving.ts';
 
 // What a server answers is what tests are about: they look into it without a type.
@@ -55,8 +56,12 @@ export interface InferStream {
 }
 
 /** A server over the fake hub with gRPC, and a client of it, for the time of one test. */
-export async function serveGrpc(t: TestContext, service: DescService): Promise<GrpcServing> {
-  const serving = await serve(t, { grpcPort: 0 });
+export async function serveGrpc(
+  t: TestContext,
+  service: DescService,
+  options: Partial<ServerOptions> = {},
+): Promise<GrpcServing> {
+  const serving = await serve(t, { grpcPort: 0, ...options });
   const address = `127.0.0.1:${serving.server.grpcPort}`;
   const client = (of: DescService): Record<string, (...values: unknown[]) => unknown> => {
     const made = new (makeGenericClientConstructor(serviceDefinition(of), of.typeName))(

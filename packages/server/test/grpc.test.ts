@@ -229,6 +229,17 @@ test('a client that leaves a stream ends its work; one that does not read does n
   await until(() => hub.active === 0, 'it ends');
 });
 
+test('the work of a client that stops reading a stream ends, though its connection stays', async (t) => {
+  const { stream, hub, call } = await serveGrpc(t, SERVICE, { sendTimeoutMs: 500 });
+  const deaf = stream();
+  deaf.call.pause();
+  deaf.send(chatText(`!endless !say ${'many words '.repeat(50)}`));
+  await until(() => hub.active === 1, 'it runs');
+  await until(() => hub.active === 0, 'it is given up');
+  assert.equal((await call(SERVICE, 'ServerLive')).live, true);
+  deaf.call.cancel();
+});
+
 test('tenants are told apart as over HTTP', async (t) => {
   const { call, post, hub } = await serveGrpc(t, SERVICE);
   await call(SERVICE, 'ModelInfer', embedText('a'), { metadata: { authorization: 'Bearer k1' } });

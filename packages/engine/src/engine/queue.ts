@@ -188,6 +188,22 @@ export class WaitQueue<T extends QueueEntry> {
     return Math.min(Math.max(seconds, 1), MOST_RETRY_SECONDS);
   }
 
+  /** The integrity check: lines in order, and as many requests of tenants present as wait or run. */
+  check(taken: readonly T[]): void {
+    let count = 0;
+    for (const { tenant, priority, entries } of this.#lines) {
+      assert(entries.length > 0, `nobody stands in the line of '${tenant}'`);
+      entries.forEach((entry, i) => {
+        assert(entry.tenant === tenant && entry.priority === priority, `request ${entry.id} stands in a wrong line`);
+        assert(i === 0 || entries[i - 1].arrival < entry.arrival, `request ${entry.id} stands in a wrong place`);
+      });
+      count += entries.length;
+    }
+    assert(count === this.#count, `${this.#count} requests wait, and ${count} stand in lines`);
+    const present = taken.length + this.length;
+    assert(this.tenants.present === present, `${this.tenants.present} requests of tenants, and ${present} are there`);
+  }
+
   /** Take out what would be served last of the tenant that has most entries, if that has more than `tenant` will. */
   #displace(tenant: string): T | undefined {
     const counts = new Map<string, number>();

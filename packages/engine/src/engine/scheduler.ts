@@ -185,6 +185,9 @@ export class Scheduler {
       assert(before(this.running[i - 1], this.running[i]), 'running sequences are out of order');
     }
     this.cache.check(tables);
+    this.queue.check(this.running);
+    const known = this.running.length + this.queue.length;
+    assert(this.#sequences.size === known, `${this.#sequences.size} sequences, of which ${known} run or wait`);
   }
 
   #leaves(sequence: Sequence, now: number, begun: boolean, emit: Emit): boolean {

@@ -6,6 +6,13 @@
 export class Tenants {
   readonly #records = new Map<string, { present: number; served: number }>();
 
+  /** Requests of all tenants that are in the engine. */
+  get present(): number {
+    let sum = 0;
+    for (const { present } of this.#records.values()) sum += present;
+    return sum;
+  }
+
   /** One more request of the tenant is in the engine. */
   enter(tenant: string): void {
     const floor = this.#floor();

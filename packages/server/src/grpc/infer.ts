@@ -48,7 +48,7 @@ export async function modelInfer(models: TritonModels, call: Call): Promise<Mode
  */
 export function modelStreamInfer(context: ServerContext, models: TritonModels, call: Stream): void {
   const failing = call.metadata.get('triton_grpc_error').includes('true');
-  const writer = new Writer(call);
+  const writer = new Writer(call, context.sendTimeoutMs);
   let running = 0;
   let over = false;
   let failed = false;
@@ -170,26 +170,35 @@ function headersOf({ metadata }: AnyCall): { authorization?: string; 'x-api-key'
   };
 }
 
-/** Writes to a stream no faster than its client reads. */
+/** Writes to a stream no faster than its client reads, and not at all once that has stopped reading. */
 class Writer {
   readonly #stream: Stream;
+  readonly #timeoutMs: number;
   #room: Promise<void> | undefined;
+  #stalled = false;
 
-  constructor(stream: Stream) {
+  /** @param timeoutMs a client that takes nothing for so long is given up */
+  constructor(stream: Stream, timeoutMs: number) {
     this.#stream = stream;
+    this.#timeoutMs = timeoutMs;
   }
 
   async write(response: { errorMessage?: string; inferResponse: ModelInferResponse }): Promise<void> {
     while (this.#room) await this.#room;
-    if (this.#stream.cancelled) throw new TritonError(400, 'the client is gone');
+    if (this.#stream.cancelled || this.#stalled) throw new TritonError(400, 'the client is gone');
     if (this.#stream.write(create(ModelStreamInferResponseSchema, response))) return;
     this.#room = new Promise((resolve) => {
       const done = (): void => {
+        clearTimeout(limit);
         this.#stream.off('drain', done);
         this.#stream.off('cancelled', done);
         this.#room = undefined;
         resolve();
       };
+      const limit = setTimeout(() => {
+        this.#stalled = true;
+        done();
+      }, this.#timeoutMs);
       this.#stream.once('drain', done);
       this.#stream.once('cancelled', done);
     });
