@@ -1,6 +1,7 @@
 /**
- * What a very long prompt does to streams that run: the inter-token time of 16 streams alone, and while a prompt as long
- * as the model's context is computed beside them. The bar: twice the median alone.
+ * What a very long prompt does to streams that run: the inter-token time of 16 streams while a prompt as long as the
+ * model's context is computed beside them, and alone, before and after it: the streams' own contexts grow meanwhile, and
+ * with them their steps. The bar: twice the median alone.
  *
  *   node --conditions=development bench/inter-token.ts [--streams 16] [--rounds 3] [--threads 2] [--models tiny,llama]
  */
@@ -26,8 +27,8 @@ const threads = Number(options.threads);
 const BAR = 2;
 /** Tokens of each stream's own prompt. */
 const PROMPT = 16;
-/** Tokens of each stream before the long prompt comes. */
-const ALONE = 64;
+/** Tokens of each stream before the long prompt comes, and again after it. */
+const ALONE = 32;
 /** Left of the context for the answer to the long prompt. */
 const ROOM = 8;
 
@@ -59,7 +60,6 @@ for (const name of options.models.split(',')) {
   const hub = await openModels({ models: [{ name, directory: await directories[name]() }], threads });
   try {
     const model = hub.get(name);
-    await run(model, -1);
     const list: Round[] = [];
     for (let i = 0; i < rounds; i++) list.push(await run(model, i));
     const beside = middle(list.map((each) => each.beside.p50 / each.alone.p50));
@@ -77,11 +77,11 @@ for (const name of options.models.split(',')) {
         { round, phase: 'beside the prompt', ...other, 'over the bar': over, seconds: promptSeconds },
       ]),
     );
+    await writeResult('inter-token', { ...(await circumstances()), streams, threads, bar: BAR, results });
   } finally {
     await hub.close();
   }
 }
-await writeResult('inter-token', { ...(await circumstances()), streams, threads, bar: BAR, results });
 
 async function run(model: ServedModel, number: number): Promise<Round> {
   const bits = new RandomBits(number + 2);
@@ -89,24 +89,29 @@ async function run(model: ServedModel, number: number): Promise<Round> {
   const tokens = (count: number): number[] => Array.from({ length: count }, () => 10 + bits.below(vocabSize - 10));
   const times: number[][] = Array.from({ length: streams }, () => []);
   const stopping = new AbortController();
-  let warm = (): void => {};
-  const ready = new Promise<void>((resolve) => (warm = resolve));
+  /** Each stream has so many tokens. */
+  let wanted = ALONE;
+  let reached = (): void => {};
+  const all = (): Promise<void> => new Promise((resolve) => (reached = resolve));
   const stream = async (list: number[]): Promise<void> => {
     try {
       for await (const now of tokenTimes(model, tokens(PROMPT), contextLength - PROMPT, stopping.signal)) {
         list.push(now);
-        if (list.length === ALONE && times.every(({ length }) => length >= ALONE)) warm();
+        if (list.length >= wanted && times.every(({ length }) => length >= wanted)) reached();
       }
     } catch (error) {
       if (!stopping.signal.aborted) throw error;
     }
   };
+  const before = all();
   const running = times.map(stream);
-  await ready;
+  await before;
   const begin = Math.max(...times.map(([first]) => first));
   const from = performance.now();
   let to = from;
   for await (const now of tokenTimes(model, tokens(contextLength - ROOM), 1, stopping.signal)) to = now;
+  wanted = ALONE + Math.max(...times.map(({ length }) => length));
+  await all();
   stopping.abort();
   await Promise.all(running);
 
@@ -114,7 +119,7 @@ async function run(model: ServedModel, number: number): Promise<Round> {
     times.flatMap((list) =>
       list.flatMap((time, i) => (i > 0 && list[i - 1] >= low && time <= high ? [time - list[i - 1]] : [])),
     );
-  const alone = gaps(begin, from);
+  const alone = [...gaps(begin, from), ...gaps(to, Infinity)];
   const beside = gaps(from, to);
   const limit = BAR * gapsOf(alone).p50;
   const over = (values: number[]): number => rounded(values.filter((gap) => gap > limit).length / values.length);
