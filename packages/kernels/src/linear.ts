@@ -17,9 +17,11 @@ import {
   setMaxRegisters,
   shared,
   smemTile,
+  STORE_BYTES,
   STORE_COLUMNS,
   STORE_ROWS,
   sync,
+  tensorAt,
   tid,
   tmaLoad,
   WarpStore,
@@ -28,8 +30,9 @@ import {
   wgmmaDescriptor,
   wgmmaFence,
   wgmmaWait,
-  _,
   type KernelIR,
+  type LevelPlace,
+  type Tensor,
   type TensorMapDescription,
 } from '@rose/cute';
 import {
@@ -53,7 +56,7 @@ const TUNING = {
   /** CTAs of a cluster, one above the other, that load the weights of a tile once. */
   ctas: [1, 2],
   /** Columns of tiles that are walked side by side, for the level-2 cache. */
-  band: [8, 4, 16],
+  band: [4, 8, 16],
 } as const;
 type Linear = Specialisation<typeof LINEAR_OPTIONS, typeof TUNING>;
 
@@ -61,6 +64,8 @@ type Linear = Specialisation<typeof LINEAR_OPTIONS, typeof TUNING>;
 const TILE_ROWS = 128;
 /** Two warpgroups multiply, one loads. */
 const THREADS = 384;
+/** That multiply. */
+const WARPS = 8;
 /** Bytes of shared memory of a CTA, less what barriers take. */
 const SHARED = 232448 - 2048;
 /** Registers of a multiprocessor's thread that are left for sums of leaves. */
@@ -124,7 +129,7 @@ function chooseTile(rows: number, columns: number, { gate, leaves }: Linear['opt
     return Math.ceil(count / 132) * (tile + 24);
   };
   const tile = tiles.toSorted((a, b) => timeOf(a) - timeOf(b))[0];
-  return { tile, ctas: rows > TILE_ROWS ? 2 : 1, band: 8 };
+  return { tile, ctas: tile === 256 && rows > TILE_ROWS ? 2 : 1, band: 4 };
 }
 
 function mapsOf({ dims, options, tuning: { tile, ctas } }: Linear): Record<string, TensorMapDescription> {
@@ -147,8 +152,9 @@ function record(s: Linear): KernelIR {
   const stores = options.output === 'same';
   const bytesX = TILE_ROWS * DEPTH_STEP * 2;
   const bytesW = tile * DEPTH_STEP * 2;
-  const kept = leaves === 8 ? TILE_ROWS * tile * 4 : 0;
-  const stages = Math.min(8, Math.floor((SHARED - (stores ? 32768 : 0) - kept) / (bytesX + bytesW)));
+  // Sums of half the leaves and what is stored lie in the same place, a part for each warp.
+  const warpBytes = Math.max(leaves === 8 ? 16 * tile * 4 : 0, stores ? STORE_BYTES : 0);
+  const stages = Math.min(8, Math.floor((SHARED - WARPS * warpBytes) / (bytesX + bytesW)));
   const rounds = Math.ceil(dims.depth / leaves / DEPTH_STEP);
   const tileColumns = Math.ceil(dims.columns / tile);
   const maps = Object.keys(mapsOf(s));
@@ -156,8 +162,9 @@ function record(s: Linear): KernelIR {
     'use gpu';
     const stageX = shared(type, [bytesX / 2, stages], { align: 1024, name: 'x' });
     const stageW = shared(type, [bytesW / 2, stages], { align: 1024, name: 'w' });
-    const store = stores ? new WarpStore(8, type) : undefined;
-    const ring = new Ring({ stages, producer: { kind: 'tma' }, consumers: 8, ctas });
+    const own = warpBytes > 0 ? shared(f32, [warpBytes / 4, WARPS], { align: 1024, name: 'sums' }) : undefined;
+    const store = stores && own ? new WarpStore(WARPS, type, { place: own, pitch: warpBytes }) : undefined;
+    const ring = new Ring({ stages, producer: { kind: 'tma' }, consumers: WARPS, ctas });
     if (tid() === 0) {
       ring.init();
       fenceBarrierInit();
@@ -198,10 +205,10 @@ function record(s: Linear): KernelIR {
       const layoutW = smemTile('k', '128', 16, tile, DEPTH_STEP);
       const startX = wgmmaDescriptor(stageX(group * 64 * DEPTH_STEP, 0), operandSlice(layoutX, 16, { rows: 64 }));
       const startW = wgmmaDescriptor(stageW(0, 0), operandSlice(layoutW, 16, { rows: tile }));
-      const upper = leaves === 8 ? shared(f32, [4, 256, tile / 8], { name: 'level2' }) : undefined;
       const consumer = ring.consumer().lag();
-      const sums = new Accumulators(tile);
-      const multiply = (index: number): void => {
+      // Leaves take turns: the products of the second run while those of the first end, and nothing is copied.
+      const turns = Array.from({ length: Math.min(2, leaves) }, () => new Accumulators(tile));
+      const multiply = (sums: Accumulators, index: number, accumulate: boolean): void => {
         'use gpu';
         const fromX = descriptorAdd(startX, index * bytesX);
         const fromW = descriptorAdd(startW, index * bytesW);
@@ -209,7 +216,7 @@ function record(s: Linear): KernelIR {
         for (let k = 0; k < DEPTH_STEP; k += 16) {
           const a = descriptorAdd(fromX, operandSlice(layoutX, 16, { rows: 64, k }).bytes);
           const b = descriptorAdd(fromW, operandSlice(layoutW, 16, { rows: tile, k }).bytes);
-          wgmma(sums, a, b, { a: type });
+          wgmma(sums, a, b, { a: type, accumulate: accumulate || k > 0 });
         }
         wgmmaCommit();
       };
@@ -222,38 +229,41 @@ function record(s: Linear): KernelIR {
         count,
         (number) => {
           'use gpu';
-          const level2 = upper && {
-            put: (list: readonly number[]) => {
+          const half: LevelPlace = {
+            put: (list) => {
               'use gpu';
-              for (let i = 0; i < list.length; i += 4) {
-                upper(_, tid(), i / 4).store(new Fragment(list.slice(i, i + 4), 'f32'));
-              }
+              store?.begin();
+              for (let i = 0; i < list.length; i += 4) kept(own!, i).store(new Fragment(list.slice(i, i + 4), 'f32'));
             },
             take: () => {
               'use gpu';
-              const list: number[] = [];
-              for (let i = 0; i < sums.length; i += 4)
-                list.push(
-                  ...upper(_, tid(), i / 4)
-                    .load()
-                    .values(),
-                );
-              return list;
+              return turns[0]
+                .values()
+                .values()
+                .flatMap((_value, i) => (i % 4 === 0 ? kept(own!, i).load().values() : []));
             },
           };
-          const tree = new LeafTree(leaves, level2 ? { 2: level2 } : {});
+          // Of pairs of leaves; the sum of the first half of eight waits in shared memory.
+          const tree = new LeafTree(Math.max(1, leaves / 2), leaves === 8 ? { 1: half } : {});
           let total: number[] | undefined;
           for (let leaf = 0; leaf < leaves; leaf++) {
-            sums.fill(0);
-            multiply(consumer.wait().index);
-            for (let round = i32(1); round < rounds; round += 1) {
-              multiply(consumer.wait().index);
+            const sums = turns[leaf % 2];
+            multiply(sums, consumer.wait().index, false);
+            if (leaf % 2 === 1) {
               wgmmaWait(1);
               release();
             }
-            wgmmaWait(0, sums);
-            release();
-            total = tree.add(sums.values().values());
+            for (let round = i32(1); round < rounds; round += 1) {
+              multiply(sums, consumer.wait().index, true);
+              wgmmaWait(1);
+              release();
+            }
+            if (leaf % 2 === 1 || leaves === 1) {
+              wgmmaWait(0, ...turns);
+              release();
+              const [first, second] = turns.map((one) => one.values().values());
+              total = tree.add(second ? first.map((value, i) => value + second[i]) : first);
+            }
           }
           const place = bandedTile(number, tileColumns, tileRows, band);
           const row = (place.column * ctas + rank) * TILE_ROWS + (tid() >> 5) * 16;
@@ -273,4 +283,10 @@ function record(s: Linear): KernelIR {
     }
   };
   return traceKernel('linear', linear.args(dims, options), THREADS, body, { maps, cluster: ctas, minBlocks: 1 });
+}
+
+/** Where a thread keeps its values from `first` on, four at a time: a warp's lie side by side. */
+function kept(own: Tensor<f32>, first: number): Tensor<f32> {
+  'use gpu';
+  return tensorAt(own((laneId() + first * 8) * 4, tid() >> 5).address, f32, [4]);
 }

@@ -56,6 +56,8 @@ const TUNING = {
   stages: [4, 2, 3, 5, 6, 8, 10, 12],
   /** CTAs of a cluster, which share the leaves. */
   split: [1, 2, 4, 8],
+  /** The next kernel may start at once, and not only when the weights are read: where its CTAs find room beside these. */
+  early: [true, false],
 } as const;
 type Small = Specialisation<typeof LINEAR_OPTIONS, typeof TUNING>;
 
@@ -65,6 +67,10 @@ const TILE = 64;
 const THREADS = 160;
 /** Bytes of shared memory of a multiprocessor for the stages of all its CTAs. */
 const SHARED = 208 * 1024;
+/** The same for one CTA on a multiprocessor. */
+const ALONE = 160 * 1024;
+/** The same for one of two. */
+const BESIDE = 100 * 1024;
 /** Columns of y that a thread finishes at once. */
 const VECTOR = 8;
 
@@ -98,12 +104,12 @@ const linearSmall: KernelModule = defineKernel({
     const held = ([8, 16, 32] as const).find((size) => size >= rows) ?? 64;
     const step = (depth / leaves) % 128 === 0 ? 128 : 64;
     const tiles = Math.ceil(columns / TILE);
-    // Few CTAs with many stages read as fast as many with few; one for each multiprocessor is enough.
-    const split = ([1, 2, 4, 8] as const).find((ctas) => ctas === leaves || tiles * ctas * 2 > 132 * 1.5) ?? 8;
-    const side = Math.min(4, Math.max(2, Math.ceil((tiles * split) / 132)));
-    const stages =
-      ([12, 10, 8, 6, 5, 4, 3] as const).find((count) => count * stageBytes(held, step) <= SHARED / side) ?? 2;
-    return { rows: held, step, stages, split };
+    // 64 CTAs with many stages read as fast as more with fewer.
+    const split = ([1, 2, 4] as const).find((ctas) => ctas === leaves || tiles * ctas >= 64) ?? 8;
+    const alone = tiles * split <= 132;
+    const room = alone ? ALONE : BESIDE;
+    const stages = ([8, 6, 5, 4, 3] as const).find((count) => count * stageBytes(held, step) <= room) ?? 2;
+    return { rows: held, step, stages, split, early: alone };
   },
   args: linearArgs,
   maps: (s) => mapsOf(s),
@@ -138,7 +144,7 @@ function mapsOf({ dims, options, tuning }: Small): Record<string, TensorMapDescr
 function record(s: Small): KernelIR {
   const { dims, options, tuning } = s;
   const { type, leaves, gate } = options;
-  const { rows, step, stages, split } = tuning;
+  const { rows, step, stages, split, early } = tuning;
   const boxes = step / DEPTH_STEP;
   const rounds = Math.ceil(dims.depth / leaves / step);
   // Of a CTA, and those whose weights are loaded before the kernel before this one has ended.
@@ -164,7 +170,7 @@ function record(s: Small): KernelIR {
       fenceBarrierInit();
     }
     sync();
-    gridLaunchDependents();
+    if (early) gridLaunchDependents();
     const rank = split === 1 ? 0 : clusterRank();
     const tile = split === 1 ? bid() : bid() >> Math.log2(split);
     if (tid() >= 128) {
@@ -229,6 +235,7 @@ function record(s: Small): KernelIR {
         parts(row, column).store(new Fragment([own![v]], 'f32'));
       }
     }
+    if (!early) gridLaunchDependents();
     if (split > 1) clusterSync();
     else sync();
 
@@ -278,6 +285,6 @@ function record(s: Small): KernelIR {
   return traceKernel('linear_small', linearSmall.args(dims, options), THREADS, body, {
     maps: ['x', 'w'],
     cluster: split,
-    overlapsPrevious: true,
+    waits: true,
   });
 }

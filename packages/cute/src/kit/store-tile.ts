@@ -1,8 +1,9 @@
 import { bulkCommit, bulkWait } from '../atoms/async-copy.ts';
 import { fenceAsync } from '../atoms/barrier.ts';
 import { stmatrix } from '../atoms/matrix.ts';
-import { combine, compare, emit, moved, sharedBytes, special, when } from '../atoms/record.ts';
-import type { Int, TensorMap } from '../atoms/record.ts';
+import type { Value } from '../ir/ir.ts';
+import { addressIn, combine, compare, emit, moved, sharedBytes, special, when } from '../atoms/record.ts';
+import type { Int, Place, TensorMap } from '../atoms/record.ts';
 import { tmaStore } from '../atoms/tma.ts';
 import { packWord } from './words.ts';
 
@@ -11,6 +12,8 @@ export const STORE_ROWS = 16;
 export const STORE_COLUMNS = 64;
 const PITCH = 128;
 const BUFFER = STORE_ROWS * PITCH;
+/** Bytes of a warp's two buffers. */
+export const STORE_BYTES: number = 2 * BUFFER;
 
 /**
  * Stores accumulators of 16-bit outputs by TMA: each warp lays 16 rows by 64 columns into shared memory with stmatrix,
@@ -18,17 +21,25 @@ const BUFFER = STORE_ROWS * PITCH;
  * filled while the other is read. The tensor map has boxes of 64 x 16 and leaves out what lies outside of the tensor.
  */
 export class WarpStore {
-  private readonly buffers;
+  private readonly buffers: Value;
+  private readonly pitch: number;
   private readonly type: 'bf16' | 'f16';
   private next = 0;
 
-  /** @param warps of the CTA, from warp 0 on, that may store */
-  constructor(warps: number, type: 'bf16' | 'f16') {
-    this.buffers = sharedBytes('store', 2 * warps * BUFFER, 1024, type);
+  /**
+   * @param warps of the CTA, from warp 0 on, that may store
+   * @param memory shared memory that each warp uses for something else, too, until it calls `begin`: where it begins
+   *   (aligned to 1024 bytes), and from one warp's part to the next at least STORE_BYTES; absent: memory of its own
+   */
+  constructor(warps: number, type: 'bf16' | 'f16', memory?: { readonly place: Place; readonly pitch: number }) {
+    this.buffers = memory
+      ? addressIn(memory.place, ['ptr.shared'])
+      : sharedBytes('store', warps * STORE_BYTES, 1024, type);
+    this.pitch = memory?.pitch ?? STORE_BYTES;
     this.type = type;
   }
 
-  /** Before the stores of a tile: those of the tile before it have read their buffers. */
+  /** Before the stores of a tile, and before the buffers serve as something else: the stores so far have read them. */
   begin(): void {
     this.next = 0;
     bulkWait(0, { read: true });
@@ -45,7 +56,7 @@ export class WarpStore {
   store(map: TensorMap, values: readonly Int[], warp: Int, column: Int, row: Int): void {
     const lane = special('laneid');
     const turn = this.next++;
-    const buffer = moved(moved(this.buffers, warp, 2 * BUFFER), turn % 2, BUFFER);
+    const buffer = moved(moved(this.buffers, warp, this.pitch), turn % 2, BUFFER);
     if (turn >= 2) {
       // The copy before the last one has read this buffer.
       bulkWait(1, { read: true });

@@ -1,5 +1,6 @@
 import {
   afterPrevious,
+  gridLaunchDependents,
   kernel,
   tensorMap,
   TYPE_TOKENS,
@@ -19,6 +20,8 @@ export interface TraceFacts {
   readonly cluster?: number;
   /** CTAs that shall fit a multiprocessor side by side. */
   readonly minBlocks?: number;
+  /** `body` itself waits for the kernel before (`gridDependencyWait`), to begin with what that one does not write. */
+  readonly waits?: boolean;
 }
 
 /**
@@ -32,7 +35,7 @@ export function traceKernel<Tensors>(
   args: Readonly<Record<string, KernelArgument>>,
   threads: number,
   body: (tensors: Tensors, release: () => void) => void,
-  { maps = [], cluster = 1, minBlocks }: TraceFacts = {},
+  { maps = [], cluster = 1, minBlocks, waits = false }: TraceFacts = {},
 ): KernelIR {
   const params: Record<string, TensorSpec | ScalarType<TypeName> | TensorMapSpec> = {};
   for (const [parameter, argument] of Object.entries(args)) {
@@ -48,6 +51,8 @@ export function traceKernel<Tensors>(
     ...(minBlocks === undefined ? {} : { minBlocks }),
     overlapsPrevious: true,
   };
+  const plain = (args: unknown): void => body(args as Tensors, gridLaunchDependents);
+  if (waits) return kernel({ name, params, threads, ...facts }, plain).trace({});
   return kernel({ name, params, threads, ...facts }, (args: unknown) => {
     afterPrevious(
       () => {},
