@@ -27,6 +27,12 @@ const REASONING: Readonly<Record<ReasoningFormat, ReasoningTags>> = {
   mistral: { open: '[THINK]', close: '[/THINK]' },
 };
 
+/** Control tokens that may stand around reasoning. */
+export const REASONING_CONTROLS: readonly string[] = Object.values(REASONING).flatMap(({ open, close }) => [
+  open,
+  close,
+]);
+
 /** Texts of a template that tell its notation of calls; those with one of `but` write something else between the tags. */
 const SIGNS: readonly { readonly format: ToolFormat; readonly signs: readonly string[]; readonly but: string[] }[] = [
   { format: 'mistral', signs: ['[TOOL_CALLS]'], but: [] },

@@ -1,3 +1,5 @@
+import type { TokenMask } from '../grammar/grammars.ts';
+
 /**
  * One step as one flat record: counts and typed arrays over a single buffer, without pointers, so that it can cross to
  * a device or another process as it is. The engine fills it; a device reads it.
@@ -61,6 +63,11 @@ export class Batch {
   readonly drawPosition: Int32Array;
   /** -1: none; otherwise how many of the most likely tokens to report besides the drawn one. */
   readonly logprobs: Int32Array;
+  /**
+   * What the grammar of each output allows, if it has one. These are no part of the record: a mask may not be there yet
+   * when the step begins, and is waited for before the draw.
+   */
+  readonly grammars: (TokenMask | undefined)[];
   /** Biases of output o: entries [biasStart[o], biasStart[o + 1]) of biasTokens and biasValues. */
   readonly biasStart: Int32Array;
   biasTokens: Int32Array;
@@ -142,6 +149,7 @@ export class Batch {
     this.maskOf = i32(fields.maskOf);
     this.historyStart = i32(fields.historyStart);
     this.historyAnswer = i32(fields.historyAnswer);
+    this.grammars = Array.from({ length: outputs }, () => undefined);
     // These grow with what requests ask for; they start with room for ordinary ones.
     this.copyGroup = new Int32Array(64);
     this.copyFrom = new Int32Array(64);

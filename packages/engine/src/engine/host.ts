@@ -2,6 +2,7 @@ import { setImmediate } from 'node:timers/promises';
 import { assert, RoseError } from '../errors.ts';
 import { openCheckpoint } from '../checkpoint/open.ts';
 import { CpuDevice } from '../device/cpu/device.ts';
+import { WorkerGrammars } from '../grammar/grammars.ts';
 import type { Device } from '../device/device.ts';
 import type { Engine, EngineState } from './engine.ts';
 import { LlmEngine } from './llm.ts';
@@ -140,8 +141,11 @@ export class EngineHost {
       const limits = { entries: options.queueLimit, timeoutMs: options.queueTimeoutMs };
       const { stepMs, loop = 'plain' } = options;
       const clock = (): number => performance.now();
+      const { endTokens } = checkpoint.defaults;
+      const grammars = new WorkerGrammars({ directory: options.directory, vocabSize: spec.vocabSize, endTokens });
+      const onWork = (): void => this.#wake?.();
       const engine = decoder
-        ? new LlmEngine(spec, loaded, { ...limits, stepMs, loop, clock })
+        ? new LlmEngine(spec, loaded, { ...limits, stepMs, loop, clock, grammars, onWork })
         : new PoolingEngine(spec, loaded, limits);
       this.#engines.set(model, engine);
       return {

@@ -1,5 +1,8 @@
+import { setTimeout } from 'node:timers/promises';
 import { assert, RoseError } from '../errors.ts';
 import { MAX_LOGPROBS, type DeviceModel, type StepResult } from '../device/device.ts';
+import type { Grammars, TokenMask } from '../grammar/grammars.ts';
+import type { GrammarSource } from '../grammar/structure.ts';
 import type { ModelSpec } from '../model/spec.ts';
 import type { Clock, Engine, EngineState, EventSink, StepSummary } from './engine.ts';
 import { GREEDY, type EngineRequest, type PromptLogprobs, type TokenLogprobs } from './request.ts';
@@ -14,6 +17,10 @@ export interface LlmOptions extends SchedulerLimits {
    */
   readonly loop: 'plain' | 'overlapped';
   readonly clock: Clock;
+  /** For requests with a grammar; undefined: such are refused. */
+  readonly grammars?: Grammars;
+  /** Called when there is work again that `submit` did not bring at once: a request whose grammar is compiled now. */
+  readonly onWork?: () => void;
 }
 
 /** What a probe runs: one token, greedily, through the whole plan. */
@@ -61,6 +68,8 @@ export class LlmEngine implements Engine {
   #cachedTokens = 0;
   /** Refusals wait for the next step, so that events leave in one place. */
   readonly #refused: { id: number; error: RoseError }[] = [];
+  /** Requests whose grammar is being compiled. They reach the scheduler when it is. */
+  readonly #compiling = new Set<number>();
 
   constructor(spec: ModelSpec, model: DeviceModel, options: LlmOptions) {
     this.#spec = spec;
@@ -86,7 +95,7 @@ export class LlmEngine implements Engine {
     const cachedPages = cache.tree.evictable * cache.pools.length;
     return {
       running: running.length,
-      waiting: queue.length,
+      waiting: queue.length + this.#compiling.size,
       usedPages: Math.max(0, pages - free - cachedPages),
       cachedPages,
       pages,
@@ -97,16 +106,24 @@ export class LlmEngine implements Engine {
   }
 
   submit(request: EngineRequest, now: number): void {
+    const source = request.command.kind === 'generate' ? request.command.grammar : undefined;
     try {
-      const displaced = this.scheduler.submit(request, now);
-      if (displaced !== undefined) this.#refused.push({ id: displaced.id, error: this.scheduler.queue.full() });
+      if (source === undefined) this.#enter(request, now);
+      else this.#compile(request, source, now);
     } catch (error) {
       this.#refused.push({ id: request.id, error: RoseError.from(error) });
     }
   }
 
   cancel(id: number): void {
-    this.scheduler.cancel(id);
+    const error = new RoseError('cancelled', 'the request was cancelled');
+    if (this.#compiling.delete(id)) this.#refused.push({ id, error });
+    else this.scheduler.cancel(id);
+  }
+
+  /** Requests that wait for their grammar. */
+  get compiling(): number {
+    return this.#compiling.size;
   }
 
   async step(now: number, sink: EventSink): Promise<StepSummary> {
@@ -120,6 +137,7 @@ export class LlmEngine implements Engine {
   /** Compose, run, absorb. */
   async #plainStep(now: number, sink: EventSink): Promise<StepSummary> {
     const flight = this.#launch(now, sink);
+    if (flight === undefined) await this.#rest();
     return flight === undefined ? NOTHING : await this.#land(flight, sink);
   }
 
@@ -130,6 +148,7 @@ export class LlmEngine implements Engine {
   async #overlappedStep(now: number, sink: EventSink): Promise<StepSummary> {
     const landing = this.#flight;
     this.#flight = this.#launch(now, sink);
+    if (this.#flight === undefined && landing === undefined) await this.#rest();
     return landing === undefined ? NOTHING : await this.#land(landing, sink);
   }
 
@@ -157,7 +176,42 @@ export class LlmEngine implements Engine {
   }
 
   close(): void {
+    this.#options.grammars?.close();
     this.#model.close();
+  }
+
+  #enter(request: EngineRequest, now: number, grammar?: TokenMask): void {
+    const displaced = this.scheduler.submit(request, now, grammar);
+    if (displaced !== undefined) this.#refused.push({ id: displaced.id, error: this.scheduler.queue.full() });
+  }
+
+  #compile(request: EngineRequest, source: GrammarSource, now: number): void {
+    const { grammars, entries, onWork } = this.#options;
+    const { id } = request;
+    if (grammars === undefined) throw new RoseError('unsupported', 'this engine has no grammars');
+    if (this.#compiling.size >= entries) {
+      const message = `${entries} requests wait for their grammar: try again later`;
+      throw new RoseError('overloaded', message, { retryAfterSeconds: this.scheduler.queue.retryAfterSeconds() });
+    }
+    this.#compiling.add(id);
+    const refuse = (error: unknown): void => void this.#refused.push({ id, error: RoseError.from(error) });
+    void grammars
+      .open(source)
+      .then(
+        (mask) => {
+          if (!this.#compiling.delete(id)) return mask.close();
+          try {
+            this.#enter(request, now, mask);
+          } catch (error) {
+            mask.close();
+            refuse(error);
+          }
+        },
+        (error: unknown) => {
+          if (this.#compiling.delete(id)) refuse(error);
+        },
+      )
+      .finally(() => onWork?.());
   }
 
   /** Compose a step and hand it to the device; undefined if there is nothing to do. */
@@ -183,6 +237,11 @@ export class LlmEngine implements Engine {
     }
     const doneAt = result instanceof Promise ? undefined : this.#options.clock();
     return { step, result, launchedAt, doneAt };
+  }
+
+  /** Nothing could be composed though sequences run: they wait for masks, which come from another thread. */
+  async #rest(): Promise<void> {
+    if (this.scheduler.running.length > 0) await setTimeout(1);
   }
 
   /** Wait for a step, and take what it brings. */
@@ -216,7 +275,7 @@ export class LlmEngine implements Engine {
       const { id } = sequence;
       const token = result.tokens[o];
       if (token < 0) {
-        sink.event({ kind: 'failed', id, error: (sequence.constrained ? noToken() : noLogits()).toJSON() });
+        sink.event({ kind: 'failed', id, error: undrawn(sequence).toJSON() });
         sequence.ended = true;
       } else {
         sequence.append(token);
@@ -230,11 +289,12 @@ export class LlmEngine implements Engine {
           if (sequence.length === sequence.limit) {
             sink.event({ kind: 'finished', id, reason: 'length', stopToken: undefined });
             sequence.ended = true;
-          }
+          } else sequence.grammar?.advance(token);
         }
       }
       ends ||= sequence.ended;
     }
+    this.#options.grammars?.flush();
     if (ends) this.scheduler.retire(hasEnded);
   }
 
@@ -277,6 +337,14 @@ export class LlmEngine implements Engine {
 }
 
 const NOTHING: StepSummary = { rows: 0, sequences: 0 };
+
+/** Why nothing could be drawn. */
+function undrawn({ grammar, constrained }: Sequence): RoseError {
+  if (grammar === undefined) return constrained ? noToken() : noLogits();
+  const message =
+    'none of the tokens that the grammar allows next may be drawn: the vocabulary or the request has none';
+  return grammar.fault ?? new RoseError('invalid', message);
+}
 
 function hasEnded(sequence: Sequence): boolean {
   return sequence.ended;

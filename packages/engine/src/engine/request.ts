@@ -1,4 +1,5 @@
 import type { SerializedError } from '../errors.ts';
+import type { GrammarSource } from '../grammar/structure.ts';
 
 /**
  * How the next token is drawn. Applied in this order: logit bias, repetition, presence and frequency penalties, tokens
@@ -64,6 +65,8 @@ export interface GenerateCommand {
   readonly promptLogprobs: number;
   /** What is computed for this request is reused only by requests of its tenant with the same salt. */
   readonly salt: string;
+  /** What the answer's text must be; undefined: anything. */
+  readonly grammar?: GrammarSource | undefined;
 }
 
 /** Run an encoder over one sequence. The result is a vector (embedding) or a row of label logits (classifier). */

@@ -1,5 +1,6 @@
 import { assert, RoseError } from '../errors.ts';
 import type { DeviceModel } from '../device/device.ts';
+import type { TokenMask } from '../grammar/grammars.ts';
 import type { ModelSpec } from '../model/spec.ts';
 import type { Batch } from './batch.ts';
 import { readsOf, StepCost } from './cost.ts';
@@ -72,10 +73,10 @@ export class Scheduler {
    * @returns the request that had to leave the full queue for this one
    * @throws RoseError for a request that cannot be served
    */
-  submit(request: EngineRequest, now: number): Sequence | undefined {
+  submit(request: EngineRequest, now: number, grammar?: TokenMask): Sequence | undefined {
     const { command } = request;
     assert(command.kind === 'generate', 'a decoder was sent a pooling request');
-    const sequence = new Sequence(request, command, this.#spec.vocabSize, this.context, now);
+    const sequence = new Sequence(request, command, this.#spec.vocabSize, this.context, now, grammar);
     const twin = request.siblingOf === undefined ? undefined : this.#sequences.get(request.siblingOf);
     const elder = twin?.elder ?? twin;
     // Its prompt is not computed yet: wait for it, unless this one must run its own, or draws nothing behind it.
@@ -270,7 +271,7 @@ export class Scheduler {
    * is the first's.
    */
   #addPrompts(step: Step, emit: Emit): void {
-    const prompts = this.running.filter((sequence) => !sequence.decoding && this.#rowsLeft(sequence) > 0);
+    const prompts = this.running.filter((s) => !s.decoding && this.#rowsLeft(s) > 0 && s.grammar?.soon !== false);
     if (prompts.length === 0) return;
     const served = ({ tenant }: Sequence): number => this.queue.tenants.served(tenant);
     prompts.sort((a, b) => a.rank - b.rank || served(a) - served(b));
@@ -417,6 +418,7 @@ export class Scheduler {
 
   #forget(sequence: Sequence): void {
     sequence.ended = true;
+    sequence.grammar?.close();
     this.#sequences.delete(sequence.id);
   }
 
@@ -433,6 +435,7 @@ function before(a: Sequence, b: Sequence): boolean {
 /** Whether the row that draws the next token can be composed now. */
 function mayDraw(sequence: Sequence): boolean {
   if (sequence.full || sequence.scheduled >= sequence.drawn) return false;
+  if (sequence.grammar !== undefined) return sequence.drawn === sequence.length && sequence.grammar.soon;
   return sequence.drawn === sequence.length || !sequence.needsTokens;
 }
 

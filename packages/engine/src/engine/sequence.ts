@@ -1,4 +1,5 @@
 import { assert, RoseError } from '../errors.ts';
+import type { TokenMask } from '../grammar/grammars.ts';
 import type { Batch } from './batch.ts';
 import type { KvTables } from './kv-cache.ts';
 import type { QueueEntry } from './queue.ts';
@@ -59,13 +60,22 @@ export class Sequence implements QueueEntry {
   /** How its draws look back: those need to know all tokens before. */
   readonly needsTokens: boolean;
   readonly #mask: Int32Array | undefined;
+  /** Which tokens its grammar allows next, if it has one. */
+  readonly grammar: TokenMask | undefined;
 
   /**
    * @param context most tokens a sequence of this model can have
    * @param now milliseconds, on the clock of deadlines
    * @throws RoseError `invalid` for a prompt that is empty, too long, or holds ids outside the vocabulary
    */
-  constructor(request: EngineRequest, command: GenerateCommand, vocabSize: number, context: number, now: number) {
+  constructor(
+    request: EngineRequest,
+    command: GenerateCommand,
+    vocabSize: number,
+    context: number,
+    now: number,
+    grammar?: TokenMask,
+  ) {
     const prompt = command.tokens;
     checkTokens(prompt, vocabSize, 'prompt');
     const most = command.maxTokens === 0 ? context : context - 1;
@@ -90,6 +100,7 @@ export class Sequence implements QueueEntry {
     const { allowedTokens, badWords } = command.sampling;
     this.needsTokens = looksBack(command.sampling) || badWords.some((word) => word.length > 1);
     if (allowedTokens !== undefined) this.#mask = maskOf(allowedTokens, vocabSize);
+    this.grammar = grammar;
   }
 
   /** Whether the next row continues the answer; otherwise rows of known tokens are left. */
@@ -162,6 +173,7 @@ export class Sequence implements QueueEntry {
     batch.seed[o] = sampling.seed;
     batch.drawPosition[o] = this.drawn;
     batch.logprobs[o] = logprobs;
+    batch.grammars[o] = this.grammar;
 
     const { logitBias } = sampling;
     for (let i = 0; i < logitBias.length; i++) batch.addBias(logitBias[i][0], logitBias[i][1]);

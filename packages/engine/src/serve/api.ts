@@ -2,6 +2,7 @@ import type { MemoryReport } from '../device/device.ts';
 import type { ModelSpec, Task } from '../model/spec.ts';
 import type { GenerationDefaults } from '../checkpoint/checkpoint.ts';
 import type { Dialect } from '../answer/dialect.ts';
+import type { Structure } from '../grammar/structure.ts';
 import type { KeepSpecial, Prompt, TextPool, Vocabulary } from '../text/text.ts';
 import type { FinishReason, SamplingParams } from '../engine/request.ts';
 
@@ -105,6 +106,8 @@ export interface GenerateRequest {
    * behind a space. Other ways to write the same text with tokens are not looked for.
    */
   readonly badWords?: readonly string[];
+  /** What each answer's text must be. */
+  readonly structure?: Structure;
   /** Independent answers to the prompt; answer i draws with seed + i. Default 1. */
   readonly n?: number;
   /** Who asks: tenants share the model fairly, and what is computed for one is never reused for another. Default: ''. */

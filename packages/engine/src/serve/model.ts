@@ -7,6 +7,7 @@ import type { EngineState } from '../engine/engine.ts';
 import type { EngineEvent, EngineRequest, SamplingParams } from '../engine/request.ts';
 import { taskOf, type ModelSpec, type Task } from '../model/spec.ts';
 import type { EncodedInput, Prompt, TextPool, Vocabulary } from '../text/text.ts';
+import { grammarOf } from '../grammar/structure.ts';
 import { Answer } from './answer.ts';
 import type {
   EmbedRequest,
@@ -21,7 +22,7 @@ import type {
 } from './api.ts';
 import { Job, type CommonRequest, type JobOwner } from './job.ts';
 import { PromptJudgement } from './prompt-logprobs.ts';
-import { checkLimits, resolveSampling } from './sampling.ts';
+import { checkGrammar, checkLimits, resolveSampling } from './sampling.ts';
 import { StopMatcher } from './stop.ts';
 
 export interface HubModelParts {
@@ -110,6 +111,8 @@ export class HubModel implements ServedModel {
     checkLimits(request, this.spec.vocabSize);
     this.#checkText(request.prompt);
     const sampling = resolveSampling(request.sampling ?? {}, this.defaults, this.spec.vocabSize);
+    const grammar = request.structure === undefined ? undefined : grammarOf(request.structure);
+    if (grammar !== undefined) checkGrammar(request, this.defaults);
     const job = new Job<{ answer: Answer; event: EngineEvent }>(this.#owner, request);
     try {
       const tokens = await job.work(() => this.#parts.text.pool.encodePrompt(request.prompt));
@@ -120,7 +123,7 @@ export class HubModel implements ServedModel {
       const answers = Array.from({ length: request.n ?? 1 }, (_, i) => this.#answer(i, request));
       for (const answer of answers) {
         const own = { ...sampling, badWords, seed: seedOf(sampling, answer.index) };
-        const command = this.#generateCommand(request, tokens, own, answer.index);
+        const command = { ...this.#generateCommand(request, tokens, own, answer.index), grammar };
         job.submit(command, (event) => ({ answer, event }));
       }
 
@@ -221,7 +224,11 @@ export class HubModel implements ServedModel {
   }
 
   #answer(index: number, request: GenerateRequest): Answer {
-    const detokenizer = this.vocabulary.detokenizer({ keepSpecial: request.keepSpecial ?? false });
+    const detokenizer = this.vocabulary.detokenizer({
+      keepSpecial: request.keepSpecial ?? false,
+      // A grammar speaks of all of the text, a space at its beginning too.
+      continues: request.structure !== undefined,
+    });
     const stop = new StopMatcher(request.stop ?? [], request.includeStop ?? false);
     return new Answer(index, detokenizer, stop, new Set(request.stopTokens), request.includeStop ?? false);
   }

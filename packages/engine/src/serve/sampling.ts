@@ -93,6 +93,19 @@ export function checkLimits(request: GenerateRequest, vocabSize: number): void {
   }
 }
 
+/** What cannot be had together with a grammar: the answer ends where the grammar does. */
+export function checkGrammar({ ignoreEos, minTokens, structure }: GenerateRequest, defaults: GenerationDefaults): void {
+  const refuse = (param: string, what: string): RoseError =>
+    new RoseError('invalid', `${what} cannot be combined with ${structure?.param}: the answer ends where that does`, {
+      param,
+    });
+  if (ignoreEos === true) throw refuse('ignore_eos', 'ignore_eos');
+  if ((minTokens ?? 0) > 0) throw refuse('min_tokens', 'min_tokens');
+  if (defaults.endTokens.length > 0) return;
+  const message = 'the model has no end token, so that no answer could end where a grammar does';
+  throw new RoseError('unsupported', message, { param: structure?.param ?? 'structure' });
+}
+
 function check(name: string, value: number, valid: boolean, expected: string): void {
   if (!valid) throw new RoseError('invalid', `${name} is ${value}: it must be ${expected}`, { param: name });
 }

@@ -8,6 +8,7 @@ const MOST_WAITING = 3;
 /**
  * A detokenizer over a decoder's tables.
  * @param hidden 1 for tokens that give no text
+ * @param continues the text goes on with another: its beginning is no beginning
  * @param texts text of each token that is whole UTF-8, filled as they come up; shared by a vocabulary's detokenizers
  */
 export class TableDetokenizer implements Detokenizer {
@@ -21,11 +22,17 @@ export class TableDetokenizer implements Detokenizer {
   #started = false;
   #stripLeft: number;
 
-  constructor(tables: DecoderTables, hidden: Uint8Array | undefined, texts: (string | undefined)[]) {
+  constructor(
+    tables: DecoderTables,
+    hidden: Uint8Array | undefined,
+    texts: (string | undefined)[],
+    continues: boolean = false,
+  ) {
     this.#tables = tables;
     this.#hidden = hidden;
     this.#texts = texts;
-    this.#stripLeft = tables.strip.count;
+    this.#started = continues;
+    this.#stripLeft = continues ? 0 : tables.strip.count;
   }
 
   push(token: number): string {

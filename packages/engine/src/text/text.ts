@@ -105,7 +105,8 @@ export type KeepSpecial = boolean | readonly string[];
 /** The tokenizer's facts that the server's own thread needs; loaded once a model. */
 export interface Vocabulary {
   readonly size: number;
-  detokenizer(options?: { readonly keepSpecial?: KeepSpecial }): Detokenizer;
+  /** @param options `continues`: the text goes on with another, so that no space at its beginning falls away */
+  detokenizer(options?: { readonly keepSpecial?: KeepSpecial; readonly continues?: boolean }): Detokenizer;
   /** Bytes of one token as text pieces see them, for OpenAI's `bytes` in logprobs. */
   tokenBytes(token: number): Uint8Array;
   /** Text of one token alone, control tokens by their name, for logprobs. */

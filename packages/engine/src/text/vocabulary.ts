@@ -18,8 +18,9 @@ export class TableVocabulary implements Vocabulary {
     this.#texts = Array.from({ length: this.size });
   }
 
-  detokenizer(options: { readonly keepSpecial?: KeepSpecial } = {}): Detokenizer {
-    return new TableDetokenizer(this.#tables, this.#hidden(options.keepSpecial ?? false), this.#texts);
+  detokenizer(options: { readonly keepSpecial?: KeepSpecial; readonly continues?: boolean } = {}): Detokenizer {
+    const { keepSpecial = false, continues = false } = options;
+    return new TableDetokenizer(this.#tables, this.#hidden(keepSpecial), this.#texts, continues);
   }
 
   #hidden(keep: KeepSpecial): Uint8Array | undefined {

@@ -145,19 +145,37 @@ export class CpuSampler {
       if (count > 0) logit -= batch.presencePenalty[o] + batch.frequencyPenalty[o] * count;
       change(token, logit);
     }
-    if (batch.maskOf[o] >= 0) this.#forbid(logits, batch.maskBits, batch.maskOf[o] * Math.ceil(this.#vocabSize / 32));
-  }
-
-  /** What is never drawn needs no memory of what its logit was. */
-  #forbid(logits: Float32Array, bits: Int32Array, start: number): void {
-    for (let token = 0; token < this.#vocabSize; token++) {
-      if (((bits[start + (token >>> 5)] >>> (token & 31)) & 1) === 0) logits[token] = -Infinity;
-    }
+    const words = Math.ceil(this.#vocabSize / 32);
+    const at = batch.maskOf[o] * words;
+    if (batch.maskOf[o] >= 0) forbid(logits, batch.maskBits.subarray(at, at + words));
+    const grammar = batch.grammars[o];
+    if (grammar !== undefined) forbid(logits, grammar.wait());
   }
 }
 
-function hasAdjustments({ biasStart, historyStart, maskOf }: Batch, o: number): boolean {
-  return biasStart[o + 1] > biasStart[o] || historyStart[o + 1] > historyStart[o] || maskOf[o] >= 0;
+/**
+ * Tokens whose bit is not set cannot be drawn; without a mask none can. What is never drawn needs no memory of what its
+ * logit was.
+ */
+function forbid(logits: Float32Array, mask: Int32Array | undefined): void {
+  if (mask === undefined) {
+    logits.fill(-Infinity);
+    return;
+  }
+  for (let word = 0; word < mask.length; word++) {
+    const bits = mask[word];
+    if (bits === -1) continue;
+    const from = 32 * word;
+    const to = Math.min(from + 32, logits.length);
+    if (bits === 0) logits.fill(-Infinity, from, to);
+    else
+      for (let token = from; token < to; token++) if (((bits >>> (token - from)) & 1) === 0) logits[token] = -Infinity;
+  }
+}
+
+function hasAdjustments({ biasStart, historyStart, maskOf, grammars }: Batch, o: number): boolean {
+  const changed = biasStart[o + 1] > biasStart[o] || historyStart[o + 1] > historyStart[o];
+  return changed || maskOf[o] >= 0 || grammars[o] !== undefined;
 }
 
 /** One row of logits in an arena, scanned by the `candidates` kernel. */
