@@ -1,6 +1,7 @@
+import { readFile } from 'node:fs/promises';
 import { text as readAll } from 'node:stream/consumers';
-import { Command } from 'commander';
-import type { GenerateRequest, ServedModel } from '@rose/engine';
+import { Command, Option } from 'commander';
+import type { GenerateRequest, Schema, ServedModel, Structure } from '@rose/engine';
 import { CommandError, ExitCode } from '../errors.ts';
 import { withModel } from '../models.ts';
 import {
@@ -12,7 +13,13 @@ import {
 } from '../options.ts';
 import { dim, print, say } from '../output.ts';
 
-type Options = DeviceOptions & SamplingOptions & { model: string };
+interface StructureOptions {
+  jsonSchema?: string;
+  regex?: string;
+  grammar?: string;
+}
+
+type Options = DeviceOptions & SamplingOptions & StructureOptions & { model: string };
 
 /** `rose generate PROMPT`: go on with a text as it stands, without a chat template. */
 export function generateCommand(): Command {
@@ -20,7 +27,17 @@ export function generateCommand(): Command {
     .description('go on with a text; the answer streams to stdout')
     .argument('[prompt]', 'the text to go on with (default: what comes on stdin)')
     .option('-m, --model <model>', 'a model that generates text', 'tiny-chat');
-  addSamplingOptions(command);
+  addSamplingOptions(command)
+    .option('--json-schema <file>', 'write JSON that this schema allows')
+    .addOption(
+      new Option('--regex <pattern>', 'write what this regular expression matches').conflicts([
+        'jsonSchema',
+        'grammar',
+      ]),
+    )
+    .addOption(
+      new Option('--grammar <file>', 'write what this EBNF grammar derives').conflicts(['jsonSchema', 'regex']),
+    );
   return addDeviceOptions(command)
     .addHelpText('after', '\nExample:\n  rose generate "The bear looked for the key" --max-tokens 80 --temperature 0')
     .action(generate);
@@ -29,10 +46,32 @@ export function generateCommand(): Command {
 async function generate(argument: string | undefined, options: Options): Promise<void> {
   const prompt = argument ?? (process.stdin.isTTY ? '' : await readAll(process.stdin));
   if (prompt === '') throw new CommandError(ExitCode.usage, 'there is no prompt: give one as an argument or on stdin.');
+  const structure = await structureOf(options);
   await withModel(options.model, 'generate', options, async (model, signal) => {
-    const request = { ...samplingRequest(options), prompt: { kind: 'text', text: prompt }, signal } as const;
+    const own = { ...samplingRequest(options), ...(structure && { structure }) };
+    const request = { ...own, prompt: { kind: 'text', text: prompt }, signal } as const;
     await streamAnswer(model, request);
   });
+}
+
+async function structureOf({ jsonSchema, regex, grammar }: StructureOptions): Promise<Structure | undefined> {
+  if (regex !== undefined) return { form: { kind: 'regex', pattern: regex }, param: '--regex' };
+  if (grammar !== undefined) return { form: { kind: 'grammar', ebnf: await read(grammar) }, param: '--grammar' };
+  if (jsonSchema === undefined) return undefined;
+  const source = await read(jsonSchema);
+  try {
+    return { form: { kind: 'json', schema: JSON.parse(source) as Schema }, param: '--json-schema' };
+  } catch (error) {
+    throw new CommandError(ExitCode.usage, `${jsonSchema} is not JSON: ${(error as Error).message}`);
+  }
+}
+
+async function read(path: string): Promise<string> {
+  try {
+    return await readFile(path, 'utf8');
+  } catch (error) {
+    throw new CommandError(ExitCode.usage, `${path} cannot be read: ${(error as NodeJS.ErrnoException).code}`);
+  }
 }
 
 /** Prints an answer as it comes and a line end after it; tells people how long it took. Returns the answer. */

@@ -4,12 +4,14 @@ import {
   type GenerateRequest,
   type MessagesPrompt,
   type ServedModel,
+  type Structure,
 } from '@rose/engine';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { z } from 'zod';
 import type { ServerContext } from '../context.ts';
 import { generationFields, generationOf } from '../generation/fields.ts';
 import { abortOnClose } from '../http/abort.ts';
+import { structureFields, structureOf } from '../generation/structure.ts';
 import { tenantOf } from '../http/tenant.ts';
 import { ChatAnswer, type AnswerReading } from './answer.ts';
 import { invalidField } from './errors.ts';
@@ -18,11 +20,13 @@ import { conversationFields, promptOf } from './messages.ts';
 import { checkParameters, streamOptions } from './parameters.ts';
 import { modelFor, readBody } from './request.ts';
 import { sendChunks } from './stream.ts';
+import { callsOf } from './tools.ts';
 import { newId, unixSeconds, usageOf } from './usage.ts';
 
 const fields = {
   ...generationFields,
   ...conversationFields,
+  ...structureFields,
   model: z.string().nullish(),
   max_completion_tokens: z.int().nullish(),
   logprobs: z.boolean().nullish(),
@@ -47,7 +51,8 @@ export async function chatCompletions(
   const prompt = promptOf(body, model);
   const generation = generateRequest(body, prompt, model);
   const reading = await readingOf(body, prompt, model);
-  const events = model.generate({ ...generation, tenant: tenantOf(request), signal });
+  const structure = structureFor(body, model, reading);
+  const events = model.generate({ ...generation, ...(structure && { structure }), tenant: tenantOf(request), signal });
   const head = {
     id: newId('chatcmpl'),
     created: unixSeconds(),
@@ -59,6 +64,14 @@ export async function chatCompletions(
   const chunks = streamChunks(events, model, body, reading);
   await sendChunks(reply, chunks, { ...head, object: 'chat.completion.chunk' }, context, signal);
   return reply;
+}
+
+/** What the answer's text must be; it may reason before that. */
+function structureFor(body: Body, model: ServedModel, reading: AnswerReading): Structure | undefined {
+  const structure = callsOf(body, model, structureOf(body));
+  const { reasoning: tags } = model.dialect;
+  if (structure === undefined || tags === undefined) return structure;
+  return { ...structure, reasoning: { tags, opened: reading.reasoningOpened ?? false } };
 }
 
 /** How the answer is to be read. */

@@ -5,6 +5,7 @@ import type { ServerContext } from '../context.ts';
 import { generationFields, generationOf } from '../generation/fields.ts';
 import { merge } from '../generation/merge.ts';
 import { abortOnClose } from '../http/abort.ts';
+import { structureFields, structureOf } from '../generation/structure.ts';
 import { tenantOf } from '../http/tenant.ts';
 import { invalidField } from './errors.ts';
 import { Choices } from './choices.ts';
@@ -23,6 +24,7 @@ const ANSWERS_AT_ONCE = 128;
 const tokens = z.array(z.int32());
 const fields = {
   ...generationFields,
+  ...structureFields,
   model: z.string().nullish(),
   prompt: z.union(
     [z.string(), z.array(z.string()), tokens, z.array(tokens)],
@@ -77,7 +79,9 @@ export async function completions(
 }
 
 function generateRequest(body: Body): Omit<GenerateRequest, 'signal' | 'prompt'> {
+  const structure = structureOf(body);
   return {
+    ...(structure && { structure }),
     ...generationOf({ ...body, max_tokens: body.max_tokens ?? DEFAULT_MAX_TOKENS }),
     ...(typeof body.logprobs === 'number' && { logprobs: body.logprobs }),
     ...promptLogprobsOf(body),

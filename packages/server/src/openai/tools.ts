@@ -1,6 +1,6 @@
-import type { ServedModel, Tool } from '@rose/engine';
+import type { CallableTool, ServedModel, Structure, Tool, ToolFormat } from '@rose/engine';
 import { z } from 'zod';
-import { invalidField, OpenAIError } from './errors.ts';
+import { invalidField } from './errors.ts';
 
 const tool = z.looseObject({
   type: z.literal('function', "only tools of the type 'function' are supported"),
@@ -27,19 +27,85 @@ export const toolFields: { [K in keyof Required<ToolFields>]: z.ZodType<ToolFiel
   parallel_tool_calls: z.boolean().nullish(),
 };
 
+const named = z.looseObject({ type: z.literal('function'), function: z.looseObject({ name: z.string() }) });
+
+/** Who decides about calls: the model (auto), nobody (none), the request (required, or a function by its name). */
+type ToolChoice = { readonly kind: 'auto' | 'none' | 'required' } | { readonly kind: 'named'; readonly name: string };
+
+function choiceOf({ tools, tool_choice: choice }: ToolFields): ToolChoice {
+  const param = 'tool_choice';
+  if (choice === undefined || choice === null || choice === 'auto') return { kind: 'auto' };
+  if (choice === 'none') return { kind: 'none' };
+  const parsed = named.safeParse(choice);
+  if (choice !== 'required' && !parsed.success) {
+    const message = `tool_choice ${JSON.stringify(choice)} is none of 'auto', 'none', 'required' and {"type": "function", "function": {"name": ...}}`;
+    throw invalidField(param, message);
+  }
+  if (!tools || tools.length === 0) throw invalidField(param, 'tool_choice asks for a call, but there are no tools');
+  if (!parsed.success) return { kind: 'required' };
+  const { name } = parsed.data.function;
+  if (tools.some((tool) => tool.function.name === name)) return { kind: 'named', name };
+  throw invalidField(param, `tool_choice names the function '${name}', which is none of the tools`);
+}
+
 /** The tools that the model is shown and may call; undefined: none. */
-export function toolsOf({ tools, tool_choice: choice = 'auto' }: ToolFields, model: ServedModel): Tool[] | undefined {
-  if (choice !== null && choice !== 'auto' && choice !== 'none') {
-    const message = `tool_choice ${JSON.stringify(choice)} is not supported: only 'auto' and 'none' are`;
-    throw new OpenAIError(400, message, { param: 'tool_choice', code: 'unsupported_parameter' });
+export function toolsOf(fields: ToolFields, model: ServedModel): Tool[] | undefined {
+  const { tools } = fields;
+  const { kind } = choiceOf(fields);
+  if (!tools || tools.length === 0 || kind === 'none') return undefined;
+  formatOf(model);
+  // How arguments are kept to their schema is no news to the model.
+  return tools.map(({ type, function: { name, description, parameters, strict: _strict, ...rest } }) => ({
+    type,
+    function: {
+      ...rest,
+      name,
+      ...(description !== undefined && { description }),
+      ...(parameters !== undefined && { parameters }),
+    },
+  }));
+}
+
+/**
+ * The grammar of the answer's calls: where a call is required, or arguments are to keep to their schema. undefined: the
+ * model may write what it likes.
+ * @param structure what the answer's text must be where it is no call
+ */
+export function callsOf(
+  fields: ToolFields,
+  model: ServedModel,
+  structure: Structure | undefined,
+): Structure | undefined {
+  const { tools, parallel_tool_calls: parallel } = fields;
+  const choice = choiceOf(fields);
+  if (!tools || tools.length === 0 || choice.kind === 'none') return structure;
+  const strict = tools.some((tool) => tool.function.strict === true);
+  const required = choice.kind === 'required' || choice.kind === 'named';
+  if (!required && !strict && structure === undefined) return undefined;
+  if (structure !== undefined && structure.form.kind !== 'json') {
+    throw invalidField(structure.param, `${structure.param} cannot be combined with tools: only JSON can`);
   }
-  if (!tools || tools.length === 0 || choice === 'none') return undefined;
-  for (const [i, { function: declared }] of tools.entries()) {
-    if (declared.strict !== true) continue;
-    const param = `tools[${i}].function.strict`;
-    throw new OpenAIError(400, `${param} is not supported`, { param, code: 'unsupported_parameter' });
-  }
-  const { dialect, name } = model;
+  const callable = tools.map(({ function: declared }, i): CallableTool => {
+    const param = `tools[${i}].function.parameters`;
+    const { name, parameters = { type: 'object', properties: {} } } = declared;
+    const kept = required || declared.strict === true;
+    return { name, parameters: kept ? parameters : undefined, param };
+  });
+  return {
+    form: {
+      kind: 'calls',
+      format: formatOf(model),
+      tools: choice.kind === 'named' ? callable.filter(({ name }) => name === choice.name) : callable,
+      required,
+      several: choice.kind !== 'named' && parallel !== false,
+      ...(!required && structure?.form.kind === 'json' && { instead: structure.form }),
+    },
+    param: structure?.param ?? 'tools',
+  };
+}
+
+/** @throws OpenAIError where the model cannot call tools, or nobody knows how it does */
+function formatOf({ dialect, name }: ServedModel): ToolFormat {
   if (!dialect.takesTools) {
     throw invalidField(
       'tools',
@@ -50,5 +116,5 @@ export function toolsOf({ tools, tool_choice: choice = 'auto' }: ToolFields, mod
     const message = `the model '${name}' writes calls of tools in a format that its chat template does not tell: name it with rose serve --tool-format`;
     throw invalidField('tools', message);
   }
-  return tools;
+  return dialect.tools;
 }

@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import type { GenerateRequest } from '@rose/engine';
 import { generationFields, generationOf } from '../generation/fields.ts';
+import { structureFields, structureOf } from '../generation/structure.ts';
 import { invalid } from './errors.ts';
 import { JsonObject, parseJson, type JsonValue } from './json.ts';
 import type { InputSpec, ModelRequest } from './model.ts';
@@ -26,11 +27,14 @@ export const SAMPLING_INPUTS: readonly InputSpec[] = [
 
 const schema = z.object({
   ...generationFields,
+  ...structureFields,
   logprobs: z.int().nullish(),
   parse_special: z.boolean().nullish(),
 });
 const NAMES = Object.keys(schema.shape);
-const STRINGS = new Set(['stop', 'bad_words']);
+const STRINGS = new Set(['stop', 'bad_words', ...Object.keys(structureFields)]);
+/** Objects that may come as the text of one, because a request's parameters cannot be objects. */
+const OBJECTS = ['response_format', 'structured_outputs', 'guided_choice'];
 
 export interface GenerateParameters {
   readonly generation: Omit<GenerateRequest, 'prompt'>;
@@ -51,6 +55,7 @@ export function generateParameters(request: ModelRequest): GenerateParameters {
     const tensor = request.inputs.get(name);
     if (tensor !== undefined) fields[name === 'stop_words' ? 'stop' : name] = tensorValue(tensor);
   }
+  for (const name of OBJECTS) fields[name] = parsedText(name, fields[name]);
   if (fields.lora_name !== undefined) throw invalid('LoRA feature is not enabled.');
   const unknown = Object.keys(fields).find((name) => !NAMES.includes(name));
   if (unknown !== undefined) throw invalid(`unexpected sampling parameter '${unknown}'; known are ${NAMES.join(', ')}`);
@@ -61,11 +66,21 @@ export function generateParameters(request: ModelRequest): GenerateParameters {
     throw invalid(`parameter '${path.join('.')}': ${message}`);
   }
   const { logprobs, parse_special } = parsed.data;
+  const structure = structureOf(parsed.data);
   return {
-    generation: generationOf(parsed.data),
+    generation: { ...generationOf(parsed.data), ...(structure && { structure }) },
     logprobs: logprobs ?? undefined,
     parseSpecial: parse_special ?? false,
   };
+}
+
+function parsedText(name: string, value: unknown): unknown {
+  if (typeof value !== 'string') return value;
+  try {
+    return JSON.parse(value);
+  } catch (error) {
+    throw invalid(`parameter '${name}' is not JSON: ${(error as Error).message}`);
+  }
 }
 
 function scalar(name: string, datatype: 'INT32' | 'FP32'): InputSpec {
