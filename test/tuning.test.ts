@@ -37,7 +37,8 @@ test('docs/tuning.md has every option of rose serve, with its default and its na
     if (field !== undefined) assert.equal(options.get(names[0])?.attributeName(), field, names[0]);
     for (const name of names) {
       // `--no-x` has a default of commander's own.
-      const value: unknown = options.get(name)?.negate === true ? undefined : options.get(name)?.defaultValue;
+      const option = options.get(name);
+      const value = option?.negate === true ? undefined : (option?.defaultValue as string | number | undefined);
       if (value !== undefined) assert.ok(defaults.includes(String(value)), `${name}: ${defaults}, but it is ${value}`);
     }
   }
