@@ -41,4 +41,4 @@ export * from './spec.ts';
 export { seededRandom } from './support/random.ts';
 export { bytesOf, decode, encode, halfUlp, isStorable, round } from './support/storage.ts';
 export { decodeItems, splitTokens, type DecodeItems } from './support/decode-items.ts';
-export { interleaveGate, leavesOf } from './support/linear.ts';
+export { interleaveGate, leavesOf, linearKernelFor } from './support/linear.ts';

@@ -1,11 +1,12 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { makeCase } from '../src/check.ts';
+import { simulate } from '@rose/cute';
+import { makeCase, simulatorArguments } from '../src/check.ts';
 import linear from '../src/linear.ts';
 import linearMma from '../src/linear_mma.ts';
 import linearSmall from '../src/linear_small.ts';
 import { specialise, type KernelCase, type KernelModule } from '../src/spec.ts';
-import { interleaveGate, leavesOf } from '../src/support/linear.ts';
+import { interleaveGate, leavesOf, linearKernelFor } from '../src/support/linear.ts';
 import { SIMULATOR } from './support.ts';
 
 /** A row's bits are the same in every kernel, for every number of rows, position and tile. */
@@ -104,12 +105,40 @@ test('the sums of subtrees, added by the upper tree, are the whole product', asy
   }
 });
 
+test('the order in which warps run and copies end changes nothing', async () => {
+  for (const [module, wanted] of [
+    [linear, { dims: { rows: 9, columns: 128, depth: 128 }, tuning: { tile: 128, ctas: 2 } }],
+    [
+      linearSmall,
+      { dims: { rows: 9, columns: 64, depth: 256 }, options: { leaves: 2 }, tuning: { stages: 2, step: 64 } },
+    ],
+  ] as const) {
+    const usual = await run(module, wanted);
+    const s = specialise(module, wanted);
+    for (const schedule of ['late', 'random'] as const) {
+      const { args } = makeCase(module, s);
+      const plain = simulatorArguments(args);
+      const grid = module.grid(s, { multiprocessors: 2 });
+      const { findings } = simulate(module.trace(s), { grid, args: plain, options: { schedule } });
+      assert.deepEqual(findings, []);
+      const y = args['y'];
+      assert.ok(typeof y !== 'number');
+      assert.deepEqual(y.bytes.subarray(y.offset, y.offset + y.length), usual.y);
+    }
+  }
+});
+
 test('leaves follow from the depth, gates and values lie in eights', () => {
   assert.deepEqual(
     [14336, 4096, 256, 192, 64].map((depth) => leavesOf(depth, true)),
     [8, 8, 4, 1, 1],
   );
   assert.equal(leavesOf(14336, false), 1);
+  assert.deepEqual(
+    [1, 64, 65].map((rows) => linearKernelFor(rows, 'sm_90a')),
+    ['linear_small', 'linear_small', 'linear'],
+  );
+  assert.equal(linearKernelFor(1, 'sm_80'), 'linear_mma');
   assert.deepEqual(
     [...interleaveGate(16)].map((row) => (row < 16 ? `g${row}` : `v${row - 16}`)).join(' '),
     'g0 g1 g2 g3 g4 g5 g6 g7 v0 v1 v2 v3 v4 v5 v6 v7 g8 g9 g10 g11 g12 g13 g14 g15 v8 v9 v10 v11 v12 v13 v14 v15',

@@ -63,6 +63,12 @@ export function leavesOf(depth: number, sharded: boolean): 1 | 2 | 4 | 8 {
   return ([8, 4, 2] as const).find((leaves) => depth % (DEPTH_STEP * leaves) === 0) ?? 1;
 }
 
+/** The kernel for so many rows on an architecture (`sm_90a`); the choice changes no bits. */
+export function linearKernelFor(rows: number, arch: string): 'linear' | 'linear_small' | 'linear_mma' {
+  if (arch !== 'sm_90a') return 'linear_mma';
+  return rows <= 64 ? 'linear_small' : 'linear';
+}
+
 /**
  * The order of a gated layer's weight rows: eight gates, the eight values that they belong to, and so on.
  *
