@@ -14,6 +14,14 @@ test('rose generate streams an answer, the same for the same request', async () 
   assert.equal(again.stdout, once.stdout, 'an argument and stdin are the same prompt');
 });
 
+test('rose generate holds an answer to a form', async () => {
+  const ended = await rose(['generate', 'Once', '--regex', '[ab]{3}-\\d', ...GREEDY]);
+  assert.match(ended.stdout, /^[ab]{3}-\d\n$/);
+  const refused = await rose(['generate', 'Once', '--json-schema', 'nowhere.json']);
+  assert.equal(refused.code, 2);
+  assert.match(refused.stderr, /nowhere\.json cannot be read: ENOENT/);
+});
+
 test("rose generate: a prompt beyond the context is the request's fault, in one paragraph", async () => {
   const ended = await rose(['generate'], 'bear '.repeat(4000));
   assert.equal(ended.code, 2);

@@ -179,3 +179,21 @@ test('generate wants exactly one response, and no compressed body', async (t) =>
     [400, { error: "Unsupported content-encoding, only 'identity' is supported." }],
   );
 });
+
+test('structured output: an object as JSON text, and inside sampling_parameters', async (t) => {
+  const { post, hub } = await serve(t);
+  const schema = { type: 'object', properties: { n: { type: 'integer' } } };
+  await post(GENERATE, { text_input: 'x', guided_json: JSON.stringify(schema) });
+  assert.deepEqual(hub.seen.generate?.structure, { form: { kind: 'json', schema }, param: 'guided_json' });
+  await post(GENERATE, {
+    text_input: 'x',
+    sampling_parameters: JSON.stringify({ structured_outputs: { regex: '12' } }),
+  });
+  const regex = { form: { kind: 'regex', pattern: '12' }, param: 'structured_outputs.regex' };
+  assert.deepEqual(hub.seen.generate?.structure, regex);
+  await post(GENERATE, { text_input: 'x', guided_choice: '["a", "b"]' });
+  assert.deepEqual(hub.seen.generate?.structure?.form, { kind: 'choice', choices: ['a', 'b'] });
+  const refused = await post(GENERATE, { text_input: 'x', guided_json: '{' });
+  assert.equal(refused.status, 400);
+  assert.match((await refused.json()).error, /guided_json is not JSON/);
+});

@@ -57,6 +57,8 @@ export class GrammarVocabulary {
 
 /** Whether well-formed UTF-8 may have these bytes somewhere, perhaps beginning and ending within a character. */
 function isPartOfText(bytes: Uint8Array): boolean {
+  // Most tokens: a decoder for each of them would take seconds.
+  if (bytes.every((byte) => byte < 0x80)) return true;
   let begin = 0;
   while (begin < 3 && begin < bytes.length && bytes[begin] >= 0x80 && bytes[begin] < 0xc0) begin++;
   try {
