@@ -55,7 +55,7 @@ export function hostCosts(gpu: Gpu, multiprocessors: number): HostCosts {
 
   const warm: { kernel: string; ms: number }[] = [];
   const firstUse: Record<string, { emptyCache: number; fromCache: number }> = {};
-  for (const module of KERNELS) {
+  for (const module of KERNELS.filter(({ arch = gpu.arch }) => arch === gpu.arch)) {
     const s = specialise(module, module.cases[1] ?? module.cases[0]);
     const times: number[] = [];
     for (let round = 0; round < WARM_ROUNDS; round++) {

@@ -95,7 +95,7 @@ function moduleOf(name: string): KernelModule {
 async function check(): Promise<void> {
   const executor = gpuExecutor(gpu, console.log);
   let failed = 0;
-  for (const module of KERNELS) {
+  for (const module of KERNELS.filter(({ arch = gpu.arch }) => arch === gpu.arch)) {
     for (const wanted of module.cases.filter(({ large }) => !large)) {
       const s = specialise(module, wanted);
       const report = await checkKernel(module, s, executor, compileKernel(module.trace(s), { arch: gpu.arch }), {
