@@ -49,6 +49,7 @@ const counts: Record<string, Record<string, number>> = {};
 const memory: { second: number; bytes: Record<string, number> }[] = [];
 let overloads = 0;
 const start = performance.now();
+const began = await circumstances();
 const elapsed = (): number => (performance.now() - start) / 1000;
 
 try {
@@ -69,7 +70,7 @@ console.table(counts);
 console.log(`${seconds} s; ${overloads} refused for overload, as they should be; ${findings.length} findings`);
 if (options.write) {
   await writeResult('soak', {
-    ...{ ...(await circumstances()), seconds, clients, seed, queueLimit: QUEUE_LIMIT, burst: BURST },
+    ...{ ...began, seconds, clients, seed, queueLimit: QUEUE_LIMIT, burst: BURST },
     ...{ counts, overloads, findings, memory: memory.filter((_, i) => i % Math.ceil(memory.length / 60) === 0) },
   });
 }
