@@ -223,6 +223,48 @@ for (const [where, start] of links) {
       assert.deepEqual(drawn.top, chosen.top);
     });
 
+    test('leaves bad words out, at the beginning and behind a space', async () => {
+      const prompt = { kind: 'text', text: 'Once upon a time' } as const;
+      const free = await collect(chat, { prompt, maxTokens: 24, ...greedy });
+      const word = 'girl';
+      assert.match(free.text[0], / girl/);
+      const bound = await collect(chat, { prompt, maxTokens: 24, badWords: [word, 'xylophone'], ...greedy });
+      assert.doesNotMatch(bound.text[0], /girl/);
+      assert.equal(bound.text[0].slice(0, 10), free.text[0].slice(0, 10));
+    });
+
+    test('tells what the model makes of a prompt, once for all answers', async () => {
+      const prompt = { kind: 'text', text: 'Once upon a time' } as const;
+      for await (const event of chat.generate({ prompt, maxTokens: 0, promptLogprobs: 2, n: 2 })) {
+        if (event.kind !== 'start') {
+          assert.deepEqual([event.kind, event.kind === 'end' && event.generatedTokens], ['end', 0]);
+          continue;
+        }
+        const { prompt: tokens, judged } = event;
+        assert.deepEqual(
+          judged!.map(({ token }) => token),
+          [...tokens.subarray(1)],
+        );
+        for (const { token, logprob, rank, top } of judged!) {
+          assert.equal(top.length, 2);
+          assert.ok(top[0].logprob >= top[1].logprob && top[0].logprob >= logprob);
+          if (rank <= 2) assert.deepEqual(top[rank - 1], { token, logprob });
+          else assert.ok(logprob <= top[1].logprob);
+        }
+      }
+    });
+
+    test('keeps the text of a stop token where that is asked for', async () => {
+      const prompt = { kind: 'text', text: 'Once upon a time' } as const;
+      const free = await collect(chat, { prompt, maxTokens: 4, ...greedy });
+      const stopTokens = [free.tokens[0][3]];
+      const cut = await collect(chat, { prompt, maxTokens: 9, stopTokens, ...greedy });
+      const kept = await collect(chat, { prompt, maxTokens: 9, stopTokens, includeStop: true, ...greedy });
+      assert.ok(free.text[0].startsWith(cut.text[0]) && cut.text[0].length < free.text[0].length);
+      assert.equal(kept.text[0], free.text[0]);
+      assert.equal(kept.ends[0].stop, stopTokens[0]);
+    });
+
     test('forgets a request whose client went away', async () => {
       const abort = new AbortController();
       const request: GenerateRequest = {

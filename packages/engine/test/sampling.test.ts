@@ -92,6 +92,25 @@ describe('sampling on the CPU', async () => {
     }
   });
 
+  test('bounds that leave no token are the request’s fault, and nobody else’s', async () => {
+    const sampling = { ...GREEDY, allowedTokens: [5] };
+    const requests = [
+      generateRequest(1, prompts[0], { maxTokens: 4, sampling, minTokens: 3, stopTokens: [5] }),
+      generateRequest(2, prompts[0], { maxTokens: 4, sampling: { ...sampling, badWords: [[5, 5]] } }),
+      generateRequest(3, prompts[0], { maxTokens: 4, sampling }),
+    ];
+    for (const loop of ['plain', 'overlapped'] as const) {
+      const sink = await run(requests, newEngine(loop));
+      for (const id of [1, 2]) {
+        const end = sink.endOf(id);
+        assert.ok(end.kind === 'failed' && end.error.code === 'invalid', JSON.stringify(end));
+        assert.match(end.error.message, /no token may follow/);
+      }
+      assert.deepEqual(sink.tokensOf(2), [5]);
+      assert.deepEqual(sink.tokensOf(3), [5, 5, 5, 5]);
+    }
+  });
+
   test('log-probabilities speak of the model’s own distribution, also where tokens are not allowed', async () => {
     const free = await run([generateRequest(1, prompts[0], { maxTokens: 1, logprobs: 5 })]);
     const [{ logprobs }] = free.events.flatMap((event) => (event.kind === 'token' ? [event] : []));

@@ -78,7 +78,8 @@ export class CpuModel implements DeviceModel {
     }
     if (batch.rows === 0) return result;
     for (let row = 0; row < batch.rows; row++) {
-      if (batch.fed[row] >= 0) batch.tokens[row] = before.tokens[batch.fed[row]];
+      // Where nothing was drawn, the sequence is about to fail: any token will do for the row that it still has here.
+      if (batch.fed[row] >= 0) batch.tokens[row] = Math.max(0, before.tokens[batch.fed[row]]);
     }
     this.#program.reset();
     this.#compiled.record(this.#program, batch);
