@@ -61,6 +61,8 @@ function assembled(
     });
     assert.equal(status, 0, stderr);
     const log = stdout + stderr;
+    // What ptxas says where it cannot let wgmma run beside the threads.
+    assert.doesNotMatch(log, /serialized|setmaxnreg/);
     return {
       registers: Number(/Used (\d+) registers/.exec(log)?.[1]),
       spills: Number(/(\d+) bytes spill stores/.exec(log)?.[1] ?? 0),
