@@ -4,9 +4,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { CompileError, readResources, type KernelResources } from './compile-log.ts';
 import type { Context } from './context.ts';
-import { Out, textOf } from './out.ts';
+import { JitOptions } from './jit.ts';
+import { Out } from './out.ts';
 import { resultOf } from './results.ts';
-import { setWord } from './structs.ts';
 
 export interface AssembleOptions {
   /** Most registers a thread may take. */
@@ -19,6 +19,7 @@ export interface AssembleOptions {
 
 /** A compiled image with what the assembler said about it. */
 export interface Compiled {
+  /** Empty where the program is only compiled as it is loaded: see DriverAssembler. */
   readonly cubin: Uint8Array;
   readonly kernels: readonly KernelResources[];
   readonly log: string;
@@ -31,20 +32,15 @@ export interface Assembler {
   assemble(name: string, ptx: string, architecture: string, options?: AssembleOptions): Compiled;
 }
 
-const JIT = {
-  maxRegisters: 0,
-  infoLog: 3,
-  infoLogBytes: 4,
-  errorLog: 5,
-  errorLogBytes: 6,
-  optimization: 7,
-  logVerbose: 12,
-  lineInfo: 13,
-} as const;
 const INPUT_PTX = 1;
-const LOG_BYTES = 64 * 1024;
 
-/** The compiler inside NVIDIA's driver. It compiles for the context's device, whatever `architecture` says. */
+/**
+ * The compiler inside NVIDIA's driver. It compiles for the context's device, whatever `architecture` says.
+ *
+ * The driver's linker, which alone gives an image to keep, compiles units that others may call: it ignores `setmaxnreg`, and
+ * for lack of registers wgmma then waits after every product, at two thirds of the speed or less. Programs with
+ * `setmaxnreg` are compiled whole as they are loaded; the driver keeps their images in a cache of its own.
+ */
 export class DriverAssembler implements Assembler {
   readonly identity: string;
   readonly #context: Context;
@@ -57,24 +53,15 @@ export class DriverAssembler implements Assembler {
   assemble(name: string, ptx: string, _architecture: string, options: AssembleOptions = {}): Compiled {
     const context = this.#context;
     const { calls, ffi } = context.driver;
-    const [info, error] = [new Uint8Array(LOG_BYTES), new Uint8Array(LOG_BYTES)];
-    const jit = jitOptions([
-      [JIT.infoLog, ffi.address(info)],
-      [JIT.infoLogBytes, LOG_BYTES],
-      [JIT.errorLog, ffi.address(error)],
-      [JIT.errorLogBytes, LOG_BYTES],
-      [JIT.logVerbose, 1],
-      [JIT.lineInfo, options.lineInfo === false ? 0 : 1],
-      [JIT.optimization, options.optimization ?? 4],
-      ...(options.maxRegisters === undefined ? [] : [[JIT.maxRegisters, options.maxRegisters] as const]),
-    ]);
+    if (/\bsetmaxnreg\b/.test(ptx)) return { cubin: new Uint8Array(), kernels: [], log: '' };
+    const jit = new JitOptions(ffi, options);
     const link = new Out();
     context.run('cuLinkCreate_v2', jit.count, jit.keys, jit.values, link.data);
     try {
       const source = Buffer.from(`${ptx}\0`);
       const check = (call: 'cuLinkAddData_v2' | 'cuLinkComplete', code: number): void => {
         if (code === 0) return;
-        const log = textOf(error);
+        const log = jit.errors;
         // Not every failure is the PTX's fault; one without a word in the log is the driver's.
         if (log.trim() !== '' && !resultOf(code).sticky) throw new CompileError(`kernel ${name}`, ptx, log);
         context.fail(call, code, ` for kernel ${name}`);
@@ -88,7 +75,7 @@ export class DriverAssembler implements Assembler {
       check('cuLinkComplete', calls.cuLinkComplete(link.word, image.data, bytes.data));
       // The image belongs to the linker and goes with it.
       const cubin = new Uint8Array(ffi.view(image.word, bytes.word)).slice();
-      const log = textOf(info);
+      const log = jit.log;
       return { cubin, kernels: readResources(log), log };
     } finally {
       if (!context.lost) context.run('cuLinkDestroy', link.word);
@@ -155,14 +142,4 @@ export function chooseAssembler(context: Context): Assembler {
 export function architectureOf(ptx: string, capability: number): string {
   const target = /^\s*\.target\s+(sm_\d+[af]?)/m.exec(ptx)?.[1];
   return target !== undefined && /[af]$/.test(target) ? target : `sm_${capability}`;
-}
-
-function jitOptions(options: readonly (readonly [key: number, value: number])[]): {
-  count: number;
-  keys: Int32Array;
-  values: DataView;
-} {
-  const values = new DataView(new ArrayBuffer(8 * options.length));
-  for (const [at, [, value]] of options.entries()) setWord(values, 8 * at, value);
-  return { count: options.length, keys: new Int32Array(options.map(([key]) => key)), values };
 }

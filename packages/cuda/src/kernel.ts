@@ -1,5 +1,5 @@
 import { architectureOf, chooseAssembler, type Assembler, type AssembleOptions, type Compiled } from './assembler.ts';
-import type { KernelResources } from './compile-log.ts';
+import { readResources, type KernelResources } from './compile-log.ts';
 import type { Context } from './context.ts';
 import { CubinCache, cubinKey } from './cubin-cache.ts';
 import { PreparedLaunch } from './launch.ts';
@@ -14,8 +14,9 @@ export interface CompileOptions extends AssembleOptions {
 }
 
 /**
- * A program's image for the context's device: from the cache, else compiled and kept. `cached` says which. Throws
- * CompileError, whose message names the kernel's source lines.
+ * A program's image for the context's device: from the cache, else compiled and kept. `cached` says which. An empty image
+ * is one that the driver makes as it loads the program, and keeps itself. Throws CompileError, whose message names the
+ * kernel's source lines.
  */
 export function compile(
   context: Context,
@@ -24,12 +25,7 @@ export function compile(
 ): Compiled & { readonly cached: boolean } {
   const assembler = options.assembler ?? chooseAssembler(context);
   const cache = options.cache ?? (defaultCache ??= new CubinCache());
-  const maxRegisters = options.maxRegisters ?? program.maxRegisters;
-  const settings: AssembleOptions = {
-    ...(maxRegisters === undefined ? {} : { maxRegisters }),
-    ...(options.optimization === undefined ? {} : { optimization: options.optimization }),
-    ...(options.lineInfo === undefined ? {} : { lineInfo: options.lineInfo }),
-  };
+  const settings = settingsOf(program, options);
   const architecture = architectureOf(program.ptx, context.device.capability);
   // The driver compiles for the device it has, so the device is part of what the image depends on.
   const target = `${architecture} on ${context.device.capability}`;
@@ -37,8 +33,17 @@ export function compile(
   const kept = cache ? cache.get(key) : undefined;
   if (kept) return { ...kept, cached: true };
   const compiled = assembler.assemble(program.name, program.ptx, architecture, settings);
-  if (cache) cache.put(key, compiled);
+  if (cache && compiled.cubin.length > 0) cache.put(key, compiled);
   return { ...compiled, cached: false };
+}
+
+function settingsOf(program: Pick<Program, 'maxRegisters'>, options: CompileOptions): AssembleOptions {
+  const maxRegisters = options.maxRegisters ?? program.maxRegisters;
+  return {
+    ...(maxRegisters === undefined ? {} : { maxRegisters }),
+    ...(options.optimization === undefined ? {} : { optimization: options.optimization }),
+    ...(options.lineInfo === undefined ? {} : { lineInfo: options.lineInfo }),
+  };
 }
 
 let defaultCache: CubinCache | undefined;
@@ -58,8 +63,11 @@ export class Kernel implements Disposable {
     const { cubin, kernels, cached } = compile(context, program, options);
     this.program = program;
     this.cached = cached;
-    this.resources = kernels.find(({ name }) => name === program.name);
-    this.module = new Module(context, cubin);
+    const { name, ptx } = program;
+    const whole = { name, ptx, options: settingsOf(program, options) };
+    this.module = new Module(context, cubin.length > 0 ? cubin : whole);
+    const told = cubin.length > 0 ? kernels : readResources(this.module.log);
+    this.resources = told.find((kernel) => kernel.name === name);
     try {
       this.function = this.module.function(program.name);
       if (program.cluster && program.cluster[0] * program.cluster[1] * program.cluster[2] > 8) {

@@ -1,17 +1,33 @@
+import type { AssembleOptions } from './assembler.ts';
+import { CompileError } from './compile-log.ts';
 import type { Context } from './context.ts';
 import { CudaUsageError } from './errors.ts';
+import { JitOptions } from './jit.ts';
 import { DeviceBlock } from './memory.ts';
 import { Out } from './out.ts';
 import { Resource } from './resource.ts';
+import { resultOf } from './results.ts';
 
-/** A compiled image (cubin) on a device. Its functions and globals end with it. */
+/** PTX that the driver compiles as it loads it. */
+export interface WholeProgram {
+  readonly name: string;
+  readonly ptx: string;
+  readonly options: AssembleOptions;
+}
+
+/** A compiled image (cubin) on a device, or a program compiled there. Its functions and globals end with it. */
 export class Module extends Resource {
   readonly #functions = new Map<string, KernelFunction>();
 
-  constructor(context: Context, image: Uint8Array) {
+  /** What the driver's compiler said; empty for images. */
+  readonly log: string;
+
+  constructor(context: Context, image: Uint8Array | WholeProgram) {
     const out = new Out();
-    context.run('cuModuleLoadDataEx', out.data, image, 0, null, null);
+    const loaded = image instanceof Uint8Array ? '' : compileWhole(context, image, out);
+    if (image instanceof Uint8Array) context.run('cuModuleLoadDataEx', out.data, image, 0, null, null);
     super(context, 'module', out.word);
+    this.log = loaded;
   }
 
   /** The kernel of this name. Throws CudaError (not found). */
@@ -35,6 +51,20 @@ export class Module extends Resource {
   protected override release(handle: number): void {
     this.context.run('cuModuleUnload', handle);
   }
+}
+
+/** Throws CompileError, CudaError. Gives what the compiler said. */
+function compileWhole(context: Context, { name, ptx, options }: WholeProgram, out: Out): string {
+  const { calls, ffi } = context.driver;
+  const jit = new JitOptions(ffi, options);
+  context.enter('cuModuleLoadDataEx');
+  const code = calls.cuModuleLoadDataEx(out.data, Buffer.from(`${ptx}\0`), jit.count, jit.keys, jit.values);
+  if (code !== 0) {
+    const log = jit.errors;
+    if (log.trim() !== '' && !resultOf(code).sticky) throw new CompileError(`kernel ${name}`, ptx, log);
+    context.fail('cuModuleLoadDataEx', code, ` for kernel ${name}`);
+  }
+  return jit.log;
 }
 
 class ModuleGlobal extends DeviceBlock {

@@ -102,6 +102,31 @@ test('a kernel is compiled once and comes from the cache after that', () => {
   assert.throws(() => new Kernel(context, { ...VECTOR_ADD, name: 'other' }, { cache, assembler }), /NOT_FOUND/);
 });
 
+test('a program that moves registers between warpgroups is compiled whole, where the driver keeps it', () => {
+  using folder = temporaryFolder();
+  using setup = fakeContext({ kernels: { vector_add: () => undefined } });
+  const { context, fake } = setup;
+  const options = { cache: new CubinCache({ directory: folder.path }), assembler: new DriverAssembler(context) };
+  const ptx = VECTOR_ADD.ptx.replace(/^(\s*add\.rn\.f32)/m, '  setmaxnreg.inc.sync.aligned.u32 232;\n$1');
+  assert.notEqual(ptx, VECTOR_ADD.ptx);
+  for (const _ of [1, 2]) {
+    using kernel = new Kernel(context, { ...VECTOR_ADD, ptx }, options);
+    assert.equal(kernel.cached, false);
+    assert.equal(kernel.resources?.registers, 24);
+  }
+  assert.equal(fake.counts.get('cuLinkCreate_v2') ?? 0, 0);
+  const broken = BROKEN.replace(/^(\s*add\.bogus)/m, '  // setmaxnreg\n$1');
+  assert.throws(
+    () => new Kernel(context, { ...VECTOR_ADD, ptx: broken }, options),
+    (error) => isLocated(error),
+  );
+  fake.inject('cuModuleLoadDataEx', 2);
+  assert.throws(
+    () => new Kernel(context, { ...VECTOR_ADD, ptx }, options),
+    /cuModuleLoadDataEx failed with CUDA_ERROR_OUT_OF_MEMORY .* for kernel vector_add/,
+  );
+});
+
 const ptxas = [
   process.env.ROSE_PTXAS,
   ...(process.env.PATH ?? '').split(delimiter).map((folder) => join(folder, 'ptxas')),

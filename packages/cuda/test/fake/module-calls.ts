@@ -47,54 +47,78 @@ const JIT = { info: 3, infoSize: 4, error: 5, errorSize: 6 } as const;
  */
 export function moduleCalls(fake: FakeDriver): FakeCalls {
   const { memory } = fake;
+  /** The addresses of a list of CUjit_option by their key. */
+  const optionsOf = (count: number, keys: never, values: never): ((wanted: number) => number) => {
+    const key = memory.hostView(keys, 4 * count);
+    const value = memory.hostView(values, 8 * count);
+    const option = (wanted: number): number => {
+      for (let at = 0; at < count; at++) {
+        if (key.getInt32(4 * at, true) === wanted) return Number(value.getBigUint64(8 * at, true));
+      }
+      return 0;
+    };
+    if (option(JIT.infoSize) === 0 || option(JIT.errorSize) === 0) throw new FakeFault('log buffers without a size');
+    return option;
+  };
+  /** Whether PTX compiles; if not, the log says so. */
+  const check = (text: string, error: number): boolean => {
+    const wrong = text.split('\n').findIndex((line) => line.includes('bogus'));
+    if (wrong < 0) return true;
+    const log = `ptxas application ptx input, line ${wrong + 1}; error   : Not a name of any known instruction: 'bogus'\nptxas fatal   : Ptx assembly aborted due to errors\n\0`;
+    memory.at(error, log.length).set(Buffer.from(log));
+    return false;
+  };
+  /** Names of the entries; the log tells what each takes. */
+  const entriesOf = (text: string, info: number): string[] => {
+    const names = [...text.matchAll(/\.entry\s+(\w+)/g)].map((match) => match[1]);
+    const log = names
+      .map(
+        (name) =>
+          `ptxas info    : Compiling entry function '${name}' for 'sm_90a'\nptxas info    : Function properties for ${name}\n    8 bytes stack frame, 4 bytes spill stores, 12 bytes spill loads\nptxas info    : Used 24 registers, used 1 barriers\n`,
+      )
+      .join('');
+    memory.at(info, log.length + 1).set(Buffer.from(`${log}\0`));
+    return names;
+  };
+  /** PTX without the zero byte that ends it. */
+  const ptxIn = (bytes: Uint8Array): string => {
+    if (bytes.at(-1) !== 0) throw new FakeFault('PTX must end with a zero byte');
+    return Buffer.from(bytes.subarray(0, -1)).toString();
+  };
   return {
     cuLinkCreate_v2: (count, keys, values, out) => {
-      const key = memory.hostView(keys, 4 * count);
-      const value = memory.hostView(values, 8 * count);
-      const option = (wanted: number): number => {
-        for (let at = 0; at < count; at++) {
-          if (key.getInt32(4 * at, true) === wanted) return Number(value.getBigUint64(8 * at, true));
-        }
-        return 0;
-      };
-      if (option(JIT.infoSize) === 0 || option(JIT.errorSize) === 0) throw new FakeFault('log buffers without a size');
+      const option = optionsOf(count, keys as never, values as never);
       const linker = { text: '', info: option(JIT.info), error: option(JIT.error), image: new Uint8Array() };
       fake.putWord(out, fake.create<FakeLinker>('linker', linker));
       return undefined;
     },
     cuLinkAddData_v2: (handle, type, data, size) => {
       const linker = fake.get<FakeLinker>('linker', handle);
-      const bytes = memory.host(data, size);
-      if (type !== 1 || bytes[size - 1] !== 0) throw new FakeFault('PTX must end with a zero byte');
-      linker.text += Buffer.from(bytes.subarray(0, size - 1)).toString();
-      const wrong = linker.text.split('\n').findIndex((line) => line.includes('bogus'));
-      if (wrong < 0) return undefined;
-      const log = `ptxas application ptx input, line ${wrong + 1}; error   : Not a name of any known instruction: 'bogus'\nptxas fatal   : Ptx assembly aborted due to errors\n\0`;
-      memory.at(linker.error, log.length).set(Buffer.from(log));
-      return 218;
+      if (type !== 1) throw new FakeFault('PTX is input of kind 1');
+      linker.text += ptxIn(memory.host(data, size));
+      return check(linker.text, linker.error) ? undefined : 218;
     },
     cuLinkComplete: (handle, image, size) => {
       const linker = fake.get<FakeLinker>('linker', handle);
-      const names = [...linker.text.matchAll(/\.entry\s+(\w+)/g)].map((match) => match[1]);
-      linker.image = Buffer.from(MAGIC + names.join('\n'));
-      const log = names
-        .map(
-          (name) =>
-            `ptxas info    : Compiling entry function '${name}' for 'sm_90a'\nptxas info    : Function properties for ${name}\n    8 bytes stack frame, 4 bytes spill stores, 12 bytes spill loads\nptxas info    : Used 24 registers, used 1 barriers\n`,
-        )
-        .join('');
-      memory.at(linker.info, log.length + 1).set(Buffer.from(`${log}\0`));
+      linker.image = Buffer.from(MAGIC + entriesOf(linker.text, linker.info).join('\n'));
       fake.putWord(image, fake.address(linker.image));
       fake.putWord(size, linker.image.length);
       return undefined;
     },
     cuLinkDestroy: (linker) => void fake.destroy('linker', linker),
 
-    cuModuleLoadDataEx: (out, image) => {
+    cuModuleLoadDataEx: (out, image, count, keys, values) => {
       if (!ArrayBuffer.isView(image)) throw new FakeFault('an image must be given as bytes');
-      const text = Buffer.from(memory.host(image, image.byteLength)).toString();
-      if (!text.startsWith(MAGIC)) return 200;
-      fake.putWord(out, fake.create('module', new Set(text.slice(MAGIC.length).split('\n'))));
+      const bytes = memory.host(image, image.byteLength);
+      const text = Buffer.from(bytes).toString();
+      let names = text.slice(MAGIC.length).split('\n');
+      if (text.includes('.entry')) {
+        const option = optionsOf(count, keys as never, values as never);
+        const ptx = ptxIn(bytes);
+        if (!check(ptx, option(JIT.error))) return 218;
+        names = entriesOf(ptx, option(JIT.info));
+      } else if (!text.startsWith(MAGIC)) return 200;
+      fake.putWord(out, fake.create('module', new Set(names)));
       return undefined;
     },
     cuModuleUnload: (module) => void fake.destroy('module', module),
