@@ -3,6 +3,7 @@ import argmax from './argmax.ts';
 import attentionCombine from './attention_combine.ts';
 import attentionDecode from './attention_decode.ts';
 import attentionPrefill from './attention_prefill.ts';
+import attentionPrefillWgmma from './attention_prefill_wgmma.ts';
 import cast from './cast.ts';
 import embedding from './embedding.ts';
 import layernorm from './layernorm.ts';
@@ -23,6 +24,7 @@ export const KERNELS: readonly KernelModule[] = [
   attentionCombine,
   attentionDecode,
   attentionPrefill,
+  attentionPrefillWgmma,
   cast,
   embedding,
   layernorm,

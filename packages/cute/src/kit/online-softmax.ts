@@ -5,6 +5,7 @@ import { ex2 } from '../trace/math.ts';
 
 /** A thread has two rows of a tile of scores: lane / 4 and that plus 8, as mma.sync and wgmma leave them. */
 const ROWS = 2;
+const CHAINS = 4;
 
 /** What one more tile of scores makes of them and of what was summed before. */
 export interface SoftmaxStep {
@@ -12,6 +13,8 @@ export interface SoftmaxStep {
   readonly powers: Int[];
   /** Of each row: what sums over earlier tiles are multiplied by. */
   readonly rescale: readonly Int[];
+  /** Of each row: the sum of this thread's powers. */
+  readonly sums: readonly Int[];
 }
 
 /**
@@ -37,9 +40,13 @@ export class OnlineSoftmax {
   add(scores: readonly Int[]): SoftmaxStep {
     const powers: Int[] = [...scores];
     const rescale: Int[] = [];
+    const sums: Int[] = [];
     for (let row = 0; row < ROWS; row++) {
       const mine = scores.map((_, v) => v).filter((v) => Math.floor(v / 2) % 2 === row);
-      let largest = mine.map((v) => scores[v]).reduce((a, b) => combine('max', a, b));
+      let largest = inChains(
+        'max',
+        mine.map((v) => scores[v]),
+      );
       for (const distance of [1, 2]) largest = combine('max', largest, shuffleXor(largest, distance));
       const before = readSlot(this.top[row]);
       const top = combine('max', before, largest);
@@ -48,14 +55,14 @@ export class OnlineSoftmax {
       const base = select(compare('eq', top, -Infinity), 0, top);
       rescale[row] = ex2(combine('mul', combine('sub', before, base), this.factor));
       const shift = combine('sub', 0, combine('mul', base, this.factor));
-      let sum: Int | undefined;
-      for (const v of mine) {
-        powers[v] = ex2(fused(scores[v], this.factor, shift));
-        sum = sum === undefined ? powers[v] : combine('add', sum, powers[v]);
-      }
-      writeSlot(this.own[row], fused(readSlot(this.own[row]), rescale[row], sum!));
+      for (const v of mine) powers[v] = ex2(fused(scores[v], this.factor, shift));
+      sums[row] = inChains(
+        'add',
+        mine.map((v) => powers[v]),
+      );
+      writeSlot(this.own[row], fused(readSlot(this.own[row]), rescale[row], sums[row]));
     }
-    return { powers, rescale };
+    return { powers, rescale, sums };
   }
 
   /** Of each row: the largest factor * score, -Infinity where none was seen, and the sum of its powers over all lanes. */
@@ -66,6 +73,15 @@ export class OnlineSoftmax {
       return { top: combine('mul', readSlot(slot), this.factor), sum };
     });
   }
+}
+
+/** Value i with i + 4, i + 8, ..., then the four: chains that a thread works on side by side. */
+function inChains(op: string, values: readonly Int[]): Int {
+  const chains = values.slice(0, CHAINS);
+  for (const [i, value] of values.entries()) {
+    if (i >= CHAINS) chains[i % CHAINS] = combine(op, chains[i % CHAINS], value);
+  }
+  return chains.reduce((a, b) => combine(op, a, b));
 }
 
 function fused(a: Int, b: Int, c: Int): Int {

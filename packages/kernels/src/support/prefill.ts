@@ -1,5 +1,5 @@
 import { ex2, f32, fma, max, min, rcp, select, type i32, type OnlineSoftmax, type Tensor } from '@rose/cute';
-import type { Chosen, Dims } from '../spec.ts';
+import type { Chosen } from '../spec.ts';
 
 /** What the paths of `attention_prefill` share: its options, which keys a block of queries sees, and the last division. */
 
@@ -120,12 +120,4 @@ export function lastFactors(t: PrefillTensors, softmax: OnlineSoftmax, h: i32, v
     const share = select(top === -Infinity, f32(0), ex2(top - largest));
     return share * valueScale * rcp(fma(sum, share, ex2(sink - largest)));
   });
-}
-
-/** Rows of scores of a head and what the mask is about, in words of the specification. */
-export function prefillRefused({ tokens, longest, shortest, qHeads, kvHeads }: Dims): string | undefined {
-  if (tokens > shortest || shortest > longest) {
-    return `the shortest sequence (${shortest}) lies between ${tokens} queries and ${longest} tokens`;
-  }
-  return qHeads % kvHeads === 0 ? undefined : `${qHeads} query heads do not divide among ${kvHeads} key heads`;
 }

@@ -1,0 +1,162 @@
+import { attendRow, cacheType, HEADS, seenBy } from './attention.ts';
+import { PAGE } from './page.ts';
+import type { PrefillOptions } from './prefill.ts';
+import { bound } from './rounding.ts';
+import { bytesOf } from './storage.ts';
+import {
+  distinct,
+  input,
+  normal,
+  output,
+  scalar,
+  values,
+  type Dims,
+  type Expected,
+  type Roofline,
+  type ScalarArgument,
+  type TensorArgument,
+  type Values,
+} from '../spec.ts';
+
+/** The specification that the kernels of attention over many queries share. */
+
+const BOUND = bound(
+  2 ** 15 + 4096,
+  'powers are rounded to 16 bits (8 of them in bf16) before they weigh values; scores err by float32',
+);
+
+/** What each size means. */
+export const PREFILL_DIMS = {
+  sequences: 'sequences',
+  tokens: 'most queries of a sequence',
+  longest: 'tokens of the longest sequence',
+  shortest: 'tokens of the shortest sequence',
+  qHeads: 'query heads',
+  kvHeads: 'key and value heads',
+  head: 'elements of a head',
+} as const;
+
+export function prefillRefused({ tokens, longest, shortest, qHeads, kvHeads, head }: Dims): string | undefined {
+  if (!HEADS.includes(head)) return `heads of ${head} elements are not had: ${HEADS.join(', ')} are`;
+  if (tokens > shortest || shortest > longest) {
+    return `the shortest sequence (${shortest}) lies between ${tokens} queries and ${longest} tokens`;
+  }
+  return qHeads % kvHeads === 0 ? undefined : `${qHeads} query heads do not divide among ${kvHeads} key heads`;
+}
+
+/** The parameters by name; which there are depends on the options. */
+export type PrefillArgs = Readonly<
+  Record<'q' | 'keys' | 'values' | 'rowStarts' | 'lengths' | 'y', TensorArgument> &
+    Partial<Record<'keyScale' | 'valueScale' | 'table' | 'starts' | 'sinks', TensorArgument>> &
+    Record<'scale', ScalarArgument> &
+    Partial<Record<'cap' | 'window', ScalarArgument>>
+>;
+
+interface Case {
+  readonly lengths: readonly number[];
+  readonly rowStarts: readonly number[];
+  readonly pagesEach: number;
+}
+
+/** Keys that a case's window lets a query see. */
+const CASE_WINDOW = 21;
+
+/** Sequences from the longest to the shortest, each with fewer queries than the one before. */
+function caseOf({ sequences, tokens, longest, shortest }: Dims): Case {
+  const step = (longest - shortest) / Math.max(1, sequences - 1);
+  const lengths = Array.from({ length: sequences }, (_none, s) => longest - Math.floor(s * step));
+  const rowStarts = [0];
+  for (let s = 0; s < sequences; s++) rowStarts.push(rowStarts[s] + Math.max(1, tokens - 5 * s));
+  return { lengths, rowStarts, pagesEach: Math.ceil(longest / PAGE) };
+}
+
+export function prefillArgs(dims: Dims, options: PrefillOptions): PrefillArgs {
+  const { sequences, qHeads, kvHeads, head } = dims;
+  const { lengths, rowStarts, pagesEach } = caseOf(dims);
+  const pages = sequences * pagesEach + 1;
+  const starts = [0];
+  for (const length of lengths) starts.push(starts.at(-1)! + length);
+  const paged = options.layout === 'paged';
+  const cache = input(cacheType(options), paged ? [pages, kvHeads, PAGE, head] : [starts.at(-1)!, kvHeads, head]);
+  const scales = input('f32', [kvHeads], normal(0.1, 1));
+  return {
+    q: input(options.type, [rowStarts[sequences], qHeads * head]),
+    keys: cache,
+    values: cache,
+    ...(options.cache === 'e4m3' ? { keyScale: scales, valueScale: scales } : {}),
+    ...(paged ? { table: input('i32', [sequences, pagesEach], distinct(pages)) } : {}),
+    ...(paged ? {} : { starts: input('i32', [sequences + 1], values(starts)) }),
+    rowStarts: input('i32', [sequences + 1], values(rowStarts)),
+    lengths: input('i32', [sequences], values(lengths)),
+    ...(options.sinks ? { sinks: input('f32', [qHeads], normal(2)) } : {}),
+    y: output(options.type, [rowStarts[sequences], qHeads * head], BOUND),
+    scale: scalar('f32', 1 / Math.sqrt(head)),
+    ...(options.cap ? { cap: scalar('f32', 5) } : {}),
+    ...(options.window ? { window: scalar('i32', CASE_WINDOW) } : {}),
+  };
+}
+
+/** In float64, and what each result is made of. */
+export function prefillReference(
+  given: Values<PrefillArgs>,
+  dims: Dims,
+  options: PrefillOptions,
+): Readonly<Record<string, Expected>> {
+  const { qHeads, kvHeads, head, sequences } = dims;
+  const { pagesEach } = caseOf(dims);
+  const y = { values: new Float64Array(given.q.length), magnitude: new Float64Array(given.q.length) };
+  for (let sequence = 0; sequence < sequences; sequence++) {
+    const length = given.lengths[sequence];
+    for (let row = given.rowStarts[sequence]; row < given.rowStarts[sequence + 1]; row++) {
+      const position = length - (given.rowStarts[sequence + 1] - row);
+      const seen = seenBy(position, options.window ? given.window : undefined, options.mask, length);
+      for (let h = 0; h < qHeads; h++) {
+        const kvHead = Math.floor((h * kvHeads) / qHeads);
+        const of = (cache: Float64Array, scale: number) => (at: number) => {
+          const place = given.table
+            ? (given.table[sequence * pagesEach + Math.floor(at / PAGE)] * kvHeads + kvHead) * PAGE + (at % PAGE)
+            : (given.starts![sequence] + at) * kvHeads + kvHead;
+          return cache.subarray(place * head, (place + 1) * head).map((v) => v * scale);
+        };
+        const at = (row * qHeads + h) * head;
+        const keys = of(given.keys, given.keyScale?.[kvHead] ?? 1);
+        const cap = options.cap ? given.cap : undefined;
+        const value = of(given.values, given.valueScale?.[kvHead] ?? 1);
+        const { top, sum, o, magnitude } = attendRow(
+          given.q.subarray(at, at + head),
+          keys,
+          value,
+          seen,
+          given.scale,
+          cap,
+        );
+        const all = sum + (given.sinks ? 2 ** (given.sinks[h] * Math.LOG2E - top) : 0);
+        for (let e = 0; e < head; e++) {
+          y.values[at + e] = o[e] / all;
+          y.magnitude[at + e] = magnitude[e] / all;
+        }
+      }
+    }
+  }
+  return { y };
+}
+
+/** The least work: what is seen, read once. */
+export function prefillRoofline(dims: Dims, options: PrefillOptions): Roofline {
+  const { qHeads, kvHeads, head } = dims;
+  const { lengths, rowStarts } = caseOf(dims);
+  let pairs = 0;
+  for (const [s, length] of lengths.entries()) {
+    for (let position = length - (rowStarts[s + 1] - rowStarts[s]); position < length; position++) {
+      const [from, to] = seenBy(position, options.window ? CASE_WINDOW : undefined, options.mask, length);
+      pairs += to - from;
+    }
+  }
+  const keys = lengths.reduce((sum, length) => sum + length, 0);
+  return {
+    bytes:
+      bytesOf(cacheType(options), 2 * keys * kvHeads * head) +
+      bytesOf(options.type, 2 * rowStarts[lengths.length] * qHeads * head),
+    flops: 4 * pairs * qHeads * head,
+  };
+}
