@@ -276,9 +276,9 @@ test('files with line ends of Windows are transformed, and their lines stay', ()
 
 test('a file by its URL, as people write it', () => {
   for (const [url, name] of [
-    ['file:///home/me/kernel.ts', '/home/me/kernel.ts'],
-    ['file:///home/my%20kernels/%C3%A4.ts?v=2', '/home/my kernels/\u00e4.ts'],
-    ['file:///C:/Users/me/kernel.ts', 'C:/Users/me/kernel.ts'],
+    ['file:///src/me/kernel.ts', '/src/me/kernel.ts'],
+    ['file:///src/my%20kernels/%C3%A4.ts?v=2', '/src/my kernels/\u00e4.ts'],
+    ['file:///C:/src/me/kernel.ts', 'C:/src/me/kernel.ts'],
     ['file://server/share/kernel.ts', '//server/share/kernel.ts'],
     ['file:///100%/kernel.ts', '/100%/kernel.ts'],
     ['kernel axpy', 'kernel axpy'],
