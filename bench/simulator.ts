@@ -83,7 +83,7 @@ const EXPRESSIONS = [
   '(S<3,4,3> o 0 o (8,64):(64,1))(3, 17)',
   'make_layout_tv((4,8):(8,1), (2,2):(2,1))',
   'complement((2,4):(1,6), 24)',
-  'logical_product((2,2):(4,1), (3,2):(1,3))',
+  'logical_product((2,2):(4,1), 6:1)',
 ];
 
 /** Lines that the command answers a second, its start not counted. */

@@ -1,5 +1,6 @@
 import { Builder } from '../src/ir/builder.ts';
 import type { KernelIR, Region, Slot, Value } from '../src/ir/ir.ts';
+import { RareValues } from './random-values.ts';
 
 /** Bytes of memory that a random kernel's tensor has. */
 export const RANDOM_BYTES = 4096;
@@ -16,8 +17,11 @@ export function random(seed: number): (below: number) => number {
 const TYPES = ['i32', 'u32', 'f32', 'bf16', 'pred'] as const;
 type Known = (typeof TYPES)[number];
 
-/** A kernel that ends, reads and writes within its tensor, and uses every kind of control flow. */
-export function randomKernel(seed: number): KernelIR {
+/**
+ * A kernel that ends, reads and writes within its tensor, and uses every kind of control flow; `rare`: also operations of
+ * every family that gives numbers, which the test's own interpreter does not know.
+ */
+export function randomKernel(seed: number, rare: boolean = false): KernelIR {
   const kernel: KernelIR = {
     name: `random_${seed}`,
     params: [{ kind: 'tensor', name: 'x', element: 'f32', align: 16, access: 'readwrite' }],
@@ -27,7 +31,7 @@ export function randomKernel(seed: number): KernelIR {
     values: 0,
     slotCount: 0,
   };
-  new Generator(kernel, random(seed)).run();
+  new Generator(kernel, random(seed), rare).run();
   return kernel;
 }
 
@@ -40,9 +44,12 @@ class Generator {
   private line = 1;
   private labels = 0;
 
-  constructor(kernel: KernelIR, next: (below: number) => number) {
+  private readonly rare: RareValues | undefined;
+
+  constructor(kernel: KernelIR, next: (below: number) => number, rare: boolean) {
     this.b = new Builder(kernel, { file: 'random.ts', line: 1, column: 1 });
     this.next = next;
+    if (rare) this.rare = new RareValues(this.b, next, (type) => this.pick(type));
     this.base = this.b.value('param', 'ptr.global', { attributes: { index: 0 } });
     this.pool.push(this.b.value('special', 'i32', { attributes: { name: 'tid.x' } }));
   }
@@ -116,6 +123,10 @@ class Generator {
   }
 
   private expression(): void {
+    if (this.rare && this.next(2) === 0) {
+      this.push(this.rare.make());
+      return;
+    }
     const type = TYPES[this.next(TYPES.length)];
     if (type === 'pred') {
       if (this.next(2) === 0) this.compare();

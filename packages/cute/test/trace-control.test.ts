@@ -5,11 +5,12 @@ import { runPasses } from '../src/passes/passes.ts';
 import { simulate } from '../src/sim/simulate.ts';
 import { f32, i32, kernel, tid } from '../src/trace/index.ts';
 import { PROGRAMS } from './programs/control.ts';
+import { CORNERS } from './programs/corners.ts';
 import { FLOATS, VALUES } from './programs/values.ts';
 
 const THREADS = 32;
 
-for (const [name, program] of Object.entries({ ...PROGRAMS, ...VALUES })) {
+for (const [name, program] of Object.entries({ ...PROGRAMS, ...VALUES, ...CORNERS })) {
   test(`runs as JavaScript does: ${name}`, () => {
     const traced = kernel(
       { name: 'program', params: { y: i32.tensor(THREADS), n: i32 }, threads: THREADS },
