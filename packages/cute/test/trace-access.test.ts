@@ -7,8 +7,9 @@ import type { KernelIR } from '../src/ir/ir.ts';
 import { parseKernel } from '../src/ir/parse.ts';
 import { printKernel } from '../src/ir/print.ts';
 import { verifyKernel } from '../src/ir/verify.ts';
+import { runPasses } from '../src/passes/passes.ts';
 import { simulate } from '../src/sim/simulate.ts';
-import { cachePolicy, f32, fragment, i32, kernel, pred, shared, tensorMapOf, tid } from '../src/trace/index.ts';
+import { cachePolicy, f32, fragment, i32, kernel, pred, shared, tensorMapOf, tid, u32 } from '../src/trace/index.ts';
 import { counting, run, widths } from './traced.ts';
 
 test('accesses under a fragment of conditions, one for every two elements', () => {
@@ -117,4 +118,39 @@ test('the simulator refuses a tensor map with another box than the kernel relies
     () => simulate(boxed([1024]), { grid: [1, 1, 1], args }),
     /has 1024 bytes, and the kernel relies on 512/,
   );
+});
+
+test('the simulator refuses numbers that a parameter cannot hold', () => {
+  const of = (type: typeof i32 | typeof u32): KernelIR =>
+    kernel({ name: 'numbers', params: { y: i32.tensor(1), n: type }, threads: 1 }, ({ y, n }) => {
+      'use gpu';
+      y[0] = i32(n);
+    }).trace({});
+  const give = (ir: KernelIR, n: number | bigint): Int32Array => {
+    const y = new Int32Array(1);
+    assert.deepEqual(simulate(ir, { grid: [1, 1, 1], args: { y, n } }).findings, []);
+    return y;
+  };
+  assert.equal(give(of(i32), -5)[0], -5);
+  assert.equal(give(of(u32), 2 ** 32 - 1)[0], -1);
+  for (const [type, n] of [
+    [i32, 1.5],
+    [i32, 2 ** 31],
+    [u32, -1],
+    [i32, Number.NaN],
+    [u32, 1n << 40n],
+  ] as const) {
+    assert.throws(() => give(of(type), n), /parameter n is a [iu]32, which .* is not/);
+  }
+});
+
+test('the simulator refuses more shared memory than there is', () => {
+  const ir = kernel({ name: 'vast', params: { y: i32.tensor(1) }, threads: 1 }, ({ y }) => {
+    'use gpu';
+    const s = shared(i32, 60_000);
+    s[tid()] = 1;
+    y[0] = s[tid()];
+  }).trace({});
+  const args = { y: new Int32Array(1) };
+  assert.throws(() => simulate(runPasses(ir), { grid: [1, 1, 1], args }), /takes 240000 bytes of shared memory/);
 });

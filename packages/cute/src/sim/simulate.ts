@@ -1,6 +1,7 @@
 import { KernelError } from '../ir/error.ts';
 import { walk, type KernelIR, type KernelParameter, type Node } from '../ir/ir.ts';
-import { TYPES } from '../types/dtype.ts';
+import { ARCHS } from '../ptx/arch.ts';
+import { TYPES, type TypeName } from '../types/dtype.ts';
 import { encodeFloat, FLOAT_FORMATS, type SmallFloat } from '../types/numeric.ts';
 import type { Launch, LineReport, SimulatorArgument, SimulatorResult, SimulatorTensor } from './api.ts';
 import { Findings } from './findings.ts';
@@ -25,6 +26,7 @@ export function simulate(kernel: KernelIR, { grid, args, options = {} }: Launch)
   const findings = new Findings(options.limits?.findings ?? 100);
   const { trace } = options;
   const program = new Program(kernel, trace && traced);
+  checkShared(kernel);
   const machine = new Machine(kernel, program, findings, grid, options);
   const tensors = bindArguments(machine, args);
   let ctas = 0;
@@ -67,6 +69,16 @@ function checkGrid(kernel: KernelIR, grid: Launch['grid']): void {
   if (!Number.isInteger(threads) || threads < 1 || threads > 1024) {
     throw new KernelError(`${kernel.name}: a CTA has 1 to 1024 threads, not ${threads}`);
   }
+}
+
+/** Placed shared memory fits some architecture. */
+function checkShared(kernel: KernelIR): void {
+  const bytes = Math.max(0, ...kernel.shared.map(({ offset, bytes: size }) => (offset ?? -size) + size));
+  const most = Math.max(...Object.values(ARCHS).map(({ sharedBytes }) => sharedBytes));
+  if (bytes <= most) return;
+  throw new KernelError(
+    `${kernel.name} takes ${bytes} bytes of shared memory; no architecture gives a CTA more than ${most}`,
+  );
 }
 
 function sorted(reports: Map<Node, LineReport>): LineReport[] {
@@ -157,6 +169,16 @@ function tensorOf(kernel: KernelIR, param: KernelParameter, argument: SimulatorA
   throw new KernelError(`${kernel.name}: parameter ${param.name} is a tensor, and the argument a ${typeof argument}`);
 }
 
+/** Refuses numbers that an integer parameter cannot hold; bits without a meaning may be written with a sign or without. */
+function checkWhole(kernel: KernelIR, name: string, type: TypeName, argument: number | bigint | boolean): void {
+  const { bits, kind } = TYPES[type];
+  if (kind === 'f') return;
+  const [least, most] = [kind === 'u' ? 0n : -(1n << BigInt(bits - 1)), 1n << BigInt(kind === 'i' ? bits - 1 : bits)];
+  const whole = typeof argument !== 'number' || Number.isInteger(argument);
+  if (whole && BigInt(argument) >= least && BigInt(argument) < most) return;
+  throw new KernelError(`${kernel.name}: parameter ${name} is a ${type}, which ${argument} is not`);
+}
+
 /** A number as lanes hold it. Packed and untyped ones are their bits. */
 function scalar(
   kernel: KernelIR,
@@ -168,6 +190,7 @@ function scalar(
   }
   const { type } = param;
   if (type === 'pred') return argument ? 1 : 0;
+  checkWhole(kernel, param.name, type, argument);
   if (isBig(type)) {
     const whole = BigInt(argument);
     return viewOf(type) === 'q' ? BigInt.asIntN(64, whole) : BigInt.asUintN(TYPES[type].bits, whole);
