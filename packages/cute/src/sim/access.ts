@@ -180,7 +180,7 @@ function release(warp: Warp, mask: number, releases: boolean): Meeting | undefin
 
 function publishAt(warp: Warp, region: MemoryRegion, offset: number, meeting: Meeting): void {
   const { cluster } = warp.cta;
-  const handover = cluster.handoverAt(region, offset);
+  const handover = cluster.openHandover(region, offset);
   const known = handover.get(cluster);
   if (known) known.join(meeting);
   else {
@@ -193,6 +193,7 @@ function publishAt(warp: Warp, region: MemoryRegion, offset: number, meeting: Me
 /** A strong read takes over what was released at the place: at once if it acquires, else at the next fence. */
 function acquireAt(warp: Warp, region: MemoryRegion, offset: number, acquires: boolean): void {
   const handover = warp.cta.cluster.handoverAt(region, offset);
+  if (!handover) return;
   if (acquires) warp.acquireFrom(handover);
   else warp.state.seen.add(handover);
 }

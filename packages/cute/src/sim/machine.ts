@@ -126,14 +126,23 @@ export class Cluster {
     return this.machine.steps + (this.machine.options.clock ?? 0);
   }
 
-  /** What strong accesses of a place hand over. All clusters share those of global memory. */
-  handoverAt(region: MemoryRegion, offset: number): Handover {
-    const places = region.space === 'global' ? this.machine.handovers : this.handovers;
+  /** What was released at a place, if anything was. All clusters share what lies in global memory. */
+  handoverAt(region: MemoryRegion, offset: number): Handover | undefined {
+    return this.placesOf(region).get(region)?.get(offset);
+  }
+
+  /** The same, to be added to. */
+  openHandover(region: MemoryRegion, offset: number): Handover {
+    const places = this.placesOf(region);
     let known = places.get(region);
     if (!known) places.set(region, (known = new Map()));
     let handover = known.get(offset);
     if (!handover) known.set(offset, (handover = new Map()));
     return handover;
+  }
+
+  private placesOf(region: MemoryRegion): Map<MemoryRegion, Map<number, Handover>> {
+    return region.space === 'global' ? this.machine.handovers : this.handovers;
   }
 
   /** All of its threads. */
