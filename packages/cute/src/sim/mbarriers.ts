@@ -2,7 +2,8 @@ import { flagOf, numberOf } from '../ir/attributes.ts';
 import type { Node } from '../ir/ir.ts';
 import { Meeting } from './clocks.ts';
 import { located, locate, sharedTarget } from './locate.ts';
-import { groupsOf, type AsyncOperation, type Cta, type MBarrierState, type Warp } from './machine.ts';
+import { type AsyncOperation, type Cta, type MBarrierState, type Warp } from './machine.ts';
+import { groupsOf } from './warp-state.ts';
 import type { Handler, Program } from './program.ts';
 import { readNumber, type Operand } from './registers.ts';
 
