@@ -1,0 +1,121 @@
+/**
+ * Attention on an NVIDIA GPU: decoding (both kernels, beside the bandwidth of a device-to-device copy) and prompts (beside
+ * PyTorch's flash and cuDNN attention in the same run). Graphs are replayed, inputs rotate, numbers are medians.
+ *
+ *     node --conditions=development --import @rose/cute/register bench/attention/run.ts [--no-peer] [--json FILE]
+ */
+import { spawnSync } from 'node:child_process';
+import { writeFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+import { DeviceMemory, Kernel, measure, versionText } from '@rose/cuda';
+import { compileKernel } from '@rose/cute';
+import { KERNELS, specialise, type KernelModule } from '@rose/kernels';
+import { DeviceArgs } from '../../packages/rose/src/kernel/device-args.ts';
+import { copyOf, openGpu, timeKernel } from '../../packages/rose/src/kernel/gpu.ts';
+import { circumstances, writeResult } from '../measure/report.ts';
+
+const HEADS = { qHeads: 32, kvHeads: 8, head: 128 } as const;
+/** Bytes of caches that are rotated: several times the level-2 cache. */
+const ROTATED = 5e8;
+
+const { values } = parseArgs({ options: { 'no-peer': { type: 'boolean', default: false }, json: { type: 'string' } } });
+using gpu = openGpu(0);
+const { context, stream } = gpu;
+const multiprocessors = context.device.attribute('multiprocessors');
+const copy = copyOf(gpu);
+console.log(`${context.device.name}: a device-to-device copy moves ${(copy / 1e9).toFixed(0)} GB/s`);
+
+const decoding = [
+  { sequences: 32, length: 4096, cache: 'same' },
+  { sequences: 128, length: 2048, cache: 'same' },
+  { sequences: 1, length: 32768, cache: 'same' },
+  { sequences: 32, length: 4096, cache: 'e4m3' },
+].map((one) => decode(one));
+const prompts = [
+  { sequences: 1, tokens: 8192, head: 128 },
+  { sequences: 1, tokens: 2048, head: 128 },
+  { sequences: 1, tokens: 8192, head: 64 },
+  { sequences: 1, tokens: 8192, head: 256 },
+].map((one) => prefill(one));
+const peer = values['no-peer'] ? undefined : peers();
+const result = {
+  ...(await circumstances()),
+  ...{ device: context.device.name, driver: versionText(context.driver.version), copyGigabytes: copy / 1e9 },
+  ...{ decoding, prompts, ...(peer === undefined ? {} : { peer }) },
+};
+if (values.json === undefined) await writeResult('attention', result);
+else writeFileSync(values.json, JSON.stringify(result, undefined, 2));
+
+function moduleOf(name: string): KernelModule {
+  return KERNELS.find((kernel) => kernel.name === name)!;
+}
+
+/** One token of each sequence: `attention_decode` and `attention_combine`, by the bytes of keys and values. */
+function decode({ sequences, length, cache }: { sequences: number; length: number; cache: string }): object {
+  const [first, second] = ['attention_decode', 'attention_combine'].map(moduleOf);
+  const dims = { sequences, tokens: 1, longest: length, shortest: length, ...HEADS };
+  const s = specialise(first, { dims, options: { cache } });
+  const splits = Math.ceil(length / 512);
+  const { qHeads, kvHeads, head } = HEADS;
+  const combined = specialise(second, { dims: { sequences, tokens: 1, splits, qHeads, head } });
+  const bytes = 2 * sequences * length * kvHeads * head * (cache === 'same' ? 2 : 1);
+  const compiled = (module: KernelModule, of: typeof s): Kernel =>
+    new Kernel(context, compileKernel(module.trace(of), { arch: gpu.arch }).program);
+  using parts = compiled(first, s);
+  using whole = compiled(second, combined);
+  using starts = new DeviceMemory(context, 4 * (sequences + 1));
+  starts.write(new Uint8Array(Int32Array.from({ length: sequences + 1 }, (_none, i) => i * splits).buffer));
+  const sets = Array.from({ length: Math.max(2, Math.ceil(ROTATED / bytes)) }, (_none, i) => {
+    const args = new DeviceArgs(context, first, s, 1000 * i);
+    const rest = new DeviceArgs(context, second, combined, 1);
+    const { o, stats, items, rowStarts } = args.values;
+    const launches = [
+      parts
+        .prepare()
+        .grid(...first.grid(s, { multiprocessors }))
+        .args(args.values),
+      whole
+        .prepare()
+        .grid(qHeads, 1, sequences)
+        .args({ ...rest.values, o, stats, items, rowStarts, starts }),
+    ];
+    return { args, rest, launches };
+  });
+  const { median } = measure(
+    stream,
+    (n) => {
+      for (const launch of sets[n % sets.length].launches) launch.launch(stream);
+    },
+    { launches: Math.max(12, sets.length), repeats: 15 },
+  );
+  for (const { args, rest } of sets) [args, rest].forEach((one) => one[Symbol.dispose]());
+  const figure = { sequences, length, cache, microseconds: median, copyShare: (bytes * 1e6) / median / copy };
+  console.log(figure);
+  return figure;
+}
+
+function prefill({ sequences, tokens, head }: { sequences: number; tokens: number; head: number }): object {
+  const module = moduleOf(gpu.arch === 'sm_90a' ? 'attention_prefill_wgmma' : 'attention_prefill');
+  const dims = { sequences, tokens, longest: tokens, shortest: tokens, qHeads: 32, kvHeads: 32, head };
+  const s = specialise(module, { dims });
+  const timing = timeKernel(gpu, module, s, compileKernel(module.trace(s), { arch: gpu.arch }), copy);
+  const figure = {
+    kernel: module.name,
+    sequences,
+    tokens,
+    head,
+    microseconds: timing.median,
+    teraflops: timing.rate / 1e12,
+  };
+  console.log(figure);
+  return figure;
+}
+
+function peers(): string[] | undefined {
+  const script = fileURLToPath(new URL('peer.py', import.meta.url));
+  const { status, stdout, stderr, error } = spawnSync('python3', [script], { encoding: 'utf8' });
+  if (status !== 0) console.log(`no peer: ${error?.message ?? stderr.trim().split('\n').at(-1)}`);
+  else console.log(stdout);
+  return status === 0 ? stdout.trim().split('\n') : undefined;
+}
