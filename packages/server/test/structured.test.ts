@@ -102,7 +102,15 @@ describe('structured answers of a real model', async () => {
       assert.match(await ask(path, { guided_grammar: 'root ::= foo' }), /^400 guided_grammar: .*"foo" is not defined/);
       assert.match(await ask(path, { guided_regex: 'a', guided_choice: ['b'] }), /^400 guided_choice: /);
       assert.match(await ask(path, { guided_regex: 'a', ignore_eos: true }), /^400 ignore_eos: /);
-      assert.match(await ask(path, { response_format: { type: 'xml' } }), /^400 response_format/);
+      assert.match(
+        await ask(path, { response_format: { type: 'xml' } }),
+        /^400 response_format.type: .*not a known kind/,
+      );
+      const text = { type: 'json_schema', json_schema: { name: 'x', schema: '{}' } };
+      assert.match(
+        await ask(path, { response_format: text }),
+        /^400 response_format.json_schema.schema: .*a JSON schema/,
+      );
     }
   });
 

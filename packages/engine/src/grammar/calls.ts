@@ -1,6 +1,7 @@
 import type { ToolFormat } from '../answer/dialect.ts';
+import { RoseError } from '../errors.ts';
 import { ANY, complement, intersection, setOf } from './code-points.ts';
-import { choice, EMPTY, repeat, rule, sequence, set, type Expression } from './expression.ts';
+import { choice, EMPTY, hasText, repeat, rule, sequence, set, type Expression } from './expression.ts';
 import { upTo } from './marker.ts';
 import { SchemaWriter } from './schema.ts';
 import type { Schema } from './schema-node.ts';
@@ -98,5 +99,10 @@ const space: Expression = rule('space');
 function argumentsOf({ parameters, param }: CallableTool, rules: Map<string, Expression>, prefix: string): Expression {
   if (parameters === undefined) return rule('object');
   const writer = new SchemaWriter(parameters, param, rules, prefix);
-  return writer.write({ allOf: [{ type: 'object' }, parameters] });
+  const values = writer.write({ allOf: [{ type: 'object' }, parameters] });
+  // A tool that could never be called is refused, though others could be.
+  if (!hasText(values, rules)) {
+    throw new RoseError('invalid', `${param}: no object of finite length satisfies it`, { param });
+  }
+  return values;
 }

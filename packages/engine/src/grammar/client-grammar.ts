@@ -3,8 +3,11 @@ import { codePoints, complement, type CodePoints } from './code-points.ts';
 import { classesOf } from './ebnf.ts';
 
 const MOST_CHARACTERS = 65_536;
-/** A string, a comment or a class of characters: where brackets mean something else than in the rest of a grammar. */
-const TOKEN = /"(?:[^"\\\n]|\\.)*"|#[^\n]*|\[(\^?)((?:[^\]\\]|\\.)*)\]/gs;
+/**
+ * A string, a comment or a class of characters: where brackets mean something else than in the rest of a grammar. One
+ * that is never closed is matched as far as it goes, so that no text is looked through more than once.
+ */
+const TOKEN = /"(?:[^"\\\n]|\\.)*"?|#[^\n]*|\[(\^?)((?:[^\]\\]|\\.)*)(\]?)/gs;
 const ITEM = /\\(?:x([0-9A-Fa-f]{2})|u([0-9A-Fa-f]{4})|U([0-9A-Fa-f]{8})|(.))|(.)/gsu;
 const ESCAPES: Readonly<Record<string, number>> = { n: 10, r: 13, t: 9, b: 8, f: 12, v: 11, '0': 0 };
 
@@ -17,15 +20,18 @@ export function clientGrammar(ebnf: string, param: string): string {
     const message = `${param}: the grammar has ${ebnf.length} characters, more than ${MOST_CHARACTERS}`;
     throw new RoseError('invalid', message, { param });
   }
-  if (!/^\s*root\s*::=/m.test(ebnf)) {
+  if (!/^[ \t]*root\s*::=/m.test(ebnf)) {
     throw new RoseError('invalid', `${param}: the grammar has no rule root (root ::= ...)`, { param });
   }
-  return ebnf.replaceAll(TOKEN, (token, negated: string | undefined, inner: string | undefined) => {
-    if (inner === undefined) return token;
-    const listed = classOf(inner);
-    if (listed.every(([, last]) => last <= 0x7f)) return token;
-    return `(${classesOf(negated === '^' ? complement(listed) : listed).join(' | ')})`;
-  });
+  return ebnf.replaceAll(
+    TOKEN,
+    (token, negated: string | undefined, inner: string | undefined, end: string | undefined) => {
+      if (inner === undefined || end === '') return token;
+      const listed = classOf(inner);
+      if (listed.every(([, last]) => last <= 0x7f)) return token;
+      return `(${classesOf(negated === '^' ? complement(listed) : listed).join(' | ')})`;
+    },
+  );
 }
 
 function classOf(inner: string): CodePoints {

@@ -35,8 +35,12 @@ export function sequence(...parts: readonly (Expression | string)[]): Expression
 }
 
 export function choice(...options: readonly (Expression | string)[]): Expression {
-  const all = options.map((option) => (typeof option === 'string' ? text(option) : option));
-  return all.length === 1 ? all[0] : { kind: 'choice', options: all };
+  return anyOf(options.map((option) => (typeof option === 'string' ? text(option) : option)));
+}
+
+/** A choice of so many options that they may be too many for a call's arguments. */
+export function anyOf(options: readonly Expression[]): Expression {
+  return options.length === 1 ? options[0] : { kind: 'choice', options };
 }
 
 export function optional(inner: Expression): Expression {
@@ -60,6 +64,11 @@ export function pruned(rules: Rules, param: string): Rules {
   for (const [name, body] of rules) if (ending.has(name)) kept.set(name, prune(body, ending));
   checkLeftRecursion(kept, param);
   return kept;
+}
+
+/** Whether the expression derives a text of finite length. */
+export function hasText(expression: Expression, rules: Rules): boolean {
+  return ends(expression, endingRules(rules));
 }
 
 function endingRules(rules: Rules): ReadonlySet<string> {
@@ -93,7 +102,7 @@ function prune(expression: Expression, ending: ReadonlySet<string>): Expression 
     case 'sequence':
       return sequence(...expression.parts.map((part) => prune(part, ending)));
     case 'choice':
-      return choice(...expression.options.filter((o) => ends(o, ending)).map((option) => prune(option, ending)));
+      return anyOf(expression.options.filter((o) => ends(o, ending)).map((option) => prune(option, ending)));
     case 'repeat': {
       const { inner, min, max } = expression;
       return ends(inner, ending) ? repeat(prune(inner, ending), min, max) : EMPTY;

@@ -49,6 +49,7 @@ const SLOW_MICROSECONDS = 2_000;
 
 interface Opening {
   readonly mask: WorkerMask;
+  readonly param: string;
   readonly resolve: (mask: TokenMask) => void;
   readonly reject: (error: RoseError) => void;
 }
@@ -59,6 +60,7 @@ interface Opening {
  */
 export class WorkerGrammars implements Grammars {
   readonly #data: GrammarWorkerData;
+  readonly #compileMs: number;
   #worker: Worker | undefined;
   #nextSession = 1;
   readonly #opening = new Map<number, Opening>();
@@ -67,8 +69,10 @@ export class WorkerGrammars implements Grammars {
   #sessions: number[] = [];
   #tokens: number[] = [];
 
-  constructor(data: GrammarWorkerData) {
+  /** @param compileMs how long a grammar may be compiled */
+  constructor(data: GrammarWorkerData, compileMs: number = COMPILE_MS) {
     this.#data = data;
+    this.#compileMs = compileMs;
   }
 
   get sessions(): number {
@@ -85,8 +89,9 @@ export class WorkerGrammars implements Grammars {
     const session = this.#nextSession++;
     const mask = new WorkerMask(this, session, sessionWords(this.#data.vocabSize));
     return new Promise((resolve, reject) => {
-      this.#opening.set(session, { mask, resolve, reject });
-      this.#watch();
+      this.#opening.set(session, { mask, param: source.param, resolve, reject });
+      // Those that wait do not give the one that is compiled more time.
+      if (this.#opening.size === 1) this.#watch();
       this.#post({ kind: 'open', session, source, words: mask.words });
     });
   }
@@ -149,9 +154,13 @@ export class WorkerGrammars implements Grammars {
       const [first] = this.#opening.keys();
       const opening = this.#opening.get(first);
       this.#opening.delete(first);
-      opening?.reject(new RoseError('invalid', `the grammar takes longer than ${COMPILE_MS / 1000} s to compile`));
+      if (opening !== undefined) {
+        const { param } = opening;
+        const message = `${param}: the grammar takes longer than ${this.#compileMs / 1000} s to compile`;
+        opening.reject(new RoseError('invalid', message, { param }));
+      }
       this.#lose(new RoseError('unavailable', 'another request held the grammar worker up: try again'));
-    }, COMPILE_MS);
+    }, this.#compileMs);
     this.#timer.unref();
   }
 

@@ -36,16 +36,23 @@ const LINE_ENDS = codePoints([
 ]);
 /** Repetitions beyond this are refused rather than written out. */
 const MOST_COPIES = 2048;
+const MOST_NESTING = 256;
 
 /**
  * Reads an ECMAScript regular expression. Its whole text is what the pattern says: anchors at the ends change nothing.
+ * @param place where the pattern stands in its field, for errors
  * @throws RoseError `invalid` for what is no regular expression, or looks around or back
  */
-export function readPattern(source: string, param: string, encode: Encode): Pattern {
-  return new PatternReader(param, encode).alternatives(parse(source, param).alternatives);
+export function readPattern(source: string, param: string, encode: Encode, place = ''): Pattern {
+  const refuse: Refuse = (why) => new RoseError('invalid', `${param}: ${why}${place}`, { param });
+  return new PatternReader(refuse, encode).alternatives(parse(source, refuse).alternatives);
 }
 
-function parse(source: string, param: string): AST.Pattern {
+/** The error for a pattern, for this reason. */
+type Refuse = (why: string) => RoseError;
+
+function parse(source: string, refuse: Refuse): AST.Pattern {
+  checkNesting(source, refuse);
   try {
     // The pattern of a JSON schema is a Unicode one; many are only valid as others.
     return parser.parsePattern(source, 0, source.length, { unicode: true });
@@ -53,21 +60,28 @@ function parse(source: string, param: string): AST.Pattern {
     try {
       return parser.parsePattern(source, 0, source.length, { unicode: false });
     } catch (error) {
-      throw refused(param, `it is not a regular expression: ${(error as Error).message}`);
+      throw refuse(`it is not a regular expression: ${(error as Error).message}`);
     }
   }
 }
 
-function refused(param: string, why: string): RoseError {
-  return new RoseError('invalid', `${param}: ${why}`, { param });
+/** What is nested without end would exhaust the stack. Parentheses in classes count too. */
+function checkNesting(source: string, refuse: Refuse): void {
+  let depth = 0;
+  for (const [mark] of source.matchAll(/\\.|[()]/gs)) {
+    if (mark === '(' && ++depth > MOST_NESTING) {
+      throw refuse(`the pattern is nested more than ${MOST_NESTING} levels deep`);
+    }
+    if (mark === ')') depth--;
+  }
 }
 
 class PatternReader {
-  readonly #param: string;
+  readonly #refuse: Refuse;
   readonly #encode: Encode;
 
-  constructor(param: string, encode: Encode) {
-    this.#param = param;
+  constructor(refuse: Refuse, encode: Encode) {
+    this.#refuse = refuse;
     this.#encode = encode;
   }
 
@@ -98,7 +112,7 @@ class PatternReader {
       case 'Quantifier':
         return this.#quantifier(element);
       default:
-        throw refused(this.#param, `${element.raw} in a pattern is not supported`);
+        throw this.#refuse(`${element.raw} in a pattern is not supported`);
     }
   }
 
@@ -109,7 +123,7 @@ class PatternReader {
   #quantifier({ element, min, max, raw }: AST.Quantifier): Pattern {
     const inner = this.#element(element);
     if (min > MOST_COPIES || (max !== Infinity && max > MOST_COPIES)) {
-      throw refused(this.#param, `${raw} repeats more than ${MOST_COPIES} times`);
+      throw this.#refuse(`${raw} repeats more than ${MOST_COPIES} times`);
     }
     const times = (length: number, count: number): number => (length === 0 ? 0 : length * count);
     return {
@@ -135,7 +149,7 @@ class PatternReader {
         if (element.kind === 'property') break;
         return negated({ digit: DIGITS, word: WORD, space: SPACE }[element.kind], element.negate);
     }
-    throw refused(this.#param, `${element.raw} in a pattern is not supported`);
+    throw this.#refuse(`${element.raw} in a pattern is not supported`);
   }
 }
 

@@ -115,6 +115,18 @@ function sorted(value: unknown): string {
   );
 }
 
+export function typeOf(value: unknown): JsonType {
+  if (value === null) return 'null';
+  if (Array.isArray(value)) return 'array';
+  if (typeof value === 'number') return Number.isInteger(value) ? 'integer' : 'number';
+  return typeof value as 'string' | 'boolean' | 'object';
+}
+
+/** The types that its values can have at all; undefined: any. */
+export function typesAllowed({ types, values }: Node): ReadonlySet<JsonType> | undefined {
+  return values === undefined ? types : new Set(values.map(typeOf));
+}
+
 /** The types of values that are written for it: what it says, or what its keywords are about, or all. */
 export function typesOf(node: Node): ReadonlySet<JsonType> {
   if (node.types !== undefined) return node.types;

@@ -1,5 +1,5 @@
 import { RoseError } from '../errors.ts';
-import { both, same, TYPES, typesOf, type JsonType, type Node, type Schema } from './schema-node.ts';
+import { both, same, TYPES, typesAllowed, typesOf, type JsonType, type Node, type Schema } from './schema-node.ts';
 
 /** Keywords that are read. */
 const READ = new Set(
@@ -15,6 +15,8 @@ const REFUSED = new Set(
 );
 const MOST_ALTERNATIVES = 256;
 const MOST_DEPTH = 64;
+/** How deep a schema's text may be nested. */
+const MOST_NESTING = 512;
 
 /** Reads schemas of one document as alternatives of nodes. */
 export class SchemaReader {
@@ -30,12 +32,21 @@ export class SchemaReader {
     return new RoseError('invalid', `${this.#param}: ${why} (at ${path})`, { param: this.#param });
   }
 
+  /** What is nested without end would exhaust the stack. */
+  checkNesting(): void {
+    let level: unknown[] = [this.#root];
+    for (let depth = 0; level.length > 0; depth++) {
+      if (depth > MOST_NESTING) throw this.refuse('#', `it is nested more than ${MOST_NESTING} levels deep`);
+      level = level.flatMap((value) => (typeof value === 'object' && value !== null ? Object.values(value) : []));
+    }
+  }
+
   /** The schema that a reference names. */
   target(reference: string, path: string): Schema {
     if (!reference.startsWith('#')) throw this.refuse(path, `$ref "${reference}" is not within the schema`);
     let at: unknown = this.#root;
     for (const step of reference.slice(1).split('/').slice(1)) {
-      const key = decodeURIComponent(step).replaceAll('~1', '/').replaceAll('~0', '~');
+      const key = decoded(step).replaceAll('~1', '/').replaceAll('~0', '~');
       const inside = typeof at === 'object' && at !== null && Object.hasOwn(at, key);
       at = inside ? (at as Record<string, unknown>)[key] : undefined;
     }
@@ -121,9 +132,10 @@ export class SchemaReader {
   /** Whether no value written for `a` is valid for `b`. */
   #disjoint(a: Node, b: Node, path: string, depth: number): boolean {
     if (a.values && b.values) return !a.values.some((value) => b.values!.some((other) => same(value, other)));
-    return [...typesOf(a)].every((type) => {
-      const excluded = b.types !== undefined && !b.types.has(type) && !(type === 'integer' && b.types.has('number'));
-      if (excluded && !(type === 'number' && b.types.has('integer'))) return true;
+    const allowed = typesAllowed(b);
+    return [...(a.values ? typesAllowed(a)! : typesOf(a))].every((type) => {
+      const excluded = allowed !== undefined && !allowed.has(type) && !(type === 'integer' && allowed.has('number'));
+      if (excluded && !(type === 'number' && allowed.has('integer'))) return true;
       return type === 'object' && this.#differ(a, b, path, depth);
     });
   }
@@ -245,5 +257,14 @@ export class SchemaReader {
       throw this.refuse(path, 'required must be a list of names');
     }
     node.required = required;
+  }
+}
+
+/** A step of a reference without its percent signs; a step that is encoded wrongly names nothing. */
+function decoded(step: string): string {
+  try {
+    return decodeURIComponent(step);
+  } catch {
+    return step;
   }
 }

@@ -1,10 +1,10 @@
-import { choice, EMPTY, NOTHING, optional, repeat, rule, sequence, type Expression } from './expression.ts';
+import { anyOf, choice, EMPTY, NOTHING, repeat, rule, sequence, type Expression } from './expression.ts';
 import { FORMATS } from './formats.ts';
 import { arrayOf, between, constant, member, quoted, stringOf } from './json.ts';
 import { keyBesides, keyNamed } from './keys.ts';
 import { integersWithin, LARGEST, numbersWithin, type Bound } from './numbers.ts';
 import { inString, readPattern, type Pattern } from './pattern.ts';
-import { typesOf, type JsonType, type Node, type Schema } from './schema-node.ts';
+import { typeOf, typesOf, type JsonType, type Node, type Schema } from './schema-node.ts';
 import { SchemaReader } from './schema-reader.ts';
 
 /**
@@ -24,6 +24,7 @@ export class SchemaWriter {
   /** @param rules where the schema's rules go; names of those of one writer begin with `prefix` */
   constructor(schema: Schema, param: string, rules: Map<string, Expression>, prefix: string) {
     this.#reader = new SchemaReader(schema, param);
+    this.#reader.checkNesting();
     this.#param = param;
     this.#rules = rules;
     this.#prefix = prefix;
@@ -36,7 +37,7 @@ export class SchemaWriter {
   #node(node: Node, path: string): Expression {
     if (node.reference !== undefined) return this.#reference(node.reference, path);
     if (node.values !== undefined) {
-      return choice(...node.values.filter((value) => this.#fits(node, value, path)).map(constant));
+      return anyOf(node.values.filter((value) => this.#fits(node, value, path)).map(constant));
     }
     if (Object.keys(node).length === 0) return rule('value');
     const types = [...typesOf(node)];
@@ -111,7 +112,7 @@ export class SchemaWriter {
   }
 
   #pattern(source: string, path: string): Pattern {
-    return readPattern(source, `${this.#param} (at ${path})`, inString);
+    return readPattern(source, this.#param, inString, ` (at ${path})`);
   }
 
   /** A string as a rule of its own: its characters and its last quote are judged together. */
@@ -153,18 +154,21 @@ export class SchemaWriter {
    */
   #members(members: readonly { one: Expression; required: boolean }[], others: Expression | undefined): Expression {
     const comma = sequence(rule('space'), ',', rule('space'));
-    let [begun, fresh]: Expression[] = [EMPTY, EMPTY];
+    let begun: Expression = EMPTY;
+    // The last member first: what the first one written may be.
+    let fresh: Expression[] = [EMPTY];
     if (others !== undefined) {
       begun = repeat(sequence(comma, others), 0);
-      fresh = optional(sequence(others, begun));
+      fresh.push(sequence(others, begun));
     }
     for (const { one, required } of members.toReversed()) {
       const after = this.#shared(begun);
       const next = sequence(one, after);
       begun = required ? sequence(comma, next) : choice(sequence(comma, next), after);
-      fresh = required ? next : choice(next, fresh);
+      if (required) fresh = [];
+      fresh.push(next);
     }
-    return fresh;
+    return anyOf(fresh.toReversed());
   }
 
   /** An expression that is written in several places, as a rule. */
@@ -194,13 +198,6 @@ export class SchemaWriter {
       throw this.#reader.refuse(path, `enum or const beside keywords about the same ${type} is not supported`);
     return true;
   }
-}
-
-function typeOf(value: unknown): JsonType {
-  if (value === null) return 'null';
-  if (Array.isArray(value)) return 'array';
-  if (typeof value === 'number') return Number.isInteger(value) ? 'integer' : 'number';
-  return typeof value as 'string' | 'boolean' | 'object';
 }
 
 /** The nearer one of two bounds. */

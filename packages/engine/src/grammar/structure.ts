@@ -4,7 +4,7 @@ import { RoseError } from '../errors.ts';
 import { callsOf, type CallsForm, type JsonForm } from './calls.ts';
 import { clientGrammar } from './client-grammar.ts';
 import { ebnfOf } from './ebnf.ts';
-import { choice, pruned, repeat, rule, sequence, set, text, type Expression } from './expression.ts';
+import { anyOf, choice, pruned, repeat, rule, sequence, set, text, type Expression } from './expression.ts';
 import { JSON_RULES } from './json.ts';
 import { upTo } from './marker.ts';
 import { asText, readPattern } from './pattern.ts';
@@ -70,7 +70,7 @@ function contentOf(
     case 'choice':
       if (form.choices.length === 0)
         throw new RoseError('invalid', `${param}: there is nothing to choose from`, { param });
-      return choice(...form.choices.map(text));
+      return anyOf(form.choices.map(text));
     case 'calls':
       return callsOf(form, param, rules);
   }
@@ -91,16 +91,16 @@ function reasoned(
 
 /** The rules that the root leads to. */
 function used(rules: ReadonlyMap<string, Expression>): ReadonlyMap<string, Expression> {
-  const found = new Set<string>();
-  const visit = (expression: Expression): void => {
-    if (expression.kind === 'sequence') expression.parts.forEach(visit);
-    else if (expression.kind === 'choice') expression.options.forEach(visit);
-    else if (expression.kind === 'repeat') visit(expression.inner);
-    else if (expression.kind === 'rule' && !found.has(expression.name)) {
-      found.add(expression.name);
-      visit(rules.get(expression.name)!);
-    }
-  };
-  visit(rule('root'));
+  const found = new Set(['root']);
+  // Rules lead to rules in chains as long as the list of an object's properties: too long for the stack.
+  for (const name of found) {
+    const visit = (expression: Expression): void => {
+      if (expression.kind === 'sequence') expression.parts.forEach(visit);
+      else if (expression.kind === 'choice') expression.options.forEach(visit);
+      else if (expression.kind === 'repeat') visit(expression.inner);
+      else if (expression.kind === 'rule') found.add(expression.name);
+    };
+    visit(rules.get(name)!);
+  }
   return new Map([...rules].filter(([name]) => found.has(name)));
 }

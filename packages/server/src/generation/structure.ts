@@ -86,7 +86,8 @@ function read<T>(schema: z.ZodType<T>, value: unknown, field: string): T {
   if (parsed.success) return parsed.data;
   const [issue] = parsed.error.issues;
   const param = [field, ...issue.path].join('.');
-  const message = issue.code === 'invalid_union' && issue.path.length > 0 ? 'is not a known kind' : issue.message;
+  const message =
+    issue.code === 'invalid_union' && issue.path.at(-1) === 'type' ? 'is not a known kind' : issue.message;
   throw new RoseError('invalid', `${param}: ${message}`, { param });
 }
 
