@@ -67,3 +67,15 @@ test('a kernel that was not transformed says what to start Node.js with', () => 
     /--import @rose\/cute\/register/,
   );
 });
+
+test('a kernel that nobody marked is found by its own line', () => {
+  const plain = kernel({ name: 'plain', params: PARAMS, threads: 32 }, ({ y, n }) => {
+    y[0] = f32(+n + 1); // in the kernel's own function
+  });
+  const own = readFileSync(new URL(import.meta.url), 'utf8').split('\n');
+  const line = own.findIndex((text) => text.includes("// in the kernel's own function")) + 1;
+  assert.throws(
+    () => plain.trace({}),
+    (error) => error instanceof KernelError && error.position?.line === line && /lacks 'use gpu'/.test(error.message),
+  );
+});

@@ -24,6 +24,9 @@ const REFUSED: Readonly<Record<string, readonly [code: string, line: number, wha
   'a generator': ['  function* g() { yield 1; }', 3, /a generator .*: return an array/],
   'an async function': ['  const g = async () => 1;', 3, /an async function .*outside of the kernel/],
   delete: ['  const o = { x: 1 };\n  delete o.x;', 4, /delete .*without the property/],
+  'two indices in brackets': ['  a(b[i, j]);', 3, /a comma inside of \[ \] .*x\(i, _\)\[j\]/],
+  'two indices in brackets that are assigned': ['  a[i, j] = b;', 3, /a comma inside of \[ \]/],
+  'two indices in brackets that are called': ['  a[i, j]();', 3, /a comma inside of \[ \]/],
   var: ['  var x = 1;', 3, /'var' .*'let' or 'const'/],
   'for var': ['  for (var x of a) b(x);', 3, /'var'/],
   'a default value that keeps a reassigned parameter': [

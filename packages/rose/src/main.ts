@@ -62,7 +62,14 @@ for (const command of [
   layoutCommand(),
   kernelCommand(),
 ]) {
-  program.addCommand(command.copyInheritedSettings(program));
+  program.addCommand(command);
+  inherit(command, program);
+}
+
+/** What holds for `rose` holds for its commands, and for theirs. */
+function inherit(command: Command, parent: Command): void {
+  command.copyInheritedSettings(parent);
+  for (const inner of command.commands) inherit(inner, command);
 }
 
 /** Commander has told the user already; `exitCode` 0 is help or the version. */

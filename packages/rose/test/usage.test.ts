@@ -37,6 +37,10 @@ const WRONG: readonly (readonly [args: readonly string[], code: number, says: Re
   [['generate'], 2, /there is no prompt/],
   [['embed'], 2, /there is no text/],
   [['rerank'], 2, /missing required argument 'query'/],
+  [['kernel', 'sim'], 2, /missing required argument 'file'/],
+  [['kernel', 'sim', 'rmsnorm', '--seed', 'x'], 2, /a whole number from 1/],
+  [['bench', 'serve'], 2, /missing required argument 'server'/],
+  [['bench', 'serve', 'x', '--jsn'], 2, /unknown option '--jsn'/],
   [
     ['serve', '--port', '0', '--served-model-name', 'a,b', 'tiny-chat'],
     2,

@@ -1,5 +1,6 @@
 import { compileKernel, type Compiled } from '../compile.ts';
 import { KernelError } from '../ir/error.ts';
+import { fileName } from '../ir/file-name.ts';
 import { formatPosition, type KernelIR, type KernelParameter, type Position, type Value } from '../ir/ir.ts';
 import { gcdNumber } from '../layout/arithmetic.ts';
 import { Layout, LayoutError, type Leaf } from '../layout/index.ts';
@@ -141,11 +142,24 @@ function record<P extends Parameters, C>(
       throw new KernelError(`the function of kernel ${name} is not marked: put 'use gpu' first in its body`);
     }
   } catch (error) {
-    throw located(error, trace.builder.position);
+    // Where nothing of the kernel was recorded yet, the function that JavaScript ran says where.
+    throw located(error, trace.builder.position === start ? (thrownAt(error) ?? start) : trace.builder.position);
   } finally {
     setTrace(outer);
   }
   return finish(trace);
+}
+
+/** This package's modules; what they throw is thrown where they were called. */
+const OWN = new URL('..', import.meta.url).href;
+
+/** The innermost place outside of this package that an error's stack names; functions are not moved by the transform. */
+function thrownAt(error: unknown): Position | undefined {
+  if (!(error instanceof Error)) return undefined;
+  for (const [, url, line, column] of (error.stack ?? '').matchAll(/\(?(file:\/\/.+?):(\d+):(\d+)\)?$/gm)) {
+    if (!url.startsWith(OWN)) return { file: fileName(url), line: Number(line), column: Number(column) };
+  }
+  return undefined;
 }
 
 /** Errors of the layout algebra and of JavaScript say where in the kernel they were made. */

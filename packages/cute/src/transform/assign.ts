@@ -2,6 +2,14 @@ import type * as acorn from 'acorn';
 import { contains, type AnyNode } from './syntax.ts';
 import type { Context, Unit } from './unit.ts';
 
+/** What stands between the brackets of `a[i]`. JavaScript would take `a[i, j]` for `a[j]`, which nobody means. */
+export function index(unit: Unit, { property }: acorn.MemberExpression, context: Context): string {
+  if (property.type === 'SequenceExpression') {
+    unit.refuse(property, 'a comma inside of [ ]', 'write x(i, _)[j] for the element in row i and column j');
+  }
+  return unit.rewrite(property, context);
+}
+
 /** What a variable is called where it is read. */
 export function identifier(unit: Unit, node: acorn.Identifier, context: Context): string {
   const binding = unit.bindings.of(node);
@@ -42,9 +50,7 @@ export function assign(
   const gap = unit.gap(left.object.end, left.property.start);
   const key =
     gap +
-    (left.computed
-      ? unit.rewrite(left.property, context)
-      : JSON.stringify(unit.text(left.property.start, left.property.end))) +
+    (left.computed ? index(unit, left, context) : JSON.stringify(unit.text(left.property.start, left.property.end))) +
     unit.gap(left.property.end, left.end);
   if (!combine) return unit.call('put', object, key, value, at);
   const old = unit.name();

@@ -1,6 +1,6 @@
 import type * as acorn from 'acorn';
 import { assignPattern } from './patterns.ts';
-import { assign, identifier } from './assign.ts';
+import { assign, identifier, index } from './assign.ts';
 import type { AnyNode } from './syntax.ts';
 import type { Context, Unit } from './unit.ts';
 
@@ -142,7 +142,7 @@ function member(unit: Unit, node: acorn.MemberExpression, context: Context): str
     return unit.call(
       'get',
       unit.rewrite(node.object, context),
-      gap + unit.rewrite(node.property, context) + unit.gap(node.property.end, node.end),
+      gap + index(unit, node, context) + unit.gap(node.property.end, node.end),
       unit.at(node),
     );
   }
@@ -151,7 +151,7 @@ function member(unit: Unit, node: acorn.MemberExpression, context: Context): str
   return (
     object +
     unit.text(node.object.end, node.property.start) +
-    unit.rewrite(node.property, context) +
+    index(unit, node, context) +
     unit.text(node.property.end, node.end)
   );
 }
@@ -195,15 +195,15 @@ class ChainWriter {
       const object = this.write(node.object, context);
       if (node.computed) {
         const gap = unit.gap(node.object.end, node.property.start);
-        return unit.call('get', object, gap + unit.rewrite(node.property, context), unit.at(node));
+        return unit.call('get', object, gap + index(unit, node, context), unit.at(node));
       }
       return `${object}${unit.gap(node.object.end, node.property.start)}.${unit.text(node.property.start, node.end)}`;
     }
     if (node.type === 'CallExpression') {
       const list = argumentsOf(unit, node, node.callee.end, context);
       if (node.callee.type === 'MemberExpression' && node.callee.computed && node.callee !== this.base) {
-        const { object, property } = node.callee;
-        return `${unit.call('method', this.write(object, context), unit.rewrite(property, context))}${list}`;
+        const { object } = node.callee;
+        return `${unit.call('method', this.write(object, context), index(unit, node.callee, context))}${list}`;
       }
       return this.write(node.callee, context) + list;
     }
@@ -216,7 +216,7 @@ function call(unit: Unit, node: acorn.CallExpression, context: Context): string 
   const list = argumentsOf(unit, node, callee.end, context);
   if (callee.type === 'MemberExpression' && callee.computed && callee.object.type !== 'Super' && !node.optional) {
     const gap = unit.gap(callee.object.end, callee.property.start);
-    const [object, key] = [unit.rewrite(callee.object, context), unit.rewrite(callee.property, context)];
+    const [object, key] = [unit.rewrite(callee.object, context), index(unit, callee, context)];
     return unit.call('method', object, gap + key, unit.at(callee)) + list;
   }
   const name = callee.type === 'MemberExpression' && callee.property.type === 'Identifier' ? callee.property.name : '';

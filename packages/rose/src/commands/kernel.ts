@@ -153,6 +153,8 @@ async function sim(file: string, options: SimOptions): Promise<void> {
     const report = await checkKernel(module, s, executor, kernel, {
       multiprocessors: SIMULATED_MULTIPROCESSORS,
       seed: options.seed,
+    }).catch((error: unknown) => {
+      throw ofFile(module, error);
     });
     if (!report.passed || !clean) failed += 1;
     await print(`${[formatReport(report), ...lines].join('\n')}\n`);
@@ -215,11 +217,15 @@ function inFile<T>(module: KernelModule, work: () => T): T {
   try {
     return work();
   } catch (error) {
-    if (error instanceof Error && /^(Kernel|Layout|Transform|Verify)Error$/.test(error.name)) {
-      throw new CommandError(ExitCode.usage, `kernel ${module.name}: ${error.message}`, { cause: error });
-    }
-    throw error;
+    throw ofFile(module, error);
   }
+}
+
+/** What the file's author got wrong is no fault of Rose. */
+function ofFile(module: KernelModule, error: unknown): unknown {
+  if (!(error instanceof Error) || !/^(Kernel|Layout|Transform|Verify)Error$/.test(error.name)) return error;
+  const message = error.message.replace(`${module.name}: `, '');
+  return new CommandError(ExitCode.usage, `kernel ${module.name}: ${message}`, { cause: error });
 }
 
 function endWith(module: KernelModule, failed: number): void {

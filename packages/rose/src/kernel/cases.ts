@@ -56,15 +56,20 @@ function parse(module: KernelModule, assignments: readonly string[]): Parsed {
   const parsed: Parsed = { dims: {}, choices: { options: {}, tuning: {} } };
   for (const text of assignments) {
     const [name, value, ...rest] = text.split('=');
-    if (value === undefined || rest.length > 0) {
+    if (!name || value === undefined || rest.length > 0) {
       throw new CommandError(ExitCode.usage, `--set ${text}: write name=value, several with commas.`);
     }
-    if (name in module.dims) parsed.dims[name] = Number(value);
+    if (name in module.dims) parsed.dims[name] = size(name, value);
     else if (name in module.options) parsed.choices.options[name] = choice(module.options, name, value);
     else if (name in module.tuning) parsed.choices.tuning[name] = choice(module.tuning, name, value);
     else throw new CommandError(ExitCode.usage, `${module.name} has no ${name}. ${describeChoices(module)}`);
   }
   return parsed;
+}
+
+function size(name: string, text: string): number {
+  if (/^-?\d+$/.test(text)) return Number(text);
+  throw new CommandError(ExitCode.usage, `size ${name} is ${JSON.stringify(text)}; it must be a whole number from 1.`);
 }
 
 function choice(space: Space, name: string, text: string): Choice {

@@ -1,4 +1,4 @@
-import { existsSync } from 'node:fs';
+import { statSync } from 'node:fs';
 import { registerHooks } from 'node:module';
 import { resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
@@ -14,12 +14,14 @@ const OURS = /^@rose\/(cute|kernels)(\/|$)/;
  */
 export async function loadKernel(name: string): Promise<KernelModule> {
   const path = resolve(name);
-  if (existsSync(path)) return fromFile(name, path);
+  const found = statSync(path, { throwIfNoEntry: false });
+  if (found && !found.isDirectory()) return fromFile(name, path);
   const { KERNELS } = await import('@rose/kernels');
   const own = KERNELS.find((kernel) => kernel.name === name);
   if (own) return own;
   const known = KERNELS.map((kernel) => kernel.name).join(', ');
-  throw new CommandError(ExitCode.usage, `there is no file ${name}, and no kernel of that name. Rose has ${known}.`);
+  const what = found ? `${name} is a directory` : `there is no file ${name}`;
+  throw new CommandError(ExitCode.usage, `${what}, and no kernel has that name. Rose has ${known}.`);
 }
 
 /**
