@@ -300,3 +300,19 @@ test('taking over work assembles for sm_100a', { skip: WITHOUT_PTXAS }, () => {
   const { program } = compileKernel(worker(false), { arch: 'sm_100a' });
   assert.equal(assemble(program.ptx, 'sm_100a').errors, '');
 });
+
+test('a tensor in the place of a tensor map is refused', () => {
+  const x = new Float32Array(64);
+  assert.throws(
+    () => simulate(runPasses(onlyMap()), { grid: [1, 1, 1], args: { x } }),
+    /only_map: parameter x is a tensor map: give a map and the tensor/,
+  );
+});
+
+function onlyMap(): KernelIR {
+  const params = [{ kind: 'tensormap', name: 'x' } as const];
+  return recordKernel('only_map', { threads: [32, 1, 1], params }, () => {
+    'use gpu';
+    barrier();
+  });
+}

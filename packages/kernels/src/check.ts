@@ -1,5 +1,6 @@
 import type { SimulatorTensor, SimulatorTensorMap, TensorMapDescription, TypeName } from '@rose/cute';
 import { seededRandom } from './support/random.ts';
+import { SpecError } from './spec.ts';
 import type {
   Bound,
   Expected,
@@ -161,7 +162,7 @@ export function compareCase(module: KernelModule, s: Specialisation, data: CaseD
       continue;
     }
     const expected = reference[name];
-    if (!expected) throw new TypeError(`kernel ${module.name}: the reference gives no ${name}`);
+    if (!expected) throw new SpecError(`kernel ${module.name}: the reference gives no ${name}`);
     outputs.push(compare(name, argument, decode(argument.type, now), expected));
   }
   const passed = faults.length === 0 && outputs.every(({ wrong }) => wrong === 0);
@@ -193,7 +194,7 @@ export function formatReport(report: CheckReport): string {
 function compare(name: string, argument: TensorArgument, got: Float64Array, expected: Expected): OutputReport {
   const { values, magnitude } = expected instanceof Float64Array ? { values: expected, magnitude: expected } : expected;
   if (values.length !== got.length) {
-    throw new TypeError(`the reference of ${name} has ${values.length} elements, the tensor ${got.length}`);
+    throw new SpecError(`the reference of ${name} has ${values.length} elements, the tensor ${got.length}`);
   }
   let [wrong, worst, worstAbsolute, at, errorSquares, squares] = [0, 0, 0, 0, 0, 0];
   for (let i = 0; i < got.length; i++) {
@@ -238,10 +239,10 @@ function filled(
   count: number,
   seed: number,
 ): Float64Array {
-  if (!argument.fill) throw new TypeError(`kernel ${module.name}: input ${name} has no fill`);
+  if (!argument.fill) throw new SpecError(`kernel ${module.name}: input ${name} has no fill`);
   const made = argument.fill(seededRandom(seed), count);
   if (made.length !== count)
-    throw new TypeError(`kernel ${module.name}: ${name} has ${count} elements, its fill made ${made.length}`);
+    throw new SpecError(`kernel ${module.name}: ${name} has ${count} elements, its fill made ${made.length}`);
   return made;
 }
 

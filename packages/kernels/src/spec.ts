@@ -97,6 +97,11 @@ export interface KernelCase<O extends Space = Space, T extends Space = Space> {
   readonly large?: boolean;
 }
 
+/** A kernel's file contradicts itself: its reference or its inputs are not those of its arguments. */
+export class SpecError extends TypeError {
+  override readonly name = 'SpecError';
+}
+
 export interface KernelSpec<
   O extends Space,
   T extends Space,

@@ -67,6 +67,11 @@ test('what a person gets wrong is told in a sentence', () => {
     [['sim', save('broken.ts', 'export default (')], /cannot be loaded/],
     [['sim', file, '--set', 'm=3'], /axpy has no m\. Sizes: n\. Tuning: threads \(256, 128, 512\)/],
     [['sim', file, '--set', 'n=0'], /size n is 0; it must be a whole number from 1/],
+    [['sim', save('none.ts', AXPY.replace('({ z: x.map', '({ w: x.map'))], /kernel axpy: the reference gives no z/],
+    [
+      ['sim', save('short.ts', AXPY.replace('({ z: x.map((v, i) => a * v + y[i]) })', '({ z: x.subarray(1) })'))],
+      /the reference of z has 1023 elements, the tensor 1024/,
+    ],
     [['sim', file, '--set', 'n=many'], /size n is "many"; it must be a whole number from 1/],
     [['sim', file, '--set', '=3'], /--set =3: write name=value/],
     [['sim', folder], /is a directory/],
@@ -79,6 +84,13 @@ test('what a person gets wrong is told in a sentence', () => {
     assert.match(stderr, message);
     assert.doesNotMatch(stderr, /\n\s+at /);
   }
+});
+
+test("what the file's own functions throw is no fault of Rose, and has its line", () => {
+  const file = save('throws.ts', AXPY.replace('({ z: x.map', '({ z: q.map'));
+  const { status, stderr } = rose('sim', file);
+  assert.equal(status, 2);
+  assert.match(stderr, /^rose: kernel axpy: q is not defined\n {2}at [^\n]*throws\.ts:\d+:\d+\n/);
 });
 
 test(

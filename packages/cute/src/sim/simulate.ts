@@ -90,7 +90,8 @@ function bytesOf(tensor: SimulatorTensor): Uint8Array {
 }
 
 function isMap(argument: SimulatorArgument): argument is Extract<SimulatorArgument, { map: unknown }> {
-  return typeof argument === 'object' && 'map' in argument;
+  // Typed arrays have a method of that name.
+  return typeof argument === 'object' && !ArrayBuffer.isView(argument) && 'map' in argument;
 }
 
 /** Gives the tensors places in global memory and fills in the parameters. */
@@ -128,7 +129,8 @@ function bindArguments(machine: Machine, args: Launch['args']): Map<SimulatorTen
     if (param.kind === 'tensor') {
       machine.parameters[index] = regions.get(argument as SimulatorTensor)!.base;
     } else if (param.kind === 'tensormap') {
-      if (!isMap(argument)) throw new KernelError(`${kernel.name}: parameter ${param.name} is a tensor map`);
+      if (!isMap(argument))
+        throw new KernelError(`${kernel.name}: parameter ${param.name} is a tensor map: give a map and the tensor`);
       const { map, tensor, offset = 0 } = argument;
       const region = regions.get(tensor)!;
       const state = tensorMapState(param.name, map, region, offset);

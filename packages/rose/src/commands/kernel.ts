@@ -1,4 +1,5 @@
 import { writeFile } from 'node:fs/promises';
+import { fileURLToPath } from 'node:url';
 import { Command } from 'commander';
 import type { KernelModule } from '@rose/kernels';
 import { CommandError, ExitCode } from '../errors.ts';
@@ -25,6 +26,9 @@ interface GpuOptions extends CaseOptions {
 
 /** Multiprocessors that the simulator's grids are for: small, so that loops over blocks take several turns. */
 const SIMULATED_MULTIPROCESSORS = 2;
+
+/** Rose's packages. */
+const OWN = new URL('../../../', import.meta.url).href;
 
 /** `rose kernel ptx|sim|run|bench FILE`: one kernel, from its file. */
 export function kernelCommand(): Command {
@@ -221,11 +225,15 @@ function inFile<T>(module: KernelModule, work: () => T): T {
   }
 }
 
-/** What the file's author got wrong is no fault of Rose. */
+/** What the file's author got wrong is no fault of Rose: what the language refuses, and what the file's own functions throw. */
 function ofFile(module: KernelModule, error: unknown): unknown {
-  if (!(error instanceof Error) || !/^(Kernel|Layout|Transform|Verify)Error$/.test(error.name)) return error;
-  const message = error.message.replace(`${module.name}: `, '');
-  return new CommandError(ExitCode.usage, `kernel ${module.name}: ${message}`, { cause: error });
+  if (!(error instanceof Error)) return error;
+  const [, url, line] = /^\s+at (?:.* \()?(file:\/\/.+?):(\d+:\d+)\)?$/m.exec(error.stack ?? '') ?? [];
+  const refused = /^(Kernel|Layout|Transform|Verify|Spec)Error$/.test(error.name);
+  if (!refused && (url === undefined || url.startsWith(OWN))) return error;
+  const message = error.message.replace(/^(kernel )?/, '').replace(`${module.name}: `, '');
+  const where = refused ? '' : `\n  at ${fileURLToPath(url)}:${line}`;
+  return new CommandError(ExitCode.usage, `kernel ${module.name}: ${message}${where}`, { cause: error });
 }
 
 function endWith(module: KernelModule, failed: number): void {
