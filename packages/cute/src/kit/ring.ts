@@ -66,6 +66,7 @@ class Cursor {
   }
 }
 
+/** Goes around a ring and fills its stages, in their order. */
 export class Producer {
   private readonly ring: Ring;
   private readonly cursor: Cursor;
@@ -102,6 +103,7 @@ export class Producer {
   }
 }
 
+/** Goes around a ring and uses its stages, in their order. */
 export class Consumer {
   private readonly ring: Ring;
   private readonly cursor: Cursor;
@@ -143,6 +145,7 @@ export class Consumer {
   }
 }
 
+/** The barriers of a ring, in shared memory. Throws RangeError for numbers of stages, arrivals or CTAs that cannot be. */
 export class Ring {
   readonly options: RingOptions;
   readonly full: MBarriers;
