@@ -82,18 +82,20 @@ export class Shadow {
     if (region.pending.length > 0 && this.checkPending(region, start, bytes, false, warp, lane)) return;
     if (!writes || !reads || !otherReads) return;
     const mine = (record << 5) | lane;
+    const unknown = region.space === 'shared' || region.access === 'write';
     let known = 0;
+    let told = false;
     for (let i = start; i < start + bytes; i++) {
       const stamp = writes[i];
       if (stamp === 0) {
-        if (region.space === 'shared' || region.access === 'write') this.uninitialised(region, i, warp, lane);
-        return;
-      }
-      if (stamp !== known && !this.ordered(stamp, warp, lane, strong)) {
+        if (unknown && !told) this.uninitialised(region, i, warp, lane);
+        told = true;
+      } else if (stamp !== known && !this.ordered(stamp, warp, lane, strong)) {
         this.race(region, i, stamp, 'write', 'read', warp, lane);
         return;
       }
       known = stamp;
+      // Also of bytes that nobody wrote yet: who writes them later without an order is the other half of a race.
       const last = reads[i];
       if (last !== 0 && this.componentOf(last) !== warp.component) otherReads[i] = last;
       reads[i] = mine;
