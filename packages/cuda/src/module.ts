@@ -17,10 +17,9 @@ export interface WholeProgram {
 
 /** A compiled image (cubin) on a device, or a program compiled there. Its functions and globals end with it. */
 export class Module extends Resource {
-  readonly #functions = new Map<string, KernelFunction>();
-
   /** What the driver's compiler said; empty for images. */
   readonly log: string;
+  readonly #functions = new Map<string, KernelFunction>();
 
   constructor(context: Context, image: Uint8Array | WholeProgram) {
     const out = new Out();

@@ -11,7 +11,7 @@ import {
 } from '@grpc/grpc-js';
 import { create, type Message } from '@bufbuild/protobuf';
 import type { ServerContext } from '../context.ts';
-import { TritonError } from '../triton/errors.ts';
+import { refuseSharedMemory, TritonError } from '../triton/errors.ts';
 import { TritonModels } from '../triton/models.ts';
 import { serviceDefinition } from './definition.ts';
 import { grpcModelConfig, grpcModelMetadata, grpcServerMetadata, repositoryIndex } from './describe.ts';
@@ -110,17 +110,15 @@ function inferenceService(context: ServerContext): UntypedServiceImplementation 
     RepositoryModelLoad: refused(context, 'explicit model load / unload is not allowed: models are named at start'),
     RepositoryModelUnload: refused(context, 'explicit model load / unload is not allowed: models are named at start'),
     SystemSharedMemoryStatus: unary(async () => create(SystemSharedMemoryStatusResponseSchema)),
-    SystemSharedMemoryRegister: refused(context, SHARED_MEMORY),
-    SystemSharedMemoryUnregister: refused(context, SHARED_MEMORY),
+    SystemSharedMemoryRegister: unaryHandler(context, () => Promise.reject(refuseSharedMemory())),
+    SystemSharedMemoryUnregister: unaryHandler(context, () => Promise.reject(refuseSharedMemory())),
     CudaSharedMemoryStatus: unary(async () => create(CudaSharedMemoryStatusResponseSchema)),
-    CudaSharedMemoryRegister: refused(context, SHARED_MEMORY),
-    CudaSharedMemoryUnregister: refused(context, SHARED_MEMORY),
+    CudaSharedMemoryRegister: unaryHandler(context, () => Promise.reject(refuseSharedMemory())),
+    CudaSharedMemoryUnregister: unaryHandler(context, () => Promise.reject(refuseSharedMemory())),
     TraceSetting: refused(context, 'the trace extension is not supported'),
     LogSettings: refused(context, 'the logging extension is not supported'),
   };
 }
-
-const SHARED_MEMORY = 'Client shared memory is not supported: send tensors in the request.';
 
 function healthService(context: ServerContext): UntypedServiceImplementation {
   return {
