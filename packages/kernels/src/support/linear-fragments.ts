@@ -1,6 +1,6 @@
 import { f32, Fragment, laneId, min, _, type i32, type Tensor } from '@rose/cute';
 import type { Dims } from '../spec.ts';
-import { finish, outputColumns, type LinearOptions, type LinearTensors } from './linear.ts';
+import { finish, outputColumns, type EpilogueTensors, type LinearOptions } from './linear.ts';
 
 /** Outputs of neighbouring columns from a warp's sums, as mma and wgmma hold them, before they are rounded. */
 export interface FragmentOutputs {
@@ -21,9 +21,9 @@ export function fragmentOutputs(
   first: number,
   width: number,
   at: { readonly row: i32; readonly column: i32 },
-  t: LinearTensors,
+  t: EpilogueTensors,
   dims: Dims,
-  options: LinearOptions,
+  options: Pick<LinearOptions, 'gate'>,
 ): FragmentOutputs {
   'use gpu';
   const { gate } = options;

@@ -56,11 +56,12 @@ const GATE_ROWS = 8;
 
 /**
  * Leaves of a product. Where tensor parallelism divides the depth (attention output, MLP down): the largest power of two
- * to 8 whose pieces are whole multiples of 64. Elsewhere one: a single loop is fastest for many rows.
+ * to 8 whose pieces are whole multiples of `unit` (64, and 128 of e4m3, whose scales' groups stay whole). Elsewhere one: a
+ * single loop is fastest for many rows.
  */
-export function leavesOf(depth: number, sharded: boolean): 1 | 2 | 4 | 8 {
+export function leavesOf(depth: number, sharded: boolean, unit: number = DEPTH_STEP): 1 | 2 | 4 | 8 {
   if (!sharded) return 1;
-  return ([8, 4, 2] as const).find((leaves) => depth % (DEPTH_STEP * leaves) === 0) ?? 1;
+  return ([8, 4, 2] as const).find((leaves) => depth % (unit * leaves) === 0) ?? 1;
 }
 
 /** The kernel for so many rows on an architecture (`sm_90a`); the choice changes no bits. */
@@ -85,7 +86,7 @@ export function interleaveGate(rows: number): Int32Array {
 }
 
 /** Columns of y. */
-export function outputColumns({ columns }: Dims, { gate }: LinearOptions): number {
+export function outputColumns({ columns }: Dims, { gate }: Pick<LinearOptions, 'gate'>): number {
   return gate === 'none' ? columns : columns / 2;
 }
 
@@ -122,14 +123,18 @@ function boundOf({ depth }: Dims): Bound {
   );
 }
 
-export interface LinearTensors {
-  readonly x: Tensor;
-  readonly w: Tensor;
+/** What an epilogue reads and writes. */
+export interface EpilogueTensors {
   readonly scale?: Tensor<f32>;
   readonly bias?: Tensor;
   readonly residual?: Tensor;
   readonly y: Tensor;
   readonly rows: number;
+}
+
+export interface LinearTensors extends EpilogueTensors {
+  readonly x: Tensor;
+  readonly w: Tensor;
 }
 
 /** The sum times the tensor's scale, and the column's bias. */
@@ -178,11 +183,8 @@ export function linearReference(
   dims: Dims,
   options: LinearOptions,
 ): { y: Expected } {
-  const { rows, depth } = dims;
-  const { gate } = options;
-  const width = outputColumns(dims, options);
-  const y = { values: new Float64Array(rows * width), magnitude: new Float64Array(rows * width) };
-  const product = (row: number, column: number): [sum: number, magnitude: number] => {
+  const { depth } = dims;
+  const product = (row: number, column: number): Sum => {
     let [sum, magnitude] = [0, 0];
     for (let k = 0; k < depth; k++) {
       const term = x[row * depth + k] * w[column * depth + k];
@@ -190,15 +192,35 @@ export function linearReference(
       magnitude += Math.abs(term);
     }
     const by = scale ? scale[0] : 1;
+    return [sum * by, magnitude * Math.abs(by)];
+  };
+  return epilogueReference(product, { bias, residual }, dims, options);
+}
+
+/** A scaled sum of products, and the scaled sum of their magnitudes. */
+export type Sum = readonly [sum: number, magnitude: number];
+
+/** The outputs of scaled sums: bias, gate and residual in float64. `product` gives that of a row of x and a row of w. */
+export function epilogueReference(
+  product: (row: number, column: number) => Sum,
+  { bias, residual }: { readonly bias?: Float64Array | undefined; readonly residual?: Float64Array | undefined },
+  dims: Dims,
+  { gate }: Pick<LinearOptions, 'gate'>,
+): { y: Expected } {
+  const { rows } = dims;
+  const width = outputColumns(dims, { gate });
+  const y = { values: new Float64Array(rows * width), magnitude: new Float64Array(rows * width) };
+  const biased = (row: number, column: number): Sum => {
+    const [sum, magnitude] = product(row, column);
     const plus = bias ? bias[column] : 0;
-    return [sum * by + plus, magnitude * Math.abs(by) + Math.abs(plus)];
+    return [sum + plus, magnitude + Math.abs(plus)];
   };
   for (let row = 0; row < rows; row++) {
     for (let column = 0; column < width; column++) {
       const first = gate === 'none' ? column : Math.floor(column / GATE_ROWS) * 2 * GATE_ROWS + (column % GATE_ROWS);
-      let [value, magnitude] = product(row, first);
+      let [value, magnitude] = biased(row, first);
       if (gate !== 'none') {
-        const [up, upMagnitude] = product(row, first + GATE_ROWS);
+        const [up, upMagnitude] = biased(row, first + GATE_ROWS);
         const act = ACTIVATIONS[gate](value);
         magnitude =
           STEEPEST * magnitude * Math.abs(up) + Math.abs(act) * upMagnitude + magnitude * upMagnitude * 2 ** -10;
