@@ -1,56 +1,18 @@
+import { bid, bidY, type KernelIR } from '@rose/cute';
 import {
-  bid,
-  bidY,
-  cpAsync,
-  cpAsyncCommit,
-  cpAsyncWait,
-  fragment,
-  i32,
-  idiv,
-  laneId,
-  ldmatrix,
-  LeafTree,
-  makeLayout,
-  min,
-  mma,
-  shared,
-  sync,
-  tid,
-  warpId,
-  type KernelIR,
-  type Tensor,
-} from '@rose/cute';
-import {
-  DEPTH_STEP,
   LINEAR_DIMS,
   LINEAR_OPTIONS,
   linearArgs,
   linearReference,
   linearRefused,
   linearRoofline,
-  outputColumns,
   type LinearTensors,
 } from './support/linear.ts';
-import { fragmentOutputs } from './support/linear-fragments.ts';
+import { MMA_THREADS, MMA_TUNING, mmaRefused, mmaTile, mmaTileOf } from './support/linear-mma.ts';
 import { traceKernel } from './support/trace.ts';
 import { defineKernel, type KernelModule, type Specialisation } from './spec.ts';
 
-const TUNING = {
-  /** Rows and columns of a tile, of four warps. */
-  tile: ['64x64', '16x64', '128x64'],
-  stages: [3, 2, 4],
-} as const;
-type Mma = Specialisation<typeof LINEAR_OPTIONS, typeof TUNING>;
-
-/** Rows of a tile by warps in two directions: a warp has `rows` x `columns` of it. */
-const SHAPES = {
-  '16x64': { rows: 16, columns: 16, down: 1, over: 4 },
-  '64x64': { rows: 32, columns: 32, down: 2, over: 2 },
-  '128x64': { rows: 64, columns: 32, down: 2, over: 2 },
-} as const;
-const THREADS = 128;
-/** Elements from one row of a stage to the next: rows of 144 bytes lie in different banks. */
-const PITCH = DEPTH_STEP + 8;
+type Mma = Specialisation<typeof LINEAR_OPTIONS, typeof MMA_TUNING>;
 
 /**
  * The product of a layer on every GPU from sm_80 on: tiles by cp.async into a ring of stages, ldmatrix and mma.sync
@@ -61,12 +23,8 @@ const linearMma: KernelModule = defineKernel({
   summary: 'y = epilogue(x w^T): cp.async and mma.sync (sm_80 and later)',
   dims: LINEAR_DIMS,
   options: LINEAR_OPTIONS,
-  tuning: TUNING,
-  refuse: ({ dims, options, tuning: { tile } }) =>
-    linearRefused(dims, options) ??
-    (tile === '128x64' && options.leaves > 2
-      ? `${options.leaves} leaves need more sums than a tile of ${tile} leaves registers for: use 64x64`
-      : undefined),
+  tuning: MMA_TUNING,
+  refuse: ({ dims, options, tuning }) => linearRefused(dims, options) ?? mmaRefused(tuning, options.leaves),
   choose: ({ rows }, { leaves }) => ({
     tile: rows <= 16 ? '16x64' : rows <= 512 || leaves > 2 ? '64x64' : '128x64',
     stages: 3,
@@ -74,7 +32,7 @@ const linearMma: KernelModule = defineKernel({
   args: linearArgs,
   trace: record,
   grid: ({ dims, tuning }) => {
-    const { rows, columns } = tileOf(tuning.tile);
+    const { rows, columns } = mmaTileOf(tuning.tile);
     return [Math.ceil(dims.columns / columns), Math.ceil(dims.rows / rows), 1];
   },
   reference: (values, dims, options) => linearReference(values as never, dims, options),
@@ -91,110 +49,11 @@ const linearMma: KernelModule = defineKernel({
 
 export default linearMma;
 
-function tileOf(tile: keyof typeof SHAPES): { rows: number; columns: number } {
-  const { rows, columns, down, over } = SHAPES[tile];
-  return { rows: rows * down, columns: columns * over };
-}
-
 function record({ dims, options, tuning }: Mma): KernelIR {
-  const { type, leaves } = options;
-  const { stages } = tuning;
-  const shape = SHAPES[tuning.tile];
-  const tile = tileOf(tuning.tile);
-  const rounds = Math.ceil(dims.depth / leaves / DEPTH_STEP);
-  const blocks = shape.columns / 8;
+  const { rows, columns } = mmaTileOf(tuning.tile);
   const body = (t: LinearTensors): void => {
     'use gpu';
-    const stageX = shared(type, makeLayout([tile.rows, DEPTH_STEP, stages], [PITCH, 1, tile.rows * PITCH]), {
-      name: 'x',
-    });
-    const stageW = shared(type, makeLayout([tile.columns, DEPTH_STEP, stages], [PITCH, 1, tile.columns * PITCH]), {
-      name: 'w',
-    });
-    const firstRow = bidY() * tile.rows;
-    const firstColumn = bid() * tile.columns;
-    const load = (round: i32): void => {
-      'use gpu';
-      const stage = round % stages;
-      copyRows(stageX, stage, t.x, firstRow, t.rows, round * DEPTH_STEP, tile.rows, dims.depth);
-      copyRows(stageW, stage, t.w, firstColumn, dims.columns, round * DEPTH_STEP, tile.columns, dims.depth);
-    };
-    for (let stage = 0; stage < stages - 1; stage++) {
-      if (stage < rounds * leaves) load(i32(stage));
-      cpAsyncCommit();
-    }
-
-    const lane = laneId();
-    const warpRow = idiv(warpId(), shape.over) * shape.rows;
-    const warpColumn = (warpId() % shape.over) * shape.columns;
-    // Matrices of x: rows 0 and 8 of depth 0, then of depth 8. Matrices of w: depth 0 and 8 of rows 0, then of rows 8.
-    const rowX = warpRow + (lane & 15);
-    const depthX = (lane >> 4) * 8;
-    const rowW = warpColumn + (lane & 7) + (lane >> 4) * 8;
-    const depthW = ((lane >> 3) & 1) * 8;
-    const trees = Array.from({ length: shape.rows / 16 }, () => new LeafTree(leaves));
-    let totals: (number[] | undefined)[] = [];
-    for (let leaf = 0; leaf < leaves; leaf++) {
-      const sums = Array.from({ length: shape.rows / 16 }, () => fragment('f32', 4 * blocks));
-      for (let step = i32(0); step < rounds; step += 1) {
-        const round = leaf * rounds + step;
-        cpAsyncWait(stages - 2);
-        // All threads' copies of this round are there, and all have left the stage that is filled next.
-        sync();
-        if (round + (stages - 1) < rounds * leaves) load(round + (stages - 1));
-        cpAsyncCommit();
-        const stage = round % stages;
-        for (let k = 0; k < DEPTH_STEP; k += 16) {
-          const wordsW: number[][] = [];
-          for (let block = 0; block < blocks; block += 2) {
-            const four = ldmatrix(stageW(rowW + block * 8, depthW + k, stage), { count: 4 });
-            wordsW.push(four.slice(0, 2), four.slice(2));
-          }
-          for (let m = 0; m < shape.rows / 16; m++) {
-            const wordsX = ldmatrix(stageX(rowX + m * 16, depthX + k, stage), { count: 4 });
-            for (let block = 0; block < blocks; block++) {
-              const before = [0, 1, 2, 3].map((v) => sums[m].at(4 * block + v));
-              const after = mma('m16n8k16', { a: type, b: type, d: 'f32' }, wordsX, wordsW[block], before);
-              for (let v = 0; v < 4; v++) sums[m][4 * block + v] = after[v];
-            }
-          }
-        }
-      }
-      totals = trees.map((tree, m) => tree.add(sums[m].values()));
-    }
-    const width = outputColumns({ columns: shape.columns }, options);
-    for (let m = 0; m < shape.rows / 16; m++) {
-      const row = firstRow + warpRow + m * 16;
-      const column = outputColumn(firstColumn + warpColumn, options.gate !== 'none');
-      fragmentOutputs(totals[m]!, 0, width, { row, column }, t, dims, options).storeTo(t.y);
-    }
+    mmaTile(t, { row: bidY() * rows, column: bid() * columns }, dims, options, tuning);
   };
-  return traceKernel('linear_mma', linearMma.args(dims, options), THREADS, body);
-}
-
-function outputColumn(column: i32, gated: boolean): i32 {
-  'use gpu';
-  return gated ? column >> 1 : column;
-}
-
-/** All threads copy `count` rows of 64 elements, eight at once; what lies outside of the matrix becomes zero. */
-function copyRows(
-  to: Tensor,
-  stage: i32,
-  from: Tensor,
-  first: i32,
-  rows: number,
-  depth: i32,
-  count: number,
-  columns: number,
-): void {
-  'use gpu';
-  const row = tid() >> 3;
-  const inside = (tid() & 7) * 8;
-  const column = depth + inside;
-  for (let i = 0; i < count; i += THREADS / 8) {
-    const at = first + row + i;
-    const read = at < rows && column < columns ? i32(16) : i32(0);
-    cpAsync(to(row + i, inside, stage), from(min(at, rows - 1), min(column, columns - 8)), { bytes: 16, read });
-  }
+  return traceKernel('linear_mma', linearMma.args(dims, options), MMA_THREADS, body);
 }

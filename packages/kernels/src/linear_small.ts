@@ -1,33 +1,20 @@
 import {
-  Accumulators,
   bid,
   clusterRank,
   clusterSync,
-  descriptorAdd,
   f32,
   fenceBarrierInit,
   gridDependencyWait,
   gridLaunchDependents,
-  Fragment,
   i32,
-  laneId,
   LeafTree,
-  makeLayout,
   mapShared,
-  operandSlice,
   Ring,
   shared,
-  smemTile,
   sync,
   tensorAt,
   tid,
   tmaLoad,
-  warpId,
-  wgmma,
-  wgmmaCommit,
-  wgmmaDescriptor,
-  wgmmaFence,
-  wgmmaWait,
   _,
   type FilledStage,
   type KernelIR,
@@ -35,7 +22,6 @@ import {
 } from '@rose/cute';
 import {
   DEPTH_STEP,
-  finish,
   LINEAR_DIMS,
   LINEAR_OPTIONS,
   linearArgs,
@@ -45,6 +31,7 @@ import {
   outputColumns,
   type LinearTensors,
 } from './support/linear.ts';
+import { FewRowsProduct, laySums, stageBytes, storeVector, sumsLayoutOf, TILE, VECTOR } from './support/linear-few.ts';
 import { traceKernel } from './support/trace.ts';
 import { defineKernel, type KernelModule, type Specialisation } from './spec.ts';
 
@@ -61,8 +48,6 @@ const TUNING = {
 } as const;
 type Small = Specialisation<typeof LINEAR_OPTIONS, typeof TUNING>;
 
-/** Rows of w of a tile: what one wgmma takes. */
-const TILE = 64;
 /** Four warps multiply, one loads. */
 const THREADS = 160;
 /** Bytes of shared memory of a multiprocessor for the stages of all its CTAs. */
@@ -71,8 +56,6 @@ const SHARED = 208 * 1024;
 const ALONE = 160 * 1024;
 /** The same for one of two. */
 const BESIDE = 100 * 1024;
-/** Columns of y that a thread finishes at once. */
-const VECTOR = 8;
 
 /**
  * The product of a layer for few rows, bound by reading the weights: they are the tensor cores' first operand (wgmma 64 x
@@ -130,10 +113,6 @@ const linearSmall: KernelModule = defineKernel({
 
 export default linearSmall;
 
-function stageBytes(rows: number, step: number): number {
-  return (TILE + rows) * step * 2;
-}
-
 function mapsOf({ dims, options, tuning }: Small): Record<string, TensorMapDescription> {
   const map = (across: number, box: number): TensorMapDescription => {
     return { element: options.type, shape: [dims.depth, across], box: [DEPTH_STEP, box], swizzle: '128' };
@@ -161,8 +140,7 @@ function record(s: Small): KernelIR {
     'use gpu';
     const stageW = shared(type, [boxW, boxes, stages], { align: 1024, name: 'w' });
     const stageX = shared(type, [boxX, boxes, stages], { align: 1024, name: 'x' });
-    // Rows of the tile's sums lie 272 bytes apart, so that a warp's threads write to different banks.
-    const sumsLayout = makeLayout([rows, TILE], [TILE + 4, 1]);
+    const sumsLayout = sumsLayoutOf(rows);
     const parts = shared(f32, sumsLayout, { name: 'sums' });
     const ring = new Ring({ stages, producer: { kind: 'tma' }, consumers: 4 });
     if (tid() === 0) {
@@ -201,39 +179,11 @@ function record(s: Small): KernelIR {
         }
       }
     } else {
-      const layoutW = smemTile('k', '128', 16, TILE, DEPTH_STEP);
-      const layoutX = smemTile('k', '128', 16, rows, DEPTH_STEP);
-      const startW = wgmmaDescriptor(stageW(0, 0, 0), operandSlice(layoutW, 16, { rows: TILE }));
-      const startX = wgmmaDescriptor(stageX(0, 0, 0), operandSlice(layoutX, 16, { rows }));
-      const consumer = ring.consumer();
-      const sums = new Accumulators(rows);
-      const tree = new LeafTree(leavesHere);
-      let own: number[] | undefined;
-      for (let leaf = 0; leaf < leavesHere; leaf++) {
-        sums.fill(0);
-        for (let round = i32(0); round < rounds; round += 1) {
-          const stage = consumer.wait();
-          const fromW = descriptorAdd(startW, stage.index * (boxes * boxW * 2));
-          const fromX = descriptorAdd(startX, stage.index * (boxes * boxX * 2));
-          wgmmaFence();
-          for (let k = 0; k < step; k += 16) {
-            const [box, inside] = [Math.floor(k / DEPTH_STEP), k % DEPTH_STEP];
-            const a = operandSlice(layoutW, 16, { rows: TILE, k: inside }).bytes + box * boxW * 2;
-            const b = operandSlice(layoutX, 16, { rows, k: inside }).bytes + box * boxX * 2;
-            wgmma(sums, descriptorAdd(fromW, a), descriptorAdd(fromX, b), { a: type });
-          }
-          wgmmaCommit();
-          wgmmaWait(0, sums);
-          if (laneId() === 0) stage.release();
-        }
-        own = tree.add(sums.values().values());
-      }
-      // Thread values of wgmma: rows of w down the warps, neighbouring rows of x.
-      for (let v = 0; v < sums.length; v++) {
-        const column = warpId() * 16 + (laneId() >> 2) + 8 * (Math.floor(v / 2) % 2);
-        const row = (laneId() & 3) * 2 + (v % 2) + 8 * Math.floor(v / 4);
-        parts(row, column).store(new Fragment([own![v]], 'f32'));
-      }
+      const product = new FewRowsProduct({ type, rows, step, rounds, leaves: leavesHere }, ring, {
+        w: stageW,
+        x: stageX,
+      });
+      laySums(product.sums(), parts);
     }
     if (!early) gridLaunchDependents();
     if (split > 1) clusterSync();
@@ -241,7 +191,6 @@ function record(s: Small): KernelIR {
 
     if (tid() < 128) {
       gridDependencyWait();
-      const scale = t.scale?.[0];
       for (let turn = 0; turn < vectors; turn += 128 * split) {
         const item = turn + rank * 128 + tid();
         const row = item >> Math.log2(across);
@@ -260,22 +209,7 @@ function record(s: Small): KernelIR {
                 .values(),
             );
           }
-          const bias = t.bias && t.bias.tile(VECTOR * factor, tile * (TILE / VECTOR / factor) + place).load();
-          const part = <T>(list: readonly T[], at: number): T[] => list.slice(at, at + VECTOR);
-          const y = finish(gate, part(total!, 0), gate === 'none' ? undefined : part(total!, VECTOR), {
-            scale,
-            bias: bias && new Fragment(part(bias.values(), 0), type),
-            valueBias: bias && new Fragment(part(bias.values(), VECTOR), type),
-            residual:
-              t.residual &&
-              t
-                .residual(row, _)
-                .tile(VECTOR, output >> 3)
-                .load(),
-          });
-          t.y(row, _)
-            .tile(VECTOR, output >> 3)
-            .store(new Fragment(y, 'f32').to(t.y.type));
+          storeVector(t, total!, row, output, options);
         }
       }
     }

@@ -1,0 +1,157 @@
+import {
+  Accumulators,
+  descriptorAdd,
+  f32,
+  Fragment,
+  i32,
+  laneId,
+  LeafTree,
+  makeLayout,
+  operandSlice,
+  smemTile,
+  warpId,
+  wgmma,
+  wgmmaCommit,
+  wgmmaDescriptor,
+  wgmmaFence,
+  wgmmaWait,
+  _,
+  type AnyLayout,
+  type Consumer,
+  type Ring,
+  type Tensor,
+} from '@rose/cute';
+import { DEPTH_STEP, finish, type LinearOptions, type LinearTensors } from './linear.ts';
+
+/**
+ * What the kernels for few rows on Hopper's tensor cores have in common: the weights are the first operand (wgmma 64 x
+ * rows x 16), x the second, and one warpgroup multiplies. Its sums go through shared memory, as rows of y need them.
+ */
+
+/** Rows of w of a tile: what one wgmma takes. */
+export const TILE = 64;
+/** Columns of y that a thread finishes at once. */
+export const VECTOR = 8;
+
+/** Bytes of a stage: `step` elements of the tile's rows of w and of `rows` rows of x. */
+export function stageBytes(rows: number, step: number): number {
+  return (TILE + rows) * step * 2;
+}
+
+export interface FewRows {
+  readonly type: LinearOptions['type'];
+  /** Of x, a multiple of 8. */
+  readonly rows: number;
+  /** Elements of the depth in a stage. */
+  readonly step: number;
+  /** Stages of a leaf. */
+  readonly rounds: number;
+  readonly leaves: number;
+}
+
+type Descriptor = ReturnType<typeof wgmmaDescriptor>;
+
+/** The multiplying side: a thread's sums of one tile after the other. */
+export class FewRowsProduct {
+  private readonly of: FewRows;
+  private readonly consumer: Consumer;
+  private readonly total: Accumulators;
+  private readonly start: { readonly w: Descriptor; readonly x: Descriptor };
+  private readonly layout: { readonly w: AnyLayout; readonly x: AnyLayout };
+
+  /** @param stages of w and x: [elements of a box, boxes of a stage, stages] */
+  constructor(of: FewRows, ring: Ring, stages: { readonly w: Tensor; readonly x: Tensor }) {
+    this.of = of;
+    const [w, x] = [smemTile('k', '128', 16, TILE, DEPTH_STEP), smemTile('k', '128', 16, of.rows, DEPTH_STEP)];
+    this.layout = { w, x };
+    this.start = startOf(stages, w, x, of.rows);
+    this.consumer = ring.consumer();
+    this.total = new Accumulators(of.rows);
+  }
+
+  /** The next tile's sums, of all its leaves; its stages are released. */
+  sums(): number[] {
+    'use gpu';
+    const { type, rows, step, rounds, leaves } = this.of;
+    const boxes = step / DEPTH_STEP;
+    const sums = this.total;
+    const tree = new LeafTree(leaves);
+    let own: number[] | undefined;
+    for (let leaf = 0; leaf < leaves; leaf++) {
+      sums.fill(0);
+      for (let round = i32(0); round < rounds; round += 1) {
+        const stage = this.consumer.wait();
+        const fromW = descriptorAdd(this.start.w, stage.index * (boxes * TILE * DEPTH_STEP * 2));
+        const fromX = descriptorAdd(this.start.x, stage.index * (boxes * rows * DEPTH_STEP * 2));
+        wgmmaFence();
+        for (let k = 0; k < step; k += 16) {
+          const [box, inside] = [Math.floor(k / DEPTH_STEP), k % DEPTH_STEP];
+          const a = operandSlice(this.layout.w, 16, { rows: TILE, k: inside }).bytes + box * TILE * DEPTH_STEP * 2;
+          const b = operandSlice(this.layout.x, 16, { rows, k: inside }).bytes + box * rows * DEPTH_STEP * 2;
+          wgmma(sums, descriptorAdd(fromW, a), descriptorAdd(fromX, b), { a: type });
+        }
+        wgmmaCommit();
+        wgmmaWait(0, sums);
+        if (laneId() === 0) stage.release();
+      }
+      own = tree.add(sums.values().values());
+    }
+    return own!;
+  }
+}
+
+function startOf(
+  stages: { readonly w: Tensor; readonly x: Tensor },
+  w: AnyLayout,
+  x: AnyLayout,
+  rows: number,
+): { w: Descriptor; x: Descriptor } {
+  'use gpu';
+  return {
+    w: wgmmaDescriptor(stages.w(0, 0, 0), operandSlice(w, 16, { rows: TILE })),
+    x: wgmmaDescriptor(stages.x(0, 0, 0), operandSlice(x, 16, { rows })),
+  };
+}
+
+/** Rows of a tile's sums lie 272 bytes apart, so that a warp's threads write to different banks. */
+export function sumsLayoutOf(rows: number): AnyLayout {
+  return makeLayout([rows, TILE], [TILE + 4, 1]);
+}
+
+/** Lays a thread's sums into shared memory, [rows of x, rows of w]. */
+export function laySums(sums: readonly number[], to: Tensor<f32>): void {
+  'use gpu';
+  // Thread values of wgmma: rows of w down the warps, neighbouring rows of x.
+  for (let v = 0; v < sums.length; v++) {
+    const column = warpId() * 16 + (laneId() >> 2) + 8 * (Math.floor(v / 2) % 2);
+    const row = (laneId() & 3) * 2 + (v % 2) + 8 * Math.floor(v / 4);
+    to(row, column).store(new Fragment([sums[v]], 'f32'));
+  }
+}
+
+/**
+ * Finishes and stores outputs of one row from its sums.
+ *
+ * @param sums of VECTOR neighbouring columns; with a gate of twice as many: gates, then values
+ * @param output the first one's column in y, a multiple of VECTOR
+ */
+export function storeVector(
+  t: LinearTensors,
+  sums: readonly number[],
+  row: i32,
+  output: i32,
+  { gate, type }: LinearOptions,
+): void {
+  'use gpu';
+  const factor = gate === 'none' ? 1 : 2;
+  const place = output >> 3;
+  const bias = t.bias && t.bias.tile(VECTOR * factor, place).load();
+  const part = <T>(list: readonly T[], at: number): T[] => list.slice(at, at + VECTOR);
+  const y = finish(gate, part(sums, 0), gate === 'none' ? undefined : part(sums, VECTOR), {
+    scale: t.scale?.[0],
+    bias: bias && new Fragment(part(bias.values(), 0), type),
+    valueBias: bias && new Fragment(part(bias.values(), VECTOR), type),
+    residual: t.residual && t.residual(row, _).tile(VECTOR, place).load(),
+  });
+  t.y(row, _).tile(VECTOR, place).store(new Fragment(y, 'f32').to(t.y.type));
+}
