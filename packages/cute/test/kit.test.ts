@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { bulkStore, cpAsync } from '../src/atoms/async-copy.ts';
 import { mbarrier, mbarriers } from '../src/atoms/barrier.ts';
-import { Accumulators, descriptorAdd, ldmatrix, mma, wgmma, wgmmaDescriptor } from '../src/atoms/matrix.ts';
+import { Accumulators, descriptorAdd, ldmatrix, mma, stmatrix, wgmma, wgmmaDescriptor } from '../src/atoms/matrix.ts';
 import { sharedBytes, special, typed, type Int } from '../src/atoms/record.ts';
 import { readSystem, readSystemVector, spinUntil, writeSystem } from '../src/atoms/system.ts';
 import { tmaLoad } from '../src/atoms/tma.ts';
@@ -90,6 +90,19 @@ test('matrices: as many registers as the form has', () => {
     assert.throws(() => mma('m16n8k32', types, words, words, sums), /no mma m16n8k32 of bf16/);
   });
   assert.equal(nodesOf(kernel, 'mma').length, 1);
+});
+
+test('matrices of 8 bits: two words of a lane for one of 16 x 16', () => {
+  const kernel = record(() => {
+    const tile = sharedBytes('tile', 1024, 128);
+    assert.equal(ldmatrix(tile, { count: 2, shape: 'm16n16', transpose: true }).length, 4);
+    const words = ldmatrix(tile, { count: 2, shape: 'm8n16', source: 'b4x16_p64' });
+    assert.equal(words.length, 2);
+    stmatrix(tile, words, { shape: 'm16n8', transpose: true });
+  });
+  const [square] = nodesOf(kernel, 'ldmatrix');
+  assert.deepEqual(square.attributes, { count: 2, transpose: true, shape: 'm16n16' });
+  assert.deepEqual(nodesOf(kernel, 'stmatrix')[0].attributes, { count: 2, transpose: true, shape: 'm16n8' });
 });
 
 test('wgmma: accumulators stay in their slots', () => {

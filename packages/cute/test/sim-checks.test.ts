@@ -270,6 +270,17 @@ test('bank conflicts and sectors are counted on request', () => {
   );
 });
 
+test('accesses of one line are one report, however often they were unrolled', () => {
+  const w = writer(32);
+  const [place, zero] = [w.at(w.shared('part', 4096), w.special('tid.x'), 128), w.constant('i32', 0)];
+  for (let i = 0; i < 4; i++) w.builder.emit('store', { args: [place, zero] });
+  const { stats } = run(w, { report: { banks: true } });
+  assert.deepEqual(
+    stats.banks.map(({ actual, ideal, instructions }) => [actual, ideal, instructions]),
+    [[128, 4, 4]],
+  );
+});
+
 test('the same finding is kept once and counted', () => {
   const w = writer(64);
   w.store(w.at(w.param(0), w.special('tid.x')), w.special('tid.x'));

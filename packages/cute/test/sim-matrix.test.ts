@@ -3,7 +3,7 @@ import test from 'node:test';
 import { MMA_SHAPES, wgmmaShape, type MatrixElement, type MmaShape } from '../src/atoms/mma-shapes.ts';
 import { mmaAtom, wgmmaAtom } from '../src/atoms/thread-values.ts';
 import type { Value } from '../src/ir/ir.ts';
-import type { Layout } from '../src/layout/layout.ts';
+import { Layout } from '../src/layout/layout.ts';
 import type { SimulatorResult } from '../src/sim/api.ts';
 import { simulate } from '../src/sim/simulate.ts';
 import type { TypeName } from '../src/types/dtype.ts';
@@ -146,6 +146,97 @@ test('ldmatrix, stmatrix and movmatrix: rows to fragments and back, transposed o
       }
     }
     assert.deepEqual(z, x);
+  }
+});
+
+/** Loads matrices of 8 bits from rows that the lanes address, and the bytes of the lanes' words. */
+function loaded8(rows: number, attributes: Record<string, string | number | boolean>, words: number, x: Uint8Array) {
+  const w = new KernelWriter({ params: [tensor('x', 'b32', 'read'), tensor('y', 'b32')], threads: 32 });
+  const lane = w.special('laneid');
+  const part = w.shared('part', 512);
+  const row = w.at(part, lane, 16);
+  w.store(row, w.loads(w.at(w.param(0), lane, 16), 'b32', 4, { align: 16 }), { align: 16 });
+  w.emit('warp_sync');
+  const types = Array.from({ length: words }, (): TypeName => 'b32');
+  const { results } = w.emit('ldmatrix', { args: [row], types, attributes });
+  for (const [i, word] of results.entries()) w.store(w.at(w.at(w.param(1), lane, 4 * words), i), word);
+  const y = new Uint8Array(128 * words);
+  const given = new Uint8Array(512);
+  given.set(x.subarray(0, 16 * rows));
+  const result = simulate(w.kernel, { grid: [1, 1, 1], args: { x: given, y } });
+  assert.deepEqual(
+    result.findings.map((finding) => finding.message),
+    [],
+  );
+  return y;
+}
+
+const LANE_BYTES = Uint8Array.from({ length: 512 }, (_, i) => Math.imul(i + 1, 2654435761) >>> 24);
+
+test('ldmatrix of 16 x 16 matrices of 8 bits: bits go where CuTe says', () => {
+  for (const count of [1, 2]) {
+    // (lane, bit) -> bit of the matrices: SM100_U8x8_LDSM_T and SM100_U8x16_LDSM_T of CuTe.
+    const rows = new Layout([[2, 2, 4, 2], 128], [[128, 1024, 256, count === 2 ? 2048 : 0], 1]);
+    const words = new Layout([[4, 8], [8, 2, 2, 2 * count]], [[256, 8], [1, 128, 64, 1024]]);
+    const bytesOfMatrix = new Uint8Array(256 * count);
+    for (let lane = 0; lane < 16 * count; lane++) {
+      for (let i = 0; i < 16; i++) bytesOfMatrix[Number(rows.at(lane, 8 * i)) / 8] = LANE_BYTES[16 * lane + i];
+    }
+    const y = loaded8(16 * count, { count, shape: 'm16n16', transpose: true }, 2 * count, LANE_BYTES);
+    for (let lane = 0; lane < 32; lane++) {
+      for (let i = 0; i < 8 * count; i++) {
+        assert.equal(y[lane * 8 * count + i], bytesOfMatrix[Number(words.at(lane, 8 * i)) / 8], `lane ${lane}, byte ${i}`);
+      }
+    }
+  }
+});
+
+test('ldmatrix unpacks elements of 4 and 6 bits into the low bits of bytes', () => {
+  for (const [source, bits] of [
+    ['b4x16_p64', 4],
+    ['b6x16_p32', 6],
+  ] as const) {
+    for (const count of [1, 2, 4]) {
+      const y = loaded8(8 * count, { count, shape: 'm8n16', source }, count, LANE_BYTES);
+      for (let lane = 0; lane < 32; lane++) {
+        for (let i = 0; i < 4 * count; i++) {
+          const row = LANE_BYTES.subarray(16 * (8 * (i >> 2) + (lane >> 2)));
+          const [at, e] = [bits * (4 * (lane & 3) + (i & 3)), (i: number) => (row[i >> 3] >> (i & 7)) & 1];
+          const expected = Array.from({ length: bits }, (_, bit) => e(at + bit) << bit).reduce((a, b) => a | b, 0);
+          assert.equal(y[lane * 4 * count + i], expected, `${source} x${count}, lane ${lane}, element ${i}`);
+        }
+      }
+    }
+  }
+});
+
+test('stmatrix of 16 x 8 matrices of 8 bits: bits go where CuTe says', () => {
+  for (const count of [1, 2, 4]) {
+    const w = new KernelWriter({ params: [tensor('x', 'b32', 'read'), tensor('y', 'b32')], threads: 32 });
+    const lane = w.special('laneid');
+    const part = w.shared('part', 512);
+    const words = Array.from({ length: count }, (_, i) => w.load(w.at(w.at(w.param(0), lane, 4 * count), i), 'b32'));
+    w.emit('stmatrix', {
+      args: [w.at(part, lane, 16), ...words],
+      attributes: { count, shape: 'm16n8', transpose: true },
+    });
+    w.emit('warp_sync');
+    w.if(w.compare('lt', lane, 8 * count), () => {
+      w.store(w.at(w.param(1), lane, 16), w.loads(w.at(part, lane, 16), 'b32', 4, { align: 16 }), { align: 16 });
+    });
+    const y = new Uint8Array(512);
+    const result = simulate(w.kernel, { grid: [1, 1, 1], args: { x: LANE_BYTES, y } });
+    assert.deepEqual(
+      result.findings.map((finding) => finding.message),
+      [],
+    );
+    // (lane, bit) -> bit of the rows: SM100_U8x4_STSM_T, U8x8 and U8x16.
+    const places = new Layout([[4, 8], [8, 2, 2, count]], [[256, 8], [1, 128, 64, 1024]]);
+    for (let lane = 0; lane < 32; lane++) {
+      for (let i = 0; i < 4 * count; i++) {
+        assert.equal(y[Number(places.at(lane, 8 * i)) / 8], LANE_BYTES[lane * 4 * count + i], `lane ${lane}, byte ${i}`);
+      }
+    }
   }
 });
 

@@ -31,24 +31,37 @@ import type { Int, Place } from './record.ts';
 export type Word = Int;
 
 export interface MatrixLoadOptions {
-  /** 8 x 8 matrices of 16 bits. */
   readonly count: 1 | 2 | 4;
   readonly transpose?: boolean;
+  /** `m8n8` of 16 bits (default); of 8 bits, for sm_100a: `m16n16`, transposed, and `m8n16`, whose elements are unpacked. */
+  readonly shape?: 'm8n8' | 'm16n16' | 'm8n16';
+  /** 16 elements of 6 or 4 bits at the beginning of a row of 16 bytes, unpacked into the low bits of bytes. */
+  readonly source?: 'b6x16_p32' | 'b4x16_p64';
+}
+
+export interface MatrixStoreOptions {
+  readonly transpose?: boolean;
+  /** `m8n8` of 16 bits (default) or `m16n8` of 8 bits, transposed, for sm_100a. */
+  readonly shape?: 'm8n8' | 'm16n8';
 }
 
 /**
- * A warp loads matrices from shared memory: lane i gives the address of row i (16 bytes); see `ldmatrixThreadValues` for
- * what a lane gets, one word of each matrix.
+ * A warp loads matrices from shared memory: lane i gives the address of row i (16 bytes); see `ldmatrixAtom` for what a
+ * lane gets, one word of each matrix, two of a matrix of 16 x 16.
  */
-export function ldmatrix(from: Place, { count, transpose = false }: MatrixLoadOptions): Word[] {
-  const types = Array.from({ length: count }, (): TypeName => 'b32');
-  return results('ldmatrix', types, { args: [addressIn(from, ['ptr.shared'])], attributes: { count, transpose } });
+export function ldmatrix(from: Place, options: MatrixLoadOptions): Word[] {
+  const { count, transpose = false, shape, source } = options;
+  const words = shape === 'm16n16' ? 2 * count : count;
+  const types = Array.from({ length: words }, (): TypeName => 'b32');
+  const attributes = { count, transpose, ...(shape ? { shape } : {}), ...(source ? { source } : {}) };
+  return results('ldmatrix', types, { args: [addressIn(from, ['ptr.shared'])], attributes });
 }
 
 /** A warp stores matrices to shared memory: `ldmatrix` the other way. */
-export function stmatrix(to: Place, words: readonly Word[], options: { readonly transpose?: boolean } = {}): void {
+export function stmatrix(to: Place, words: readonly Word[], options: MatrixStoreOptions = {}): void {
+  const { transpose = false, shape } = options;
   const args = [addressIn(to, ['ptr.shared']), ...words.map((word) => typed(word, 'b32'))];
-  emit('stmatrix', { args, attributes: { count: words.length, transpose: options.transpose ?? false } });
+  emit('stmatrix', { args, attributes: { count: words.length, transpose, ...(shape ? { shape } : {}) } });
 }
 
 /** A warp transposes an 8 x 8 matrix of 16-bit elements in registers. */

@@ -60,8 +60,8 @@ export class Machine {
   readonly shadow: Shadow = new Shadow();
   readonly checkRaces: boolean;
   readonly checkUninitialised: boolean;
-  readonly banks: Map<Node, LineReport> = new Map();
-  readonly coalescing: Map<Node, LineReport> = new Map();
+  readonly banks: Map<string, LineReport> = new Map();
+  readonly coalescing: Map<string, LineReport> = new Map();
   readonly handovers: Map<MemoryRegion, Map<number, Handover>> = new Map();
   /** First CTAs of clusters that have not started, in order. */
   waiting: Triple[] = [];

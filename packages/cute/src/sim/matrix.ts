@@ -1,4 +1,5 @@
 import { mmaShape, type AccumulatorElement, type MatrixElement } from '../atoms/mma-shapes.ts';
+import { UNPACKED_FORMATS } from '../atoms/tcgen05-shapes.ts';
 import { choiceOf, flagOf, textOf } from '../ir/attributes.ts';
 import { KernelError } from '../ir/error.ts';
 import type { Node } from '../ir/ir.ts';
@@ -19,70 +20,126 @@ export const ACCUMULATORS: readonly AccumulatorElement[] = ['f32', 'f16', 'i32']
 const addresses = new Float64Array(32);
 const before = new Uint8Array(16);
 
-/** Rows of 8 x 8 matrices of 16 bits: lane i of the warp addresses row i. */
+/** Rows of all matrices have 16 bytes in shared memory. */
+const ROW = 16;
+
+interface MatrixShape {
+  readonly rows: number;
+  /** Registers of a lane for one matrix. */
+  readonly words: number;
+  /** Where the bytes of the registers lie: for word w, lane l, byte b at 4 * (32 * w + l) + b, an offset into the rows. */
+  readonly places: Uint8Array;
+}
+
+function matrixShape(rows: number, words: number, place: (lane: number, at: number) => [number, number]): MatrixShape {
+  const places = Uint8Array.from({ length: 128 * words }, (_none, i) => {
+    const [row, column] = place((i >> 2) & 31, 4 * (i >> 7) + (i & 3));
+    return ROW * row + column;
+  });
+  return { rows, words, places };
+}
+
+/**
+ * PTX ISA 9.0, figures of ldmatrix and stmatrix; those of 8 bits are transposed by pairs of rows, as CuTe's layouts of
+ * SM100_U8x4_STSM_T and SM100_U8x8_LDSM_T have it.
+ */
+const SHAPES = {
+  m8n8: matrixShape(8, 1, (lane, at) => [lane >> 2, 4 * (lane & 3) + at]),
+  'm8n8 transposed': matrixShape(8, 1, (lane, at) => [2 * (lane & 3) + (at >> 1), 2 * (lane >> 2) + (at & 1)]),
+  m8n16: matrixShape(8, 1, (lane, at) => [lane >> 2, 4 * (lane & 3) + at]),
+  'm16n8 transposed': matrixShape(8, 1, (lane, at) => [2 * (lane & 3) + (at & 1), (lane >> 2) + 8 * (at >> 1)]),
+  'm16n16 transposed': matrixShape(16, 2, (lane, at) => [
+    4 * (lane & 3) + 2 * (at >> 2) + (at & 1),
+    (lane >> 2) + 8 * ((at >> 1) & 1),
+  ]),
+} as const;
+
+/** Matrices of rows of 16 bytes: lane i of the warp addresses row i of all of them, one below the other. */
 function matrices(node: Node, writes: boolean): Handler {
-  if (
-    choiceOf(node, 'shape', ['m8n8', 'm16n16', 'm8n16', 'm16n8'], 'm8n8') !== 'm8n8' ||
-    node.attributes['source'] !== undefined
-  ) {
-    throw new KernelError(`${node.op} of shapes of 8 bits (sm_100a) is not simulated`, node.position);
-  }
-  const transpose = flagOf(node, 'transpose');
+  const name = `${choiceOf(node, 'shape', ['m8n8', 'm16n16', 'm8n16', 'm16n8'], 'm8n8')}${flagOf(node, 'transpose') ? ' transposed' : ''}`;
+  if (!(name in SHAPES)) throw new KernelError(`there is no ${node.op} of ${name} matrices`, node.position);
+  const { rows, words, places } = SHAPES[name as keyof typeof SHAPES];
+  const source = node.attributes['source'];
+  const bits = source === undefined ? 8 : choiceOf(node, 'source', UNPACKED_FORMATS) === 'b4x16_p64' ? 4 : 6;
   return (_, program) => {
     const address = program.registers.of(node.args[0]);
-    const words = (writes ? node.args.slice(1) : node.results).map((value) => program.registers.of(value));
-    const facts: AccessFacts = { bytes: 16, align: 16, writes, part: program.allocationOf(node.args[0]) };
-    const tile = new Uint16Array(64);
+    const registers = (writes ? node.args.slice(1) : node.results).map((value) => program.registers.of(value));
+    const facts: AccessFacts = { bytes: ROW, align: ROW, writes, part: program.allocationOf(node.args[0]) };
+    const tile = new Uint8Array(ROW * rows);
     return (warp) => {
       if (!checkWhole(warp, node)) return;
       const { machine } = warp.cta.cluster;
       const record = machine.shadow.record(warp, node);
       addresses.fill(NaN);
-      for (const [j, word] of words.entries()) {
-        if (writes) exchange(warp, word, tile, transpose, true);
-        for (let row = 0; row < 8; row++) {
-          const lane = 8 * j + row;
+      for (let first = 0; first < registers.length; first += words) {
+        const own = registers.slice(first, first + words);
+        if (writes) gather(warp, own, places, tile);
+        for (let row = 0; row < rows; row++) {
+          const lane = (first / words) * rows + row;
           const at = readNumber(warp, address, lane);
           const region = locate(warp, lane, address.type, at, facts);
           if (!region) continue;
           const start = located;
           addresses[lane] = at;
+          const bytes = region.bytes.subarray(start, start + ROW);
           if (!writes) {
-            machine.shadow.read(region, start, 16, warp, lane, record, false);
-            tile.set(region.halves.subarray(start >>> 1, (start >>> 1) + 8), 8 * row);
+            machine.shadow.read(region, start, ROW, warp, lane, record, false);
+            tile.set(bits === 8 ? bytes : unpacked(bytes, bits), ROW * row);
             continue;
           }
-          before.set(region.bytes.subarray(start, start + 16));
-          region.halves.set(tile.subarray(8 * row, 8 * row + 8), start >>> 1);
-          machine.shadow.write(region, start, 16, warp, lane, record, false, before);
+          before.set(bytes);
+          bytes.set(tile.subarray(ROW * row, ROW * (row + 1)));
+          machine.shadow.write(region, start, ROW, warp, lane, record, false, before);
         }
-        if (!writes) exchange(warp, word, tile, transpose, false);
+        if (!writes) scatter(warp, own, places, tile);
       }
-      if (machine.options.report?.banks) countBanks(machine, node, addresses, 16);
+      if (machine.options.report?.banks) countBanks(machine, node, addresses, ROW);
     };
   };
 }
 
-/** Between a matrix and the register of it that each lane holds. */
-function exchange(warp: Warp, word: Operand, tile: Uint16Array, transpose: boolean, toTile: boolean): void {
-  for (let lane = 0; lane < 32; lane++) {
-    const [row, column] = [lane >> 2, 2 * (lane & 3)];
-    const [low, high] = transpose
-      ? [8 * column + row, 8 * (column + 1) + row]
-      : [8 * row + column, 8 * row + column + 1];
-    if (toTile) [tile[low], tile[high]] = [warp.n[word.at + lane], warp.n[word.at + lane] >>> 16];
-    else warp.n[word.at + lane] = tile[low] | (tile[high] << 16);
+/** 16 elements of fewer bits from the beginning of a row, each in the low bits of a byte. */
+function unpacked(row: Uint8Array, bits: number): Uint8Array {
+  return Uint8Array.from({ length: ROW }, (_none, i) => {
+    const at = bits * i;
+    const pair = row[at >> 3] | ((row[(at >> 3) + 1] ?? 0) << 8);
+    return (pair >> (at & 7)) & (2 ** bits - 1);
+  });
+}
+
+/** From the registers that hold a matrix to its rows. */
+function gather(warp: Warp, words: readonly Operand[], places: Uint8Array, tile: Uint8Array): void {
+  for (const [w, word] of words.entries()) {
+    for (let lane = 0; lane < 32; lane++) {
+      const at = 4 * (32 * w + lane);
+      const value = warp.n[word.at + lane];
+      tile[places[at]] = value;
+      tile[places[at + 1]] = value >> 8;
+      tile[places[at + 2]] = value >> 16;
+      tile[places[at + 3]] = value >> 24;
+    }
+  }
+}
+
+/** From the rows of a matrix to the registers that hold it. */
+function scatter(warp: Warp, words: readonly Operand[], places: Uint8Array, tile: Uint8Array): void {
+  for (const [w, word] of words.entries()) {
+    for (let lane = 0; lane < 32; lane++) {
+      const at = 4 * (32 * w + lane);
+      const low = tile[places[at]] | (tile[places[at + 1]] << 8);
+      warp.n[word.at + lane] = low | (tile[places[at + 2]] << 16) | (tile[places[at + 3]] << 24);
+    }
   }
 }
 
 const transposeMatrix: Handler = (node, program) => {
-  const from = program.registers.of(node.args[0]);
-  const to = program.registers.of(node.results[0]);
-  const tile = new Uint16Array(64);
+  const from = [program.registers.of(node.args[0])];
+  const to = [program.registers.of(node.results[0])];
+  const tile = new Uint8Array(8 * ROW);
   return (warp) => {
     if (!checkWhole(warp, node)) return;
-    exchange(warp, from, tile, false, true);
-    exchange(warp, to, tile, true, false);
+    gather(warp, from, SHAPES.m8n8.places, tile);
+    scatter(warp, to, SHAPES['m8n8 transposed'].places, tile);
   };
 };
 

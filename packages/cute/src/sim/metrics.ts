@@ -1,14 +1,16 @@
-import type { Node } from '../ir/ir.ts';
+import { formatPosition, type Node } from '../ir/ir.ts';
 import type { LineReport } from './api.ts';
 import type { Machine } from './machine.ts';
 
 /** Measurements of accesses, on request. */
 
-function reportOf(map: Map<Node, LineReport>, node: Node): LineReport {
-  let report = map.get(node);
+/** Accesses of one line are one report, however often it was unrolled. */
+function reportOf(map: Map<string, LineReport>, { position, op }: Node): LineReport {
+  const key = `${op} ${formatPosition(position)}`;
+  let report = map.get(key);
   if (!report) {
-    report = { position: node.position, op: node.op, instructions: 0, actual: 0, ideal: 0 };
-    map.set(node, report);
+    report = { position, op, instructions: 0, actual: 0, ideal: 0 };
+    map.set(key, report);
   }
   return report;
 }

@@ -81,7 +81,7 @@ function checkShared(kernel: KernelIR): void {
   );
 }
 
-function sorted(reports: Map<Node, LineReport>): LineReport[] {
+function sorted(reports: ReadonlyMap<string, LineReport>): LineReport[] {
   return [...reports.values()].sort((a, b) => b.actual - b.ideal - (a.actual - a.ideal));
 }
 
