@@ -177,7 +177,16 @@ test('ldmatrix of 16 x 16 matrices of 8 bits: bits go where CuTe says', () => {
   for (const count of [1, 2]) {
     // (lane, bit) -> bit of the matrices: SM100_U8x8_LDSM_T and SM100_U8x16_LDSM_T of CuTe.
     const rows = new Layout([[2, 2, 4, 2], 128], [[128, 1024, 256, count === 2 ? 2048 : 0], 1]);
-    const words = new Layout([[4, 8], [8, 2, 2, 2 * count]], [[256, 8], [1, 128, 64, 1024]]);
+    const words = new Layout(
+      [
+        [4, 8],
+        [8, 2, 2, 2 * count],
+      ],
+      [
+        [256, 8],
+        [1, 128, 64, 1024],
+      ],
+    );
     const bytesOfMatrix = new Uint8Array(256 * count);
     for (let lane = 0; lane < 16 * count; lane++) {
       for (let i = 0; i < 16; i++) bytesOfMatrix[Number(rows.at(lane, 8 * i)) / 8] = LANE_BYTES[16 * lane + i];
@@ -185,7 +194,11 @@ test('ldmatrix of 16 x 16 matrices of 8 bits: bits go where CuTe says', () => {
     const y = loaded8(16 * count, { count, shape: 'm16n16', transpose: true }, 2 * count, LANE_BYTES);
     for (let lane = 0; lane < 32; lane++) {
       for (let i = 0; i < 8 * count; i++) {
-        assert.equal(y[lane * 8 * count + i], bytesOfMatrix[Number(words.at(lane, 8 * i)) / 8], `lane ${lane}, byte ${i}`);
+        assert.equal(
+          y[lane * 8 * count + i],
+          bytesOfMatrix[Number(words.at(lane, 8 * i)) / 8],
+          `lane ${lane}, byte ${i}`,
+        );
       }
     }
   }
@@ -231,10 +244,23 @@ test('stmatrix of 16 x 8 matrices of 8 bits: bits go where CuTe says', () => {
       [],
     );
     // (lane, bit) -> bit of the rows: SM100_U8x4_STSM_T, U8x8 and U8x16.
-    const places = new Layout([[4, 8], [8, 2, 2, count]], [[256, 8], [1, 128, 64, 1024]]);
+    const places = new Layout(
+      [
+        [4, 8],
+        [8, 2, 2, count],
+      ],
+      [
+        [256, 8],
+        [1, 128, 64, 1024],
+      ],
+    );
     for (let lane = 0; lane < 32; lane++) {
       for (let i = 0; i < 4 * count; i++) {
-        assert.equal(y[Number(places.at(lane, 8 * i)) / 8], LANE_BYTES[lane * 4 * count + i], `lane ${lane}, byte ${i}`);
+        assert.equal(
+          y[Number(places.at(lane, 8 * i)) / 8],
+          LANE_BYTES[lane * 4 * count + i],
+          `lane ${lane}, byte ${i}`,
+        );
       }
     }
   }

@@ -11,6 +11,7 @@ export interface InstructionForm {
   readonly slots: readonly TypeName[];
 }
 
+/** A form with whatever it has; types of operands, results and slots in order. */
 export function form(
   op: string,
   attributes: Attributes = {},
@@ -21,6 +22,7 @@ export function form(
   return { op, attributes, args, results, slots };
 }
 
+/** A list that has the item so often. */
 export function times<T>(count: number, item: T): T[] {
   return Array.from({ length: count }, () => item);
 }

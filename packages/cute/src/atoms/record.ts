@@ -13,12 +13,14 @@ export type Int = number;
 export type Long = number | bigint;
 /** A place in memory: an address, or a tensor's first element. */
 export type Place = Value | { readonly address: Value };
+/** A tensor map: a parameter of the kernel, or its copy in global memory. */
 export type TensorMap = Place;
 
 function builder(): Builder {
   return need('a device operation').builder;
 }
 
+/** A new node of an operation of ir/ops*.ts at the current source line. */
 export function emit(op: string, parts: NodeParts = {}): Node {
   return builder().emit(op, parts);
 }
@@ -28,6 +30,7 @@ export function result<T = Int>(op: string, type: TypeName, parts: Omit<NodePart
   return builder().value(op, type, parts) as unknown as T;
 }
 
+/** The results of a new node, one of each type. */
 export function results(op: string, types: readonly TypeName[], parts: Omit<NodeParts, 'types'> = {}): Int[] {
   return emit(op, { ...parts, types }).results as unknown as Int[];
 }
@@ -59,10 +62,12 @@ export function integer(value: unknown, type: TypeName): Value {
   return isDevice(value) ? convert(value, type) : typed(value, type);
 }
 
+/** An operand that is a condition. */
 export function predicate(value: unknown): Value {
   return typed(value, 'pred');
 }
 
+/** The address of a place, which must lie in one of these spaces (`ptr.shared` ...). */
 export function addressIn(place: Place, spaces: readonly TypeName[]): Value {
   const address = place instanceof Value ? place : place.address;
   if (spaces.includes(address.type)) return address;
@@ -91,6 +96,7 @@ export function moved(address: Value, index: Int, scale: number): Value {
   return place;
 }
 
+/** The address of a new piece of shared memory; `align` in bytes. */
 export function sharedBytes(name: string, bytes: number, align: number, element: TypeName = 'b8'): Value {
   const { kernel } = builder();
   const id = kernel.shared.length;
@@ -100,14 +106,17 @@ export function sharedBytes(name: string, bytes: number, align: number, element:
   return address;
 }
 
+/** A variable of the kernel, which loops and branches may change. */
 export function newSlot(type: TypeName, name: string): Slot {
   return builder().slot(type, name);
 }
 
+/** The value that a slot has here. */
 export function readSlot(slot: Slot): Int {
   return result('get', slot.type, { slots: [slot] });
 }
 
+/** From here on the slot has this value. */
 export function writeSlot(slot: Slot, value: Int): void {
   emit('set', { args: [typed(value, slot.type)], slots: [slot] });
 }
@@ -117,6 +126,7 @@ function deviceType(value: unknown): TypeName | undefined {
   return value instanceof Value ? value.type : undefined;
 }
 
+/** The type of a value of the device; anything else is an error. */
 export function typeOf(value: unknown): TypeName {
   if (value instanceof Value) return value.type;
   return need('a device operation').fail(`a value of the device is needed, not ${String(value)}`);
@@ -141,16 +151,19 @@ export function combine(op: string, left: Int, right: Int, attributes: Attribute
   return result(op, type, { args: [typed(left, type), typed(right, type)], attributes });
 }
 
+/** A comparison (`eq ne lt le gt ge`) of two values of one type, at least one of them of the device. */
 export function compare(test: string, left: Int, right: Int): boolean {
   const type = deviceType(left) ?? typeOf(right);
   return result('compare', 'pred', { args: [typed(left, type), typed(right, type)], attributes: { test } });
 }
 
+/** One of two values, without a branch. */
 export function select(condition: boolean, yes: Int, no: Int): Int {
   const type = deviceType(yes) ?? typeOf(no);
   return result('select', type, { args: [predicate(condition), typed(yes, type), typed(no, type)] });
 }
 
+/** A special register, such as `tid.x` or `laneid`. */
 export function special(name: string): Int {
   return result('special', 'i32', { attributes: { name } });
 }
@@ -170,14 +183,17 @@ export function inLoop(): boolean {
   return trace.current.loop || trace.regions.some((region) => region.loop);
 }
 
+/** `barrier.sync` and its variants: attributes as ir/ops*.ts lists them for `barrier`. */
 export function barrier(attributes: Attributes = {}): void {
   emit('barrier', { attributes });
 }
 
+/** One element at an address. */
 export function loadFrom(address: Value, type: TypeName, attributes: Attributes = {}): Int {
   return result('load', type, { args: [address], attributes: { count: 1, ...attributes } });
 }
 
+/** Writes one element to an address. */
 export function storeTo(address: Value, value: Int, type: TypeName, attributes: Attributes = {}): void {
   emit('store', { args: [address, typed(value, type)], attributes: { count: 1, ...attributes } });
 }
