@@ -22,12 +22,15 @@ import {
 import {
   DEPTH_STEP,
   LINEAR_DIMS,
+  LINEAR_OPTIONAL_DIMS,
   LINEAR_OPTIONS,
   linearArgs,
+  linearOutputs,
   linearReference,
   linearRefused,
   linearRoofline,
   outputColumns,
+  outputTensors,
   type LinearTensors,
 } from './support/linear.ts';
 import { fragmentOutputs } from './support/linear-fragments.ts';
@@ -54,6 +57,7 @@ const linear: KernelModule = defineKernel({
   summary: 'y = epilogue(x w^T) for many rows: TMA, wgmma, warp specialisation (sm_90a)',
   arch: 'sm_90a',
   dims: LINEAR_DIMS,
+  optionalDims: LINEAR_OPTIONAL_DIMS,
   options: LINEAR_OPTIONS,
   tuning: TUNING,
   refuse: ({ dims, options, tuning: { tile } }) => linearRefused(dims, options) ?? tileRefused(tile, options),
@@ -71,10 +75,19 @@ const linear: KernelModule = defineKernel({
     { dims: { rows: 17, columns: 128, depth: 64 } },
     { dims: { rows: 130, columns: 136, depth: 72 }, options: { bias: true, residual: true } },
     { dims: { rows: 129, columns: 64, depth: 512 }, options: { leaves: 8 }, tuning: { tile: 128, ctas: 1 } },
+    {
+      dims: { rows: 18, columns: 200, depth: 64, keys: 72, values: 24 },
+      options: { split: 'qkv', bias: true },
+    },
     { dims: { rows: 8192, columns: 8192, depth: 8192 }, large: true },
     { dims: { rows: 2048, columns: 4096, depth: 14336 }, options: { leaves: 8 }, large: true },
     { dims: { rows: 2048, columns: 28672, depth: 4096 }, options: { gate: 'silu' }, large: true },
     { dims: { rows: 512, columns: 6144, depth: 4096 }, options: { bias: true, output: 'f32' }, large: true },
+    {
+      dims: { rows: 2048, columns: 6144, depth: 4096, keys: 1024, values: 1024 },
+      options: { split: 'qkv', bias: true },
+      large: true,
+    },
   ],
 });
 
@@ -98,10 +111,11 @@ function mapsOf({ dims, options, tuning: { tile, ctas } }: Linear): Record<strin
   const map = (across: number, pitch: number, box: readonly number[]): TensorMapDescription => {
     return { element, shape: [pitch, across], box, swizzle: '128' };
   };
+  const stored = options.output === 'f32' ? [] : linearOutputs(dims, options);
   return {
     x: map(rows, depth, [DEPTH_STEP, TILE_ROWS]),
     w: map(columns, depth, [DEPTH_STEP, tile / ctas]),
-    ...(options.output === 'f32' ? {} : { y: map(rows, outputColumns(dims, options), [STORE_COLUMNS, STORE_ROWS]) }),
+    ...Object.fromEntries(stored.map((to) => [to.name, map(rows, to.columns, [STORE_COLUMNS, STORE_ROWS])])),
   };
 }
 
@@ -169,12 +183,13 @@ function record(s: Linear): KernelIR {
           const row = (place.column * ctas + rank) * TILE_ROWS + (tid() >> 5) * 16;
           const outputs = outputColumns({ columns: tile }, options);
           const column = place.row * outputs;
+          const targets = outputTensors(t, dims, options).map(({ tensor, ...own }) => ({ map: tensor, ...own }));
           store?.begin();
           for (let c = 0; c < outputs; c += STORE_COLUMNS) {
             const at = { row, column: column + c };
             const part = fragmentOutputs(total, c, Math.min(STORE_COLUMNS, outputs - c), at, t, dims, options);
-            if (store) store.store(t.y, part.values, tid() >> 5, column + c, row);
-            else part.storeTo(t.y);
+            if (store) store.store(targets, part.values, tid() >> 5, column + c, row);
+            else part.store();
           }
         },
         ctas,

@@ -1,6 +1,7 @@
 import { bid, bidY, type KernelIR } from '@rose/cute';
 import {
   LINEAR_DIMS,
+  LINEAR_OPTIONAL_DIMS,
   LINEAR_OPTIONS,
   linearArgs,
   linearReference,
@@ -22,6 +23,7 @@ const linearMma: KernelModule = defineKernel({
   name: 'linear_mma',
   summary: 'y = epilogue(x w^T): cp.async and mma.sync (sm_80 and later)',
   dims: LINEAR_DIMS,
+  optionalDims: LINEAR_OPTIONAL_DIMS,
   options: LINEAR_OPTIONS,
   tuning: MMA_TUNING,
   refuse: ({ dims, options, tuning }) => linearRefused(dims, options) ?? mmaRefused(tuning, options.leaves),
@@ -42,6 +44,10 @@ const linearMma: KernelModule = defineKernel({
     { dims: { rows: 67, columns: 72, depth: 136 }, options: { bias: true, residual: true, type: 'f16' } },
     { dims: { rows: 17, columns: 64, depth: 512 }, options: { leaves: 8, gate: 'silu', scale: true } },
     { dims: { rows: 129, columns: 64, depth: 128 }, options: { leaves: 2, output: 'f32' }, tuning: { tile: '128x64' } },
+    {
+      dims: { rows: 18, columns: 88, depth: 64, keys: 24, values: 16 },
+      options: { split: 'qkv', bias: true, scale: true },
+    },
     { dims: { rows: 2048, columns: 4096, depth: 4096 }, large: true },
     { dims: { rows: 16, columns: 4096, depth: 4096 }, options: { leaves: 8 }, large: true },
   ],

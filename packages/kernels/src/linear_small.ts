@@ -23,6 +23,7 @@ import {
 import {
   DEPTH_STEP,
   LINEAR_DIMS,
+  LINEAR_OPTIONAL_DIMS,
   LINEAR_OPTIONS,
   linearArgs,
   linearReference,
@@ -69,6 +70,7 @@ const linearSmall: KernelModule = defineKernel({
     'y = epilogue(x w^T) for 1 to 64 rows: weights by TMA, wgmma with swapped operands, leaves over a cluster (sm_90a)',
   arch: 'sm_90a',
   dims: LINEAR_DIMS,
+  optionalDims: LINEAR_OPTIONAL_DIMS,
   options: LINEAR_OPTIONS,
   tuning: TUNING,
   refuse: ({ dims, options, tuning: { rows, step, stages, split } }) =>
@@ -105,9 +107,18 @@ const linearSmall: KernelModule = defineKernel({
     { dims: { rows: 5, columns: 136, depth: 200 }, options: { bias: true, residual: true, type: 'f16' } },
     { dims: { rows: 15, columns: 64, depth: 1024 }, options: { leaves: 8, gate: 'gelu_tanh', scale: true } },
     { dims: { rows: 64, columns: 128, depth: 256 }, options: { leaves: 2, output: 'f32' } },
+    {
+      dims: { rows: 3, columns: 200, depth: 64, keys: 72, values: 24 },
+      options: { split: 'qkv', bias: true, output: 'f32' },
+    },
     { dims: { rows: 1, columns: 4096, depth: 14336 }, options: { leaves: 8 }, large: true },
     { dims: { rows: 16, columns: 28672, depth: 4096 }, options: { gate: 'silu' }, large: true },
     { dims: { rows: 64, columns: 6144, depth: 4096 }, options: { bias: true }, large: true },
+    {
+      dims: { rows: 32, columns: 6144, depth: 4096, keys: 1024, values: 1024 },
+      options: { split: 'qkv' },
+      large: true,
+    },
   ],
 });
 
@@ -209,7 +220,7 @@ function record(s: Small): KernelIR {
                 .values(),
             );
           }
-          storeVector(t, total!, row, output, options);
+          storeVector(t, total!, row, output, dims, options);
         }
       }
     }

@@ -114,6 +114,8 @@ export interface KernelSpec<
   readonly arch?: string;
   /** What each size means. */
   readonly dims: Readonly<Record<string, string>>;
+  /** Sizes that only some variants have; `refuse` says where one is missing. */
+  readonly optionalDims?: Readonly<Record<string, string>>;
   readonly options?: O;
   readonly tuning?: T;
   /** Why this cannot be had, as a sentence; undefined where it can. */
@@ -155,14 +157,15 @@ export function defineKernel<
   }
   if (spec.cases.length === 0)
     throw new TypeError(`kernel ${spec.name} has no cases: give one, so that it can be tried`);
-  const whole = { options: {}, tuning: {}, refuse: () => undefined, maps: () => ({}), ...spec };
+  const whole = { optionalDims: {}, options: {}, tuning: {}, refuse: () => undefined, maps: () => ({}), ...spec };
   return whole as unknown as KernelModule;
 }
 
 /** A case with everything chosen. Throws RangeError where a choice has no such value or the kernel refuses it. */
 export function specialise(module: KernelModule, wanted: KernelCase): Specialisation {
-  for (const name of Object.keys(module.dims)) {
+  for (const name of [...Object.keys(module.dims), ...Object.keys(module.optionalDims)]) {
     const size = wanted.dims[name];
+    if (size === undefined && name in module.optionalDims) continue;
     if (!Number.isSafeInteger(size) || size < 1) {
       throw new RangeError(`kernel ${module.name}: size ${name} is ${size}; it must be a whole number from 1`);
     }

@@ -77,6 +77,24 @@ for (const { rows, columns, depth, options, tile } of CASES) {
   });
 }
 
+test('the columns of q, k and v have the bits of the product in one piece, in all kernels', async () => {
+  const { dims, split } = { dims: { rows: 18, columns: 264, depth: 192 }, split: { keys: 72, values: 56 } };
+  const options = { bias: true, scale: true } as const;
+  const whole = await run(linearMma, { dims, options });
+  const own = [dims.columns - split.keys - split.values, split.keys, split.values];
+  const part = (first: number, columns: number): Uint8Array =>
+    Uint8Array.from({ length: dims.rows * columns * 2 }, (_, i) => {
+      const [row, byte] = [Math.floor(i / (2 * columns)), i % (2 * columns)];
+      return whole.y[row * dims.columns * 2 + first * 2 + byte];
+    });
+  const expected = [part(0, own[0]), part(own[0], own[1]), part(own[0] + own[1], own[2])];
+  for (const module of [linear, linearSmall, linearMma]) {
+    const wanted = { dims: { ...dims, ...split }, options: { ...options, split: 'qkv' } };
+    const { q, k, v } = await run(module, wanted, whole);
+    assert.deepEqual([q, k, v], expected, module.name);
+  }
+});
+
 test('the sums of subtrees, added by the upper tree, are the whole product', async () => {
   const [rows, columns, depth] = [3, 64, 1024];
   const options = { leaves: 8, output: 'f32' } as const;
@@ -157,6 +175,20 @@ test('what cannot be computed is refused with its reason', () => {
     linearMma,
     { dims: { rows: 1, columns: 8, depth: 320 }, options: { leaves: 2 } },
     /2 leaves need a multiple of 128/,
+  );
+  const qkv = { rows: 1, columns: 64, depth: 64 };
+  refuse(linear, { dims: qkv, options: { split: 'qkv' } }, /split=qkv needs the sizes keys and values/);
+  refuse(linear, { dims: { ...qkv, keys: 0, values: 16 }, options: { split: 'qkv' } }, /size keys is 0/);
+  refuse(linear, { dims: { ...qkv, keys: 16, values: 16 } }, /sizes of split=qkv alone/);
+  refuse(
+    linearMma,
+    { dims: { ...qkv, keys: 48, values: 16 }, options: { split: 'qkv' } },
+    /64 columns do not split into 48 of k, 16 of v/,
+  );
+  refuse(
+    linearMma,
+    { dims: { ...qkv, keys: 16, values: 16 }, options: { split: 'qkv', residual: true } },
+    /neither a gate nor a residual/,
   );
   refuse(linearSmall, { dims: { rows: 65, columns: 64, depth: 64 } }, /65 rows do not fit/);
   refuse(

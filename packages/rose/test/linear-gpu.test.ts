@@ -37,10 +37,12 @@ interface Layer {
   readonly columns: number;
   readonly depth: number;
   readonly options: NonNullable<KernelCase['options']>;
+  /** Columns of k and v, where y is split. */
+  readonly split?: { readonly keys: number; readonly values: number };
 }
 
-function sizesOf({ columns, depth }: Layer, rows: number): KernelCase['dims'] {
-  return { rows, columns, depth };
+function sizesOf({ columns, depth, split }: Layer, rows: number): KernelCase['dims'] {
+  return { rows, columns, depth, ...split };
 }
 
 /** The tensors of a layer on the device, x and residual with all rows; kernels that run on some of them. */
@@ -48,7 +50,9 @@ class Bench implements Disposable {
   readonly gpu: Gpu;
   readonly layer: Layer;
   readonly memory: Readonly<Record<string, DeviceMemory>>;
-  /** Bytes of a row of x, residual and y. */
+  /** y, or q, k and v. */
+  readonly outputs: readonly string[];
+  /** Bytes of a row of x, residual and the outputs. */
   readonly pitch: Readonly<Record<string, number>>;
   readonly #kernels = new Map<string, Kernel>();
 
@@ -58,6 +62,7 @@ class Bench implements Disposable {
     const s = specialise(module('linear_mma'), { dims: sizesOf(layer, rows), options: layer.options });
     const memory: Record<string, DeviceMemory> = {};
     const pitch: Record<string, number> = {};
+    const outputs: string[] = [];
     for (const [index, [name, argument]] of Object.entries(module('linear_mma').args(s.dims, s.options)).entries()) {
       if (argument.kind === 'scalar') continue;
       const count = argument.shape.reduce((a, b) => a * b, 1);
@@ -70,12 +75,14 @@ class Bench implements Disposable {
       if (name === 'x') bytes.fill(0, 2 * layer.depth * 6, 2 * layer.depth * 7);
       memory[name].write(bytes);
       if (argument.shape[0] === rows) pitch[name] = bytes.length / rows;
+      if (argument.role === 'out') outputs.push(name);
     }
     this.memory = memory;
     this.pitch = pitch;
+    this.outputs = outputs;
   }
 
-  /** y of `rows` rows from row `first` on. */
+  /** y of `rows` rows from row `first` on; where it is split, the rows of q, k and v side by side. */
   run(name: string, first: number, rows: number, tuning: KernelCase['tuning'] = {}): Uint8Array {
     const { gpu, memory, pitch, layer } = this;
     const s = specialise(module(name), { dims: sizesOf(layer, rows), options: layer.options, tuning });
@@ -85,12 +92,13 @@ class Bench implements Disposable {
       kernel = new Kernel(gpu.context, compileKernel(module(name).trace(s), { arch: gpu.arch }).program);
       this.#kernels.set(key, kernel);
     }
-    gpu.stream.fill(memory.y, 0xff);
+    for (const output of this.outputs) gpu.stream.fill(memory[output], 0xff);
     const maps = module(name).maps(s);
     const args: Record<string, Argument> = { rows };
     for (const [tensor, whole] of Object.entries(memory)) {
       const own = pitch[tensor];
-      const part: DeviceRange = own === undefined ? whole : whole.slice(tensor === 'y' ? 0 : first * own, rows * own);
+      const part: DeviceRange =
+        own === undefined ? whole : whole.slice(this.outputs.includes(tensor) ? 0 : first * own, rows * own);
       args[tensor] = tensor in maps ? encodeTensorMap(gpu.context, { ...maps[tensor], memory: part }) : part;
     }
     const multiprocessors = gpu.context.device.attribute('multiprocessors');
@@ -100,13 +108,20 @@ class Bench implements Disposable {
       .args(args)
       .launch(gpu.stream);
     gpu.stream.synchronize();
-    const bytes = new Uint8Array(memory.y.bytes);
-    memory.y.read(bytes);
-    assert.ok(
-      bytes.subarray(rows * pitch.y).every((byte) => byte === 0xff),
-      `${key}: nothing is written behind y`,
+    const parts = this.outputs.map((output) => {
+      const bytes = new Uint8Array(memory[output].bytes);
+      memory[output].read(bytes);
+      assert.ok(
+        bytes.subarray(rows * pitch[output]).every((byte) => byte === 0xff),
+        `${key}: nothing is written behind ${output}`,
+      );
+      return { bytes, own: pitch[output] };
+    });
+    return Buffer.concat(
+      Array.from({ length: rows }, (_, row) =>
+        parts.map(({ bytes, own }) => bytes.subarray(row * own, (row + 1) * own)),
+      ).flat(),
     );
-    return bytes.subarray(0, rows * pitch.y);
   }
 
   [Symbol.dispose](): void {
@@ -177,6 +192,40 @@ test('many rows against few', { skip }, () => {
       assert.ok(
         Buffer.compare(bench.run(name, first, count), expected) === 0,
         `${name}: ${count} rows from ${first} on`,
+      );
+    }
+  }
+});
+
+test('q, k and v have the bits of the product in one piece', { skip }, () => {
+  using gpu = openGpu(0);
+  for (const [keys, values] of [
+    [256, 128],
+    [72, 200],
+  ]) {
+    const layer = { columns: 1024, depth: 1536, options: { bias: true, scale: true } };
+    using whole = new Bench(gpu, layer, ROWS, 13);
+    using split = new Bench(
+      gpu,
+      { ...layer, options: { ...layer.options, split: 'qkv' }, split: { keys, values } },
+      ROWS,
+      13,
+    );
+    for (const name of ['x', 'w', 'bias']) {
+      const bytes = new Uint8Array(whole.memory[name].bytes);
+      whole.memory[name].read(bytes);
+      split.memory[name].write(bytes);
+    }
+    const expected = whole.run('linear', 0, ROWS);
+    for (const [name, rows] of [
+      ['linear', ROWS],
+      ['linear_mma', ROWS],
+      ['linear_small', 33],
+    ] as const) {
+      const y = split.run(name, 0, rows);
+      assert.ok(
+        Buffer.compare(y, expected.subarray(0, y.length)) === 0,
+        `${name} with ${keys} columns of k, ${values} of v`,
       );
     }
   }

@@ -15,6 +15,14 @@ const BUFFER = STORE_ROWS * PITCH;
 /** Bytes of a warp's two buffers. */
 export const STORE_BYTES: number = 2 * BUFFER;
 
+/** A tensor that gets some of the columns that a tile spans. */
+export interface StoreTarget {
+  readonly map: TensorMap;
+  /** The column of the whole that is the tensor's first, and how many it has. */
+  readonly first: number;
+  readonly columns: number;
+}
+
 /**
  * Stores accumulators of 16-bit outputs by TMA: each warp lays 16 rows by 64 columns into shared memory with stmatrix,
  * in the 128-byte swizzle, and one lane starts the copy. Warps do not wait for each other; two buffers a warp let one be
@@ -51,9 +59,10 @@ export class WarpStore {
    *
    * @param values of the thread in float32, as mma and wgmma hold them: four of each 8 columns, eight times
    * @param warp number of the warp among those that store
-   * @param column, row of the first element in the tensor
+   * @param targets one tensor, or several side by side: each gets what lies in its columns
+   * @param column, row of the first element in the whole
    */
-  store(map: TensorMap, values: readonly Int[], warp: Int, column: Int, row: Int): void {
+  store(targets: readonly StoreTarget[], values: readonly Int[], warp: Int, column: Int, row: Int): void {
     const lane = special('laneid');
     const turn = this.next++;
     const buffer = moved(moved(this.buffers, warp, this.pitch), turn % 2, BUFFER);
@@ -75,7 +84,14 @@ export class WarpStore {
     fenceAsync('shared');
     emit('warp_sync', { attributes: { mask: 0xffffffff } });
     when(compare('eq', lane, 0), () => {
-      tmaStore(map, [column, row], buffer);
+      for (const { map, first, columns } of targets) {
+        const copy = (): void => tmaStore(map, [combine('sub', column, first), row], buffer);
+        // What of the box lies before or behind the tensor is left out.
+        if (targets.length === 1) copy();
+        else {
+          when(compare('lt', column, first + columns), () => when(compare('gt', column, first - STORE_COLUMNS), copy));
+        }
+      }
     });
     // Every lane counts groups, so that the wait needs no condition; those of the others are empty.
     bulkCommit();

@@ -21,7 +21,8 @@ import {
   type Ring,
   type Tensor,
 } from '@rose/cute';
-import { DEPTH_STEP, finish, type LinearOptions, type LinearTensors } from './linear.ts';
+import { DEPTH_STEP, finish, outputTensors, type LinearOptions, type LinearTensors } from './linear.ts';
+import type { Dims } from '../spec.ts';
 
 /**
  * What the kernels for few rows on Hopper's tensor cores have in common: the weights are the first operand (wgmma 64 x
@@ -140,9 +141,11 @@ export function storeVector(
   sums: readonly number[],
   row: i32,
   output: i32,
-  { gate, type }: LinearOptions,
+  dims: Dims,
+  options: LinearOptions,
 ): void {
   'use gpu';
+  const { gate, type } = options;
   const factor = gate === 'none' ? 1 : 2;
   const place = output >> 3;
   const bias = t.bias && t.bias.tile(VECTOR * factor, place).load();
@@ -153,5 +156,12 @@ export function storeVector(
     valueBias: bias && new Fragment(part(bias.values(), VECTOR), type),
     residual: t.residual && t.residual(row, _).tile(VECTOR, place).load(),
   });
-  t.y(row, _).tile(VECTOR, place).store(new Fragment(y, 'f32').to(t.y.type));
+  const outputs = outputTensors(t, dims, options);
+  for (const { tensor, first, columns } of outputs) {
+    if (outputs.length === 1 || (output >= first && output < first + columns)) {
+      tensor(row, _)
+        .tile(VECTOR, (output - first) >> 3)
+        .store(new Fragment(y, 'f32').to(tensor.type));
+    }
+  }
 }

@@ -1,13 +1,13 @@
 import { f32, Fragment, laneId, min, _, type i32, type Tensor } from '@rose/cute';
 import type { Dims } from '../spec.ts';
-import { finish, outputColumns, type EpilogueTensors, type LinearOptions } from './linear.ts';
+import { finish, outputColumns, outputTensors, type EpilogueTensors, type OutputOptions } from './linear.ts';
 
 /** Outputs of neighbouring columns from a warp's sums, as mma and wgmma hold them, before they are rounded. */
 export interface FragmentOutputs {
   /** Four of each eight columns: rows 0 and 8, two neighbouring columns each. */
   readonly values: f32[];
-  /** Stores them directly, where inside. */
-  storeTo(y: Tensor): void;
+  /** Stores them directly, where inside, to the tensors that have their columns. */
+  store(): void;
 }
 
 /**
@@ -23,7 +23,7 @@ export function fragmentOutputs(
   at: { readonly row: i32; readonly column: i32 },
   t: EpilogueTensors,
   dims: Dims,
-  options: Pick<LinearOptions, 'gate'>,
+  options: OutputOptions,
 ): FragmentOutputs {
   'use gpu';
   const { gate } = options;
@@ -48,23 +48,27 @@ export function fragmentOutputs(
       values.push(...finish(gate, own, ups, { scale, bias, valueBias, residual }));
     }
   }
-  const storeTo = (y: Tensor): void => {
+  const store = (): void => {
     'use gpu';
+    const outputs = outputTensors(t, dims, options);
     for (let half = 0; half < 2; half++) {
       const row = at.row + (lane >> 2) + 8 * half;
       if (row < t.rows) {
         for (let block = 0; block < width / 8; block++) {
           const column = at.column + block * 8 + (lane & 3) * 2;
           const two = new Fragment(values.slice(4 * block + 2 * half, 4 * block + 2 * half + 2), 'f32');
-          if (column < columns)
-            y(row, _)
-              .tile(2, column >> 1)
-              .store(two.to(y.type));
+          for (const to of outputs) {
+            if (column < to.first + to.columns && (to.first === 0 || column >= to.first)) {
+              to.tensor(row, _)
+                .tile(2, (column - to.first) >> 1)
+                .store(two.to(to.tensor.type));
+            }
+          }
         }
       }
     }
   };
-  return { values, storeTo };
+  return { values, store };
 }
 
 function pair(row: Tensor, column: i32): Fragment {

@@ -126,7 +126,7 @@ export function mmaTile(t: LinearTensors, at: TilePlace, dims: Dims, options: Li
   for (let m = 0; m < shape.rows / 16; m++) {
     const row = at.row + warpRow + m * 16;
     const column = outputColumn(at.column + warpColumn, options.gate !== 'none');
-    fragmentOutputs(totals[m]!, 0, width, { row, column }, t, dims, options).storeTo(t.y);
+    fragmentOutputs(totals[m]!, 0, width, { row, column }, t, dims, options).store();
   }
 }
 

@@ -40,6 +40,8 @@ export const LINEAR_OPTIONS = {
   /** y = act(gate) * value; see `interleaveGate`. */
   gate: ['none', 'silu', 'gelu', 'gelu_tanh'],
   residual: [false, true],
+  /** `qkv`: the columns go to three tensors, queries, keys and values; see `linearOutputs`. */
+  split: ['none', 'qkv'],
 } as const;
 export type LinearOptions = Chosen<typeof LINEAR_OPTIONS>;
 
@@ -47,6 +49,11 @@ export const LINEAR_DIMS = {
   rows: 'rows of x and y',
   columns: 'rows of w: columns of y, twice as many with a gate',
   depth: 'columns of x and w, along which products are added up',
+} as const;
+
+export const LINEAR_OPTIONAL_DIMS = {
+  keys: 'columns of k, where y is split into q, k and v',
+  values: 'columns of v, where y is split; the others are those of q',
 } as const;
 
 /** Elements of the depth in one stage of every kernel; leaves consist of whole ones. */
@@ -90,28 +97,69 @@ export function outputColumns({ columns }: Dims, { gate }: Pick<LinearOptions, '
   return gate === 'none' ? columns : columns / 2;
 }
 
+/** A tensor for some of the columns of y: those from `first` on. */
+export interface LinearOutput {
+  readonly name: 'y' | 'q' | 'k' | 'v';
+  readonly first: number;
+  readonly columns: number;
+}
+
+/** What decides which columns there are and where they go. */
+export type OutputOptions = Pick<LinearOptions, 'gate'> & Partial<Pick<LinearOptions, 'split'>>;
+
+/** The tensors that the columns of y go to, in their order: all to y, or first those of q, then k, then v. */
+export function linearOutputs(dims: Dims, options: OutputOptions): readonly LinearOutput[] {
+  const columns = outputColumns(dims, options);
+  if (options.split !== 'qkv') return [{ name: 'y', first: 0, columns }];
+  const { keys, values } = dims;
+  const queries = columns - keys - values;
+  return [
+    { name: 'q', first: 0, columns: queries },
+    { name: 'k', first: queries, columns: keys },
+    { name: 'v', first: queries + keys, columns: values },
+  ];
+}
+
 /** Why no kernel computes this product. */
-export function linearRefused({ columns, depth }: Dims, { gate, leaves }: LinearOptions): string | undefined {
+export function linearRefused(dims: Dims, options: LinearOptions): string | undefined {
+  const { columns, depth } = dims;
+  const { gate, leaves } = options;
   const unit = gate === 'none' ? 8 : 16;
   if (columns % unit !== 0) return `columns is ${columns}; it must be a multiple of ${unit}: pad the weights with rows`;
   if (depth % 8 !== 0) return `depth is ${depth}; rows must be whole multiples of 16 bytes: pad them with zeros to 8`;
   if (leaves > 1 && depth % (DEPTH_STEP * leaves) !== 0) {
     return `depth is ${depth}; ${leaves} leaves need a multiple of ${DEPTH_STEP * leaves}: use fewer leaves`;
   }
-  return undefined;
+  return splitRefused(dims, options);
+}
+
+function splitRefused(dims: Dims, { split, gate, residual }: LinearOptions): string | undefined {
+  const { columns, keys, values } = dims;
+  if (split === 'none') {
+    return keys === undefined && values === undefined ? undefined : 'keys and values are sizes of split=qkv alone';
+  }
+  if (keys === undefined || values === undefined) return `split=${split} needs the sizes keys and values`;
+  if (keys % 8 !== 0 || values % 8 !== 0 || keys + values >= columns) {
+    return `${columns} columns do not split into ${keys} of k, ${values} of v and some of q, all multiples of 8`;
+  }
+  return gate !== 'none' || residual ? `split=${split} goes with neither a gate nor a residual` : undefined;
 }
 
 export function linearArgs(dims: Dims, options: LinearOptions): Record<string, KernelArgument> {
   const { rows, columns, depth } = dims;
   const { type } = options;
   const width = outputColumns(dims, options);
+  const outputType = options.output === 'f32' ? 'f32' : type;
+  const outputs = linearOutputs(dims, options).map((to) => {
+    return [to.name, output(outputType, [rows, to.columns], boundOf(dims))] as const;
+  });
   return {
     x: input(type, [rows, depth]),
     w: input(type, [columns, depth], normal(1 / Math.sqrt(depth))),
     ...(options.scale ? { scale: input('f32', [1], values([0.75])) } : {}),
     ...(options.bias ? { bias: input(type, [columns]) } : {}),
     ...(options.residual ? { residual: input(type, [rows, width]) } : {}),
-    y: output(options.output === 'f32' ? 'f32' : type, [rows, width], boundOf(dims)),
+    ...Object.fromEntries(outputs),
     rows: scalar('i32', rows),
   };
 }
@@ -128,13 +176,28 @@ export interface EpilogueTensors {
   readonly scale?: Tensor<f32>;
   readonly bias?: Tensor;
   readonly residual?: Tensor;
-  readonly y: Tensor;
+  /** Those of `linearOutputs`. */
+  readonly y?: Tensor;
+  readonly q?: Tensor;
+  readonly k?: Tensor;
+  readonly v?: Tensor;
   readonly rows: number;
 }
 
 export interface LinearTensors extends EpilogueTensors {
   readonly x: Tensor;
   readonly w: Tensor;
+}
+
+/** What stores columns of y: a tensor or its map, and which columns of y are its own. */
+export interface OutputTensor {
+  readonly tensor: Tensor;
+  readonly first: number;
+  readonly columns: number;
+}
+
+export function outputTensors(t: EpilogueTensors, dims: Dims, options: OutputOptions): readonly OutputTensor[] {
+  return linearOutputs(dims, options).map(({ name, first, columns }) => ({ tensor: t[name]!, first, columns }));
 }
 
 /** The sum times the tensor's scale, and the column's bias. */
@@ -182,7 +245,7 @@ export function linearReference(
   { x, w, scale, bias, residual }: Readonly<Record<string, Float64Array>>,
   dims: Dims,
   options: LinearOptions,
-): { y: Expected } {
+): Readonly<Record<string, Expected>> {
   const { depth } = dims;
   const product = (row: number, column: number): Sum => {
     let [sum, magnitude] = [0, 0];
@@ -194,8 +257,23 @@ export function linearReference(
     const by = scale ? scale[0] : 1;
     return [sum * by, magnitude * Math.abs(by)];
   };
-  return epilogueReference(product, { bias, residual }, dims, options);
+  return splitReference(epilogueReference(product, { bias, residual }, dims, options).y, dims, options);
 }
+
+/** The columns of y in the tensors that they go to. */
+function splitReference(y: WholeExpected, dims: Dims, options: LinearOptions): Readonly<Record<string, Expected>> {
+  const width = outputColumns(dims, options);
+  return Object.fromEntries(
+    linearOutputs(dims, options).map(({ name, first, columns }) => {
+      const at = (i: number): number => Math.floor(i / columns) * width + first + (i % columns);
+      const part = (list: Float64Array): Float64Array =>
+        Float64Array.from({ length: dims.rows * columns }, (_, i) => list[at(i)]);
+      return [name, { values: part(y.values), magnitude: part(y.magnitude) }];
+    }),
+  );
+}
+
+type WholeExpected = Exclude<Expected, Float64Array>;
 
 /** A scaled sum of products, and the scaled sum of their magnitudes. */
 export type Sum = readonly [sum: number, magnitude: number];
@@ -206,7 +284,7 @@ export function epilogueReference(
   { bias, residual }: { readonly bias?: Float64Array | undefined; readonly residual?: Float64Array | undefined },
   dims: Dims,
   { gate }: Pick<LinearOptions, 'gate'>,
-): { y: Expected } {
+): { y: WholeExpected } {
   const { rows } = dims;
   const width = outputColumns(dims, { gate });
   const y = { values: new Float64Array(rows * width), magnitude: new Float64Array(rows * width) };

@@ -59,7 +59,7 @@ function parse(module: KernelModule, assignments: readonly string[]): Parsed {
     if (!name || value === undefined || rest.length > 0) {
       throw new CommandError(ExitCode.usage, `--set ${text}: write name=value, several with commas.`);
     }
-    if (name in module.dims) parsed.dims[name] = size(name, value);
+    if (name in module.dims || name in module.optionalDims) parsed.dims[name] = size(name, value);
     else if (name in module.options) parsed.choices.options[name] = choice(module.options, name, value);
     else if (name in module.tuning) parsed.choices.tuning[name] = choice(module.tuning, name, value);
     else throw new CommandError(ExitCode.usage, `${module.name} has no ${name}. ${describeChoices(module)}`);
@@ -86,7 +86,8 @@ export function describeChoices(module: KernelModule): string {
       : ` ${title}: ${Object.entries(choices)
           .map(([name, values]) => `${name} (${values.join(', ')})`)
           .join('; ')}.`;
-  return `Sizes: ${Object.keys(module.dims).join(', ')}.${space('Options', module.options)}${space('Tuning', module.tuning)}`;
+  const optional = Object.keys(module.optionalDims).map((name) => `, perhaps ${name}`);
+  return `Sizes: ${Object.keys(module.dims).join(', ')}${optional.join('')}.${space('Options', module.options)}${space('Tuning', module.tuning)}`;
 }
 
 /** A specialisation in one line; what is as usual is left out. */
