@@ -92,14 +92,14 @@ for (const size of [32_000, 151_936]) {
     const source = grammarOf({ form: structure, param: form });
     const words = sessionWords(size);
     const compile = performance.now();
-    let session = await compilers.session(source, words);
+    let session = await compilers.session(source, [], words);
     const compileMs = Math.round(performance.now() - compile);
     const times: number[] = [];
     while (times.length < tokens) {
       const token = draw(words, size);
       if (token === size - 1) {
         session.close();
-        session = await compilers.session(source, words);
+        session = await compilers.session(source, [], words);
         continue;
       }
       const start = performance.now();

@@ -8,6 +8,7 @@ import { parseArgs } from 'node:util';
 import { circumstances, writeResult } from './measure/report.ts';
 import { RandomBits } from './models/random.ts';
 import { call, type Reply } from './soak/client.ts';
+import { LiveFile, liveGrowth, residentGrowth, type ResidentSample } from './soak/memory.ts';
 import { Server } from './soak/server.ts';
 import { drawCase, type Case } from './soak/traffic.ts';
 
@@ -30,25 +31,27 @@ const QUEUE_LIMIT = 24;
 const BURST = 48;
 const BURST_EVERY_MS = 10_000;
 const SAMPLE_MS = 1000;
-/** Of the time, before memory is looked at: caches and heaps fill. */
-const WARM_UP = 0.3;
-/** Between the medians of the first and the last third after it. Collectors take their time: a tenth is theirs. */
-const MOST_GROWTH = 0.1;
 /** Runs shorter than this say nothing about memory. */
 const LEAST_SECONDS = 300;
 const IDLE_MS = 60_000;
 
-const server = await Server.start([
-  ...MODELS,
-  ...['--threads', options.threads, '--queue-limit', String(QUEUE_LIMIT), '--max-sequences', '12'],
-  // Few pages where memory is small, so that sequences have to yield.
-  ...['--memory-share', '0.01', '--drain-seconds', '5'],
-]);
+const live = new LiveFile();
+const server = await Server.start(
+  [
+    ...MODELS,
+    ...['--threads', options.threads, '--queue-limit', String(QUEUE_LIMIT), '--max-sequences', '12'],
+    // Few pages where memory is small, so that sequences have to yield.
+    ...['--memory-share', '0.01', '--drain-seconds', '5'],
+  ],
+  live.path,
+);
 const findings: string[] = [];
 const counts: Record<string, Record<string, number>> = {};
-const memory: { second: number; bytes: Record<string, number> }[] = [];
+const memory: ResidentSample[] = [];
+const growth: Record<string, Record<'before' | 'after' | 'most', string>> = {};
 let overloads = 0;
 const start = performance.now();
+const startedAt = Date.now();
 const began = await circumstances();
 const elapsed = (): number => (performance.now() - start) / 1000;
 
@@ -71,7 +74,13 @@ console.log(`${seconds} s; ${overloads} refused for overload, as they should be;
 if (options.write) {
   await writeResult('soak', {
     ...{ ...began, seconds, clients, seed, queueLimit: QUEUE_LIMIT, burst: BURST },
-    ...{ counts, overloads, findings, memory: memory.filter((_, i) => i % Math.ceil(memory.length / 60) === 0) },
+    ...{
+      counts,
+      overloads,
+      findings,
+      growth,
+      memory: memory.filter((_, i) => i % Math.ceil(memory.length / 60) === 0),
+    },
   });
 }
 process.exit(findings.length > 0 ? 1 : 0);
@@ -169,16 +178,13 @@ async function settle(canary: string): Promise<void> {
 }
 
 function judgeMemory(): void {
-  if (seconds < LEAST_SECONDS || memory.length === 0) return;
-  const rest = memory.filter(({ second }) => second >= WARM_UP * seconds);
-  const third = Math.floor(rest.length / 3);
-  for (const name of Object.keys(rest[0].bytes)) {
-    const middle = (part: typeof rest): number =>
-      part.map(({ bytes }) => bytes[name] ?? 0).toSorted((a, b) => a - b)[part.length >> 1];
-    const [before, after] = [middle(rest.slice(0, third)), middle(rest.slice(-third))];
-    const mib = (bytes: number): string => `${Math.round(bytes / 2 ** 20)} MiB`;
-    console.log(`${name}: ${mib(before)} resident after the warm-up, ${mib(after)} at the end`);
-    if (after > (1 + MOST_GROWTH) * before) find(`${name} grew from ${mib(before)} to ${mib(after)}`);
+  const growths = [...liveGrowth(live.read(), startedAt, seconds), ...residentGrowth(memory, seconds)];
+  live.remove();
+  for (const { what, before, after, most } of growths) {
+    const mib = (bytes: number): string => `${(bytes / 2 ** 20).toFixed(1)} MiB`;
+    console.log(`${what}: ${mib(before)} after the warm-up, ${mib(after)} at the end`);
+    growth[what] = { before: mib(before), after: mib(after), most: mib(most) };
+    if (seconds >= LEAST_SECONDS && after > most) find(`${what}: it grew from ${mib(before)} to ${mib(after)}`);
   }
 }
 

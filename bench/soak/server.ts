@@ -1,7 +1,9 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
+import { LIVE_FILE } from './live.ts';
 
+const probe = new URL('live.ts', import.meta.url).href;
 const launcher = fileURLToPath(new URL('../../packages/rose/bin/rose.cjs', import.meta.url));
 
 /** A number of a model's row in the server's metrics. */
@@ -19,9 +21,11 @@ export class Server {
     this.#said = said;
   }
 
-  static async start(args: readonly string[]): Promise<Server> {
+  /** @param live where its threads write what memory they have live (`live.ts`) */
+  static async start(args: readonly string[], live: string): Promise<Server> {
     const child = spawn(process.execPath, [launcher, 'serve', '--port', '0', ...args], {
       stdio: ['ignore', 'ignore', 'pipe'],
+      env: { ...process.env, [LIVE_FILE]: live, NODE_OPTIONS: `--expose-gc --import ${probe}` },
     });
     let said = '';
     const url = await new Promise<string>((resolve, reject) => {

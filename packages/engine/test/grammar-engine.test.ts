@@ -35,22 +35,28 @@ function requests(): EngineRequest[] {
 describe('requests with a grammar', async () => {
   const { checkpoint, model, close } = await openOnCpu(bundled('tiny-chat'), {}, 1);
   const { spec } = checkpoint;
-  const grammars = new WorkerGrammars({
+  const data = {
     directory: bundled('tiny-chat'),
     vocabSize: spec.vocabSize,
     endTokens: checkpoint.defaults.endTokens,
-  });
+  };
+  const grammars = new WorkerGrammars(data);
   after(async () => {
     grammars.close();
     await close();
   });
 
-  const engineOf = (loop: 'plain' | 'overlapped', pages = Infinity, own: DeviceModel = model): LlmEngine => {
+  const engineOf = (
+    loop: 'plain' | 'overlapped',
+    pages = Infinity,
+    own: DeviceModel = model,
+    ownGrammars = grammars,
+  ): LlmEngine => {
     const groups = own.cache.groups.map((group) => ({ ...group, pages: Math.min(group.pages, pages) }));
     const smaller = { ...own, cache: { ...own.cache, groups }, capacity: own.capacity, memory: own.memory };
     const device: DeviceModel = { ...smaller, step: (batch) => own.step(batch), close: () => {} };
     const limits = { entries: 100, timeoutMs: undefined, stepMs: undefined };
-    return new LlmEngine(spec, device, { ...limits, loop, clock: () => 0, grammars });
+    return new LlmEngine(spec, device, { ...limits, loop, clock: () => 0, grammars: ownGrammars });
   };
   const run = async (engine: LlmEngine, all: readonly EngineRequest[]): Promise<Collector> => {
     for (const request of all) engine.submit(request, 0);
@@ -114,6 +120,27 @@ describe('requests with a grammar', async () => {
     const end = sink.endOf(9);
     assert.ok(end.kind === 'failed' && end.error.code === 'invalid' && /foo/.test(end.error.message));
     assert.deepEqual(told(sink, good.id), expected[0]);
+  });
+
+  test('a grammar that takes too long fails its own request alone, though the worker is replaced', async () => {
+    const worker = new URL('./stalling-grammar.worker.ts', import.meta.url);
+    for (const loop of ['plain', 'overlapped'] as const) {
+      const own = new WorkerGrammars(data, { compileMs: 2000, worker });
+      const engine = engineOf(loop, Infinity, model, own);
+      const sink = new Collector();
+      for (const request of requests().slice(0, 3)) engine.submit(request, 0);
+      while (engine.compiling > 0) await sleep(2);
+      for (let i = 0; i < 7; i++) await engine.step(0, sink);
+      engine.submit(generateRequest(9, [1], { grammar: { ...grammar, param: 'stall' } }), 0);
+      // One waits behind it.
+      for (const request of requests().slice(3)) engine.submit(request, 0);
+      while (engine.compiling > 0) await engine.step(0, sink);
+      check(await drain(engine, sink), loop);
+      const end = sink.endOf(9);
+      assert.ok(end.kind === 'failed' && end.error.code === 'invalid' && end.error.param === 'stall');
+      assert.equal(own.sessions, 0);
+      own.close();
+    }
   });
 
   test('nothing that may be drawn is an error that says so', async () => {

@@ -40,7 +40,7 @@ export class Walker {
    */
   async walk(structure: Structure, random: () => number, most = 300): Promise<string | undefined> {
     const words = sessionWords(VOCABULARY);
-    const session = await this.#compilers.session(grammarOf(structure), words);
+    const session = await this.#compilers.session(grammarOf(structure), [], words);
     const bytes: number[] = [];
     try {
       for (let step = 0; step < most; step++) {
@@ -59,7 +59,7 @@ export class Walker {
   /** Whether the grammar takes a text, byte by byte, and may end there. */
   async takes(structure: Structure, text: string): Promise<boolean> {
     const words = sessionWords(VOCABULARY);
-    const session = await this.#compilers.session(grammarOf(structure), words);
+    const session = await this.#compilers.session(grammarOf(structure), [], words);
     try {
       for (const byte of new TextEncoder().encode(text)) {
         const token = this.#vocabulary.tokens.findIndex((bytes) => bytes.length === 1 && bytes[0] === byte);

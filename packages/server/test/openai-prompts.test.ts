@@ -54,6 +54,7 @@ test('an echo without log-probabilities, and log-probabilities without an echo',
   assert.equal(echoed.choices[0].text, 'ée');
   assert.equal(echoed.choices[0].logprobs, null);
   assert.equal(hub.seen.generate?.promptLogprobs, undefined);
+  assert.equal(hub.seen.generate?.continues, true);
   const told = await (await post('/v1/completions', { prompt: 'ab', logprobs: 0, max_tokens: 2 })).json();
   assert.equal(told.choices[0].text, 'ec');
   assert.deepEqual(told.choices[0].logprobs.tokens, ['e', 'c']);

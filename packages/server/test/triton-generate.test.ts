@@ -6,12 +6,14 @@ const GENERATE = '/v2/models/chat/generate';
 const STREAM = '/v2/models/chat/generate_stream';
 
 test('generate prepends the prompt unless told not to, keys in alphabetical order', async (t) => {
-  const { post } = await serve(t);
+  const { post, hub } = await serve(t);
   const response = await post(GENERATE, { text_input: 'hi', id: '42' });
+  assert.equal(hub.seen.generate?.continues, true);
   assert.equal(response.headers.get('content-type'), 'application/json');
   assert.equal(await response.text(), '{"id":"42","model_name":"chat","model_version":"1","text_output":"hiecho: hi"}');
   const excluded = await post(GENERATE, { text_input: ['hi'], exclude_input_in_output: true, id: '' });
   assert.deepEqual(await excluded.json(), { model_name: 'chat', model_version: '1', text_output: 'echo: hi' });
+  assert.equal(hub.seen.generate?.continues, undefined);
 });
 
 test('the outputs of the vLLM backend, on request', async (t) => {

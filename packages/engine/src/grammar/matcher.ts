@@ -44,14 +44,15 @@ export class GrammarCompilers {
   }
 
   /**
-   * Begin an answer. The first mask is in `words` when the promise resolves.
+   * Begin an answer, or go on with one that has these tokens. The next mask is in `words` when the promise resolves.
    * @throws RoseError `invalid` for what is no grammar
    */
-  async session(source: GrammarSource, words: Int32Array): Promise<GrammarSession> {
+  async session(source: GrammarSource, tokens: readonly number[], words: Int32Array): Promise<GrammarSession> {
     const grammar = await this.#compile(source);
     const matcher = await this.#library.GrammarMatcher.createGrammarMatcher(grammar);
     const session = new GrammarSession(matcher, this.#vocabulary, source.controls, words);
-    await session.publish();
+    for (const token of tokens) session.accept(token);
+    await session.publish(tokens.length + 1);
     return session;
   }
 
@@ -111,13 +112,17 @@ export class GrammarSession {
 
   /** A token was drawn. */
   async advance(token: number): Promise<void> {
-    if (!this.#matcher.acceptToken(token)) this.#words[Word.BROKEN] = 1;
-    this.#excluded = this.#vocabulary.excludedAfter(token);
-    await this.publish();
+    this.accept(token);
+    await this.publish(1);
   }
 
-  /** Write which tokens may come next, and tell whoever waits. */
-  async publish(): Promise<void> {
+  accept(token: number): void {
+    if (!this.#matcher.acceptToken(token)) this.#words[Word.BROKEN] = 1;
+    this.#excluded = this.#vocabulary.excludedAfter(token);
+  }
+
+  /** Write which tokens may come next, and tell whoever waits. It is the mask behind so many more places than the last. */
+  async publish(places: number): Promise<void> {
     const words = this.#words;
     const started = performance.now();
     // After an end token nothing comes.
@@ -130,7 +135,7 @@ export class GrammarSession {
       words.set(mask, Word.MASK);
     }
     words[Word.MICROSECONDS] = Math.round((performance.now() - started) * 1000);
-    Atomics.add(words, Word.MASKS, 1);
+    Atomics.add(words, Word.MASKS, places);
     Atomics.notify(words, Word.MASKS);
   }
 

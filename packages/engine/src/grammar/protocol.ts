@@ -7,6 +7,8 @@ export interface GrammarWorkerData {
   readonly directory: string;
   readonly vocabSize: number;
   readonly endTokens: readonly number[];
+  /** What the worker is at, in memory that both sides share: see `At`. */
+  readonly at: Int32Array;
 }
 
 /**
@@ -14,7 +16,14 @@ export interface GrammarWorkerData {
  * share: see `Word`, and behind them a bit for each token that may come next.
  */
 export type ToGrammarWorker =
-  | { readonly kind: 'open'; readonly session: number; readonly source: GrammarSource; readonly words: Int32Array }
+  | {
+      readonly kind: 'open';
+      readonly session: number;
+      readonly source: GrammarSource;
+      /** The answer so far: it has one if another worker began it. */
+      readonly tokens: readonly number[];
+      readonly words: Int32Array;
+    }
   /** Tokens were drawn: token i for sessions[i]. */
   | { readonly kind: 'advance'; readonly sessions: readonly number[]; readonly tokens: readonly number[] }
   | { readonly kind: 'close'; readonly session: number };
@@ -25,9 +34,17 @@ export type FromGrammarWorker =
   | { readonly kind: 'opened'; readonly session: number }
   | { readonly kind: 'refused'; readonly session: number; readonly error: SerializedError };
 
+/** Places of what the worker is at. */
+export const At = {
+  /** One more when it begins something, one more when that is done: odd while it is busy. */
+  ACTS: 0,
+  /** The session that it works for. */
+  SESSION: 1,
+} as const;
+
 /** Places of a session's words. */
 export const Word = {
-  /** Masks made so far: one when the session opens, one more for each token. */
+  /** Masks made so far: as many when the session opens as the answer has tokens, and one; one more for each token. */
   MASKS: 0,
   /** Microseconds that the last mask took. */
   MICROSECONDS: 1,

@@ -94,6 +94,8 @@ export interface GenerateRequest {
   readonly ignoreEos?: boolean;
   /** Keep the text of control tokens in the answer: of all, or of those named. */
   readonly keepSpecial?: KeepSpecial;
+  /** The answer is shown behind its prompt: keep the space at its beginning that some tokenizers drop from a text. */
+  readonly continues?: boolean;
   /** Report the log-probability of each token and of so many most likely ones (0 to 20). */
   readonly logprobs?: number;
   /**

@@ -227,7 +227,7 @@ export class HubModel implements ServedModel {
     const detokenizer = this.vocabulary.detokenizer({
       keepSpecial: request.keepSpecial ?? false,
       // A grammar speaks of all of the text, a space at its beginning too.
-      continues: request.structure !== undefined,
+      continues: request.continues === true || request.structure !== undefined,
     });
     const stop = new StopMatcher(request.stop ?? [], request.includeStop ?? false);
     return new Answer(index, detokenizer, stop, new Set(request.stopTokens), request.includeStop ?? false);

@@ -6,6 +6,8 @@ import type { TextPool, Vocabulary } from './text.ts';
 import { TableVocabulary } from './vocabulary.ts';
 
 const WORKER = new URL(import.meta.url.endsWith('.ts') ? './text.worker.ts' : './text.worker.js', import.meta.url);
+/** Each thread lets so much garbage lie before it is collected; what is encoded is forgotten at once. V8's own: 48 MB. */
+const LIMITS = { maxYoungGenerationSizeMb: 8 };
 
 /**
  * Opens a model directory's tokenizer and chat template. Throws a RoseError that names the file when one is missing,
@@ -20,6 +22,9 @@ export async function openText(
 ): Promise<{ pool: TextPool; vocabulary: Vocabulary; dialect: Dialect }> {
   const { workers = 1, ...dialect } = options;
   const workerData: TextWorkerData = { directory, dialect };
-  const { pool, facts } = await WorkerPool.open(() => new Worker(WORKER, { workerData }), workers);
+  const { pool, facts } = await WorkerPool.open(
+    () => new Worker(WORKER, { workerData, resourceLimits: LIMITS }),
+    workers,
+  );
   return { pool, vocabulary: new TableVocabulary(facts.tables), dialect: facts.dialect };
 }

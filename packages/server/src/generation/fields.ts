@@ -46,7 +46,7 @@ export const generationFields: { [K in keyof Required<GenerationFields>]: z.ZodT
   logit_bias: z.record(z.string().regex(/^\d+$/, 'keys must be token ids'), z.number()).nullish(),
   allowed_token_ids: z.array(z.int()).nullish(),
   bad_words: z.array(z.string()).nullish(),
-  seed: z.number().refine(Number.isInteger, 'must be a whole number').nullish(),
+  seed: z.number().refine(isSeed, 'must be a whole number from -2^63 to 2^64 - 1').nullish(),
   n: z.int().nullish(),
   max_tokens: z.int().nullish(),
   min_tokens: z.int().nullish(),
@@ -89,7 +89,12 @@ export function generationOf(fields: GenerationFields): Omit<GenerateRequest, 'p
   return { sampling, ...request };
 }
 
-/** Clients may send any 64-bit integer, negative ones too; the engine's seeds have 53 bits. */
+/** Clients may send any 64-bit integer, with a sign or without. JSON is read in doubles: 2^64 - 1 is 2^64 there. */
+function isSeed(value: number): boolean {
+  return Number.isInteger(value) && value >= -(2 ** 63) && value <= 2 ** 64;
+}
+
+/** The engine's seeds have 53 bits. */
 function seedOf(seed: number): number {
   return Number(BigInt.asUintN(53, BigInt(seed)));
 }

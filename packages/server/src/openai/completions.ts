@@ -82,6 +82,7 @@ function generateRequest(body: Body): Omit<GenerateRequest, 'signal' | 'prompt'>
   const structure = structureOf(body);
   return {
     ...(structure && { structure }),
+    ...(body.echo === true && { continues: true }),
     ...generationOf({ ...body, max_tokens: body.max_tokens ?? DEFAULT_MAX_TOKENS }),
     ...(typeof body.logprobs === 'number' && { logprobs: body.logprobs }),
     ...promptLogprobsOf(body),

@@ -30,7 +30,15 @@ const detokenizeSchema = z.looseObject(detokenizeFields);
 /** POST /tokenize, in vLLM's shape: a text (`prompt`) or a conversation (`messages`) as tokens. */
 export async function tokenize(context: ServerContext, request: FastifyRequest): Promise<object> {
   const body = await readJson(request, context);
-  const isChat = typeof body === 'object' && body !== null && 'messages' in body;
+  const has = (field: string): boolean =>
+    typeof body === 'object' && body !== null && ((body as Record<string, unknown>)[field] ?? null) !== null;
+  const isChat = has('messages');
+  if (isChat && has('prompt')) {
+    throw invalidField(
+      'prompt',
+      'prompt and messages cannot be given together: a text and a conversation are two things',
+    );
+  }
   const { model, tokens, named } = isChat ? await ofChat(context, body) : await ofText(context, body);
   return {
     count: tokens.length,

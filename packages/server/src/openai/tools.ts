@@ -12,6 +12,23 @@ const tool = z.looseObject({
   }),
 });
 
+/** A call names its function: two of one name could not be told apart. */
+function haveOwnNames(tools: readonly z.infer<typeof tool>[], context: z.RefinementCtx): void {
+  const names = new Set<string>();
+  for (const [
+    i,
+    {
+      function: { name },
+    },
+  ] of tools.entries()) {
+    if (names.has(name)) {
+      const message = `another tool has the name '${name}' already`;
+      context.addIssue({ code: 'custom', message, path: [i, 'function', 'name'] });
+    }
+    names.add(name);
+  }
+}
+
 export interface ToolFields {
   tools?:
     | { type: 'function'; function: Tool['function'] & { strict?: boolean | null | undefined } }[]
@@ -22,7 +39,7 @@ export interface ToolFields {
 }
 
 export const toolFields: { [K in keyof Required<ToolFields>]: z.ZodType<ToolFields[K]> } = {
-  tools: z.array(tool).nullish() as z.ZodType<ToolFields['tools']>,
+  tools: z.array(tool).superRefine(haveOwnNames).nullish() as z.ZodType<ToolFields['tools']>,
   tool_choice: z.unknown().optional(),
   parallel_tool_calls: z.boolean().nullish(),
 };

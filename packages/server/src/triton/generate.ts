@@ -64,6 +64,7 @@ async function* run(model: ServedModel, request: ModelRequest): AsyncIterable<re
   const events = model.generate({
     ...generation,
     prompt: { kind: 'text', text: prompt, parseSpecial },
+    ...(!stream && exclude !== true && { continues: true }),
     // One more than asked for shows whether a greedy token is the most likely one.
     ...(needsLogprobs && { logprobs: Math.max(1, logprobs ?? 0) }),
     ...(request.timeoutMs !== undefined && { timeoutMs: request.timeoutMs }),
