@@ -4,11 +4,9 @@
  * does not serve them, the two take turns, numbers are medians.
  *
  *     node --conditions=development --import @rose/cute/register bench/gemm/run.ts
- *       [--only TEXT] [--rows 1,8,512] [--tune JSON] [--json FILE]
+ *       [--only TEXT] [--rows 1,8,512] [--json FILE]
  *
- * `--tune '{"tile":[192,256]}'` times every tuning of the cases that are named which has one of the values given, instead
- * of the chosen one. Without --json the result goes to
- * bench/results.
+ * Tunings are those of `rose tune` where its tables have one. Without --json the result goes to bench/results.
  */
 import { writeFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
@@ -23,8 +21,8 @@ import {
   versionText,
   type Argument,
 } from '@rose/cuda';
-import { combinations, encode, KERNELS, seededRandom, specialise, type Specialisation } from '@rose/kernels';
-import { copyOf, openGpu } from '../../packages/rose/src/kernel/gpu.ts';
+import { encode, KERNELS, seededRandom, specialise, type Specialisation } from '@rose/kernels';
+import { copyOf, openGpu, tuningsOf } from '../../packages/rose/src/kernel/gpu.ts';
 import { circumstances, writeResult } from '../measure/report.ts';
 
 interface Shape {
@@ -56,17 +54,16 @@ const { values } = parseArgs({
   options: {
     only: { type: 'string', default: '' },
     rows: { type: 'string', default: '' },
-    tune: { type: 'string' },
     json: { type: 'string' },
   },
 });
-const tuned = values.tune === undefined ? undefined : (JSON.parse(values.tune) as Record<string, unknown[]>);
 const wantedRows = values.rows.split(',').filter(Boolean).map(Number);
 
 using gpu = openGpu(0);
 const { context, stream } = gpu;
 const multiprocessors = context.device.attribute('multiprocessors');
 const copy = copyOf(gpu);
+const tunings = tuningsOf(gpu, console.log);
 console.log(`${context.device.name}, ${multiprocessors} multiprocessors, copy ${(copy / 1e9).toFixed(0)} GB/s`);
 using library = openLibrary();
 
@@ -104,11 +101,6 @@ interface Tensors {
   readonly x: DeviceMemory;
   readonly w: readonly DeviceMemory[];
   readonly y: DeviceMemory;
-}
-
-/** Whether a tuning has one of the values that --tune names. */
-function fits(tuning: Readonly<Record<string, unknown>>): boolean {
-  return Object.entries(tuned ?? {}).every(([name, list]) => list.includes(tuning[name]));
 }
 
 type Put = (n: number) => void;
@@ -168,55 +160,37 @@ for (const shape of SHAPES.filter(({ id }) => id.includes(values.only))) {
     const launches = Math.max(copies, Math.min(60, Math.ceil(1e7 / (flops / 6e5 + bytes / 3e3 + 2e3))));
     const time = (put: Put): number => measure(stream, put, { launches, repeats: 11 }).median;
     const cublas = library && time(theirs(library, rows, shape, tensors));
-    const tunings = tuned ? [...combinations(module.tuning)].filter(fits) : [{}];
-    const rowsOfTuning: { us: number; text: string }[] = [];
-    for (const tuning of tunings) {
-      let s: Specialisation;
-      try {
-        s = specialise(module, { ...wanted, tuning });
-      } catch {
-        continue; // This tuning is refused for these sizes.
-      }
-      const { put, registers } = ours(s, name, tensors);
-      const microseconds = time(put);
-      rowsOfTuning.push({ us: microseconds, text: JSON.stringify(s.tuning) });
-      if (tuned) continue;
-      const after = library && time(theirs(library, rows, shape, tensors));
-      const peer = cublas === undefined ? undefined : Math.min(cublas, after!);
-      const figure = {
-        ...{ id: shape.id, rows, columns, depth, leaves, kernel: name, tuning: s.tuning, registers },
-        ...{ microseconds: rounded(microseconds), teraflops: rounded(flops / microseconds / 1e6) },
-        ...{ gigabytes: rounded(bytes / microseconds / 1e3), copyShare: rounded((bytes * 1e6) / microseconds / copy) },
-        ...(peer === undefined ? {} : { cublasMicroseconds: rounded(peer), cublasShare: rounded(peer / microseconds) }),
-      };
-      figures.push(figure);
-      console.log(
-        `${shape.id.padEnd(26)} ${String(rows).padStart(4)} ${microseconds.toFixed(1).padStart(8)} us ${figure.teraflops.toFixed(0).padStart(4)} TFLOP/s ` +
-          `${figure.gigabytes.toFixed(0).padStart(5)} GB/s ${(100 * figure.copyShare).toFixed(0).padStart(3)} % of copy` +
-          (peer === undefined ? '' : `, cuBLAS ${peer.toFixed(1)} us: ${((100 * peer) / microseconds).toFixed(0)} %`) +
-          ` ${JSON.stringify(s.tuning)}`,
-      );
-    }
-    if (tuned) {
-      rowsOfTuning.sort((a, b) => a.us - b.us);
-      const best = rowsOfTuning.slice(0, 5).map(({ us, text }) => `${us.toFixed(1)} ${text}`);
-      console.log(`${shape.id} ${rows}: cuBLAS ${cublas?.toFixed(1)}; ${best.join('; ')}`);
-    }
+    const s = specialise(module, wanted, tunings);
+    const { put, registers } = ours(s, name, tensors);
+    const microseconds = time(put);
+    const after = library && time(theirs(library, rows, shape, tensors));
+    const peer = cublas === undefined ? undefined : Math.min(cublas, after!);
+    const figure = {
+      ...{ id: shape.id, rows, columns, depth, leaves, kernel: name, tuning: s.tuning, registers },
+      ...{ microseconds: rounded(microseconds), teraflops: rounded(flops / microseconds / 1e6) },
+      ...{ gigabytes: rounded(bytes / microseconds / 1e3), copyShare: rounded((bytes * 1e6) / microseconds / copy) },
+      ...(peer === undefined ? {} : { cublasMicroseconds: rounded(peer), cublasShare: rounded(peer / microseconds) }),
+    };
+    figures.push(figure);
+    console.log(
+      `${shape.id.padEnd(26)} ${String(rows).padStart(4)} ${microseconds.toFixed(1).padStart(8)} us ${figure.teraflops.toFixed(0).padStart(4)} TFLOP/s ` +
+        `${figure.gigabytes.toFixed(0).padStart(5)} GB/s ${(100 * figure.copyShare).toFixed(0).padStart(3)} % of copy` +
+        (peer === undefined ? '' : `, cuBLAS ${peer.toFixed(1)} us: ${((100 * peer) / microseconds).toFixed(0)} %`) +
+        ` ${JSON.stringify(s.tuning)}`,
+    );
   }
   for (const weights of w) weights[Symbol.dispose]();
 }
-if (!tuned) {
-  const result = {
-    ...(await circumstances()),
-    device: context.device.name,
-    driver: versionText(context.driver.version),
-    cublasLt: library?.version,
-    copyGigabytes: rounded(copy / 1e9),
-    figures,
-  };
-  if (values.json === undefined) await writeResult('gemm', result);
-  else writeFileSync(values.json, JSON.stringify(result, undefined, 2));
-}
+const result = {
+  ...(await circumstances()),
+  device: context.device.name,
+  driver: versionText(context.driver.version),
+  cublasLt: library?.version,
+  copyGigabytes: rounded(copy / 1e9),
+  figures,
+};
+if (values.json === undefined) await writeResult('gemm', result);
+else writeFileSync(values.json, JSON.stringify(result, undefined, 2));
 
 function rounded(value: number): number {
   return Number(value.toPrecision(5));

@@ -4,10 +4,10 @@
  * the L2 cache does not serve them, numbers are medians.
  *
  *     node --conditions=development --import @rose/cute/register bench/kernels/run.ts
- *       [--only TEXT] [--peer-seconds 0.3] [--no-peer] [--check] [--tune] [--json FILE]
+ *       [--only TEXT] [--peer-seconds 0.3] [--no-peer] [--check] [--json FILE]
  *
- * `--check` compares every kernel's cases with the float64 reference first. `--tune` times every tuning of the cases
- * that are named, instead of the chosen one. Without --json the result goes to bench/results.
+ * `--check` compares every kernel's cases with the float64 reference first. Tunings are those of `rose tune` where its
+ * tables have one. Without --json the result goes to bench/results.
  */
 import { spawnSync } from 'node:child_process';
 import { readFileSync, writeFileSync } from 'node:fs';
@@ -17,7 +17,6 @@ import { compileKernel, type Program } from '@rose/cute';
 import { versionText } from '@rose/cuda';
 import {
   checkKernel,
-  combinations,
   formatReport,
   KERNELS,
   specialise,
@@ -25,7 +24,14 @@ import {
   type KernelModule,
   type Specialisation,
 } from '@rose/kernels';
-import { copyOf, gpuExecutor, openGpu, timeKernel, type Timing } from '../../packages/rose/src/kernel/gpu.ts';
+import {
+  copyOf,
+  gpuExecutor,
+  openGpu,
+  timeKernel,
+  tuningsOf,
+  type Timing,
+} from '../../packages/rose/src/kernel/gpu.ts';
 import { circumstances, writeResult } from '../measure/report.ts';
 import { apart, hostCosts } from './host.ts';
 
@@ -62,7 +68,6 @@ const { values } = parseArgs({
     'peer-seconds': { type: 'string', default: '0.3' },
     'no-peer': { type: 'boolean', default: false },
     check: { type: 'boolean', default: false },
-    tune: { type: 'boolean', default: false },
     json: { type: 'string' },
   },
 });
@@ -83,8 +88,8 @@ console.log(
 if (values.check) await check();
 const copy = copyOf(gpu);
 console.log(`device-to-device copy of 256 MiB: ${(copy / 1e9).toFixed(0)} GB/s read and written`);
-if (values.tune) tune();
-else await measureAll();
+const tunings = tuningsOf(gpu, console.log);
+await measureAll();
 
 function moduleOf(name: string): KernelModule {
   const module = KERNELS.find((kernel) => kernel.name === name);
@@ -113,43 +118,12 @@ function measure(module: KernelModule, s: Specialisation, change = (program: Pro
   return timeKernel(gpu, module, s, { ...compiled, program: change(compiled.program) }, copy);
 }
 
-function tune(): void {
-  for (const wanted of cases) {
-    const module = moduleOf(wanted.kernel);
-    const rows: { tuning: string; us: number; line: string }[] = [];
-    for (const tuning of combinations(module.tuning)) {
-      let s: Specialisation;
-      try {
-        s = specialise(module, { ...wanted, tuning });
-      } catch {
-        continue; // This tuning is refused for these sizes.
-      }
-      const { median: microseconds, registers, shareOfCopy: share } = measure(module, s);
-      const text = Object.entries(tuning)
-        .map(([name, value]) => `${name}=${String(value)}`)
-        .join(' ');
-      rows.push({
-        tuning: text,
-        us: microseconds,
-        line: `${microseconds.toFixed(2)} us ${(100 * share).toFixed(1)} % regs ${registers} ${text}`,
-      });
-    }
-    rows.sort((a, b) => a.us - b.us);
-    console.log(
-      `${wanted.id}\n  ${rows
-        .slice(0, 8)
-        .map(({ line }) => line)
-        .join('\n  ')}`,
-    );
-  }
-}
-
 async function measureAll(): Promise<void> {
   const figures: Figure[] = [];
   const peer = values['no-peer'] ? undefined : runPeer();
   for (const wanted of cases) {
     const module = moduleOf(wanted.kernel);
-    const s = specialise(module, wanted);
+    const s = specialise(module, wanted, tunings);
     const { median: microseconds, fastest, slowest, registers, bandwidth, shareOfCopy } = measure(module, s);
     const rate = bandwidth / 1e9;
     const hasBar = wanted.bar !== undefined || wanted.microseconds !== undefined;

@@ -14,7 +14,7 @@ const STALE_MS = 60 * 60 * 1000;
 const DEFAULT_BYTES = 2 ** 30;
 
 export interface CubinCacheOptions {
-  /** Default: `cubinDirectory()`. */
+  /** Default: `cacheDirectory('cubin')`. */
   readonly directory?: string;
   /** Entries beyond this many bytes are removed, those used longest ago first. Default 1 GiB. */
   readonly maxBytes?: number;
@@ -34,7 +34,7 @@ export class CubinCache {
   #broken = false;
 
   constructor(options: CubinCacheOptions = {}) {
-    this.directory = options.directory ?? cubinDirectory();
+    this.directory = options.directory ?? cacheDirectory('cubin');
     this.maxBytes = options.maxBytes ?? DEFAULT_BYTES;
     this.#onWarning = options.onWarning ?? ((message) => process.emitWarning(message));
   }
@@ -115,16 +115,17 @@ export function cubinKey(ptx: string, architecture: string, assembler: string, o
   return createHash('sha256').update(facts).update('\0').update(ptx).digest('hex');
 }
 
-/** `$ROSE_CACHE_DIR/cubin`, or `rose/cubin` in the platform's directory for caches. */
-export function cubinDirectory(
+/** `$ROSE_CACHE_DIR/WHAT`, or `rose/WHAT` in the platform's directory for caches. */
+export function cacheDirectory(
+  what: 'cubin' | 'tuning',
   environment: NodeJS.ProcessEnv = process.env,
   platform: string = process.platform,
 ): string {
   const { ROSE_CACHE_DIR: own, XDG_CACHE_HOME: xdg, LOCALAPPDATA: local } = environment;
-  if (own) return join(own, 'cubin');
-  if (platform === 'win32') return join(local || join(homedir(), 'AppData', 'Local'), 'rose', 'cubin');
-  if (platform === 'darwin') return join(homedir(), 'Library', 'Caches', 'rose', 'cubin');
-  return join(xdg || join(homedir(), '.cache'), 'rose', 'cubin');
+  if (own) return join(own, what);
+  if (platform === 'win32') return join(local || join(homedir(), 'AppData', 'Local'), 'rose', what);
+  if (platform === 'darwin') return join(homedir(), 'Library', 'Caches', 'rose', what);
+  return join(xdg || join(homedir(), '.cache'), 'rose', what);
 }
 
 function encode({ cubin, kernels, log }: Compiled): Buffer {

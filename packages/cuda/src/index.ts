@@ -23,7 +23,7 @@ export {
   type LibraryProductOperands,
   type LibraryProductShape,
 } from './cublaslt.ts';
-export { CubinCache, cubinDirectory, cubinKey, type CubinCacheOptions } from './cubin-cache.ts';
+export { cacheDirectory, CubinCache, cubinKey, type CubinCacheOptions } from './cubin-cache.ts';
 export { Device, listDevices, type DeviceAttribute } from './device.ts';
 export { Driver, loadDriver, openDriver, versionText } from './driver.ts';
 export { CudaError, CudaUnavailableError, CudaUsageError, DeviceLostError } from './errors.ts';

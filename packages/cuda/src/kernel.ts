@@ -9,7 +9,7 @@ import type { Program } from './program.ts';
 export interface CompileOptions extends AssembleOptions {
   /** Default: see chooseAssembler. */
   readonly assembler?: Assembler;
-  /** Default: the cache of `cubinDirectory()`. False: none. */
+  /** Default: the cache in `cacheDirectory('cubin')`. False: none. */
   readonly cache?: CubinCache | false;
 }
 

@@ -3,7 +3,7 @@ import { spawn } from 'node:child_process';
 import { chmodSync, existsSync, readdirSync, readFileSync, utimesSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { CubinCache, cubinDirectory, cubinKey, type Compiled } from '../src/index.ts';
+import { cacheDirectory, CubinCache, cubinKey, type Compiled } from '../src/index.ts';
 import { temporaryFolder } from './fake/folder.ts';
 
 function entry(bytes: number, fill: number): Compiled {
@@ -122,11 +122,11 @@ test('the key depends on everything, and not on how options are written', () => 
 });
 
 test('the directory follows the environment and the platform', () => {
-  assert.equal(cubinDirectory({ ROSE_CACHE_DIR: 'own', XDG_CACHE_HOME: 'x' }, 'linux'), join('own', 'cubin'));
-  assert.equal(cubinDirectory({ XDG_CACHE_HOME: 'x' }, 'linux'), join('x', 'rose', 'cubin'));
-  assert.match(cubinDirectory({}, 'linux'), /\.cache.rose.cubin$/);
-  assert.match(cubinDirectory({}, 'darwin'), /Library.Caches.rose.cubin$/);
-  assert.equal(cubinDirectory({ LOCALAPPDATA: 'l' }, 'win32'), join('l', 'rose', 'cubin'));
+  assert.equal(cacheDirectory('cubin', { ROSE_CACHE_DIR: 'own', XDG_CACHE_HOME: 'x' }, 'linux'), join('own', 'cubin'));
+  assert.equal(cacheDirectory('cubin', { XDG_CACHE_HOME: 'x' }, 'linux'), join('x', 'rose', 'cubin'));
+  assert.match(cacheDirectory('cubin', {}, 'linux'), /\.cache.rose.cubin$/);
+  assert.match(cacheDirectory('cubin', {}, 'darwin'), /Library.Caches.rose.cubin$/);
+  assert.equal(cacheDirectory('cubin', { LOCALAPPDATA: 'l' }, 'win32'), join('l', 'rose', 'cubin'));
 });
 
 /** Puts and gets a few keys over and over, as starting servers would, and fails on any entry that is not what was put. */

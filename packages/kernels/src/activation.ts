@@ -1,4 +1,5 @@
 import { bid, f32, gdim, idiv, max, min, range, rcp, tid, _, type i32, type KernelIR, type Tensor } from '@rose/cute';
+import { rowBucket } from './support/bucket.ts';
 import {
   gelu as deviceGelu,
   geluTanh as deviceGeluTanh,
@@ -71,6 +72,7 @@ const activation: KernelModule = defineKernel({
     (rows * columns) / vectorOf(columns, [type]) < MANY_VECTORS
       ? { threads: 128, turns: 1, waves: 0 }
       : { threads: 512, turns: 2, waves: 0 },
+  tables: { key: ({ rows, columns }, options) => ({ ...options, rows: rowBucket(rows), columns }) },
   args: ({ rows, columns }, options) => ({
     x: input(options.type, [rows, inputs(options) * columns], normal(2)),
     ...(options.output === 'e4m3' ? { scale: input('f32', [1], values([0.0625])) } : {}),

@@ -1,4 +1,5 @@
 import { bid, blockArgmax, f32, min, range, tid, _, type KernelIR, type Tensor } from '@rose/cute';
+import { rowBucket } from './support/bucket.ts';
 import { vectorsOf } from './support/rows.ts';
 import { traceKernel } from './support/trace.ts';
 import { vectorOf } from './support/row-plan.ts';
@@ -19,6 +20,7 @@ const argmax: KernelModule = defineKernel({
     const vectors = columns / vectorOf(columns, [type]);
     return { threads: vectors <= 512 ? 128 : vectors <= 2048 ? 256 : 1024 };
   },
+  tables: { key: ({ rows, columns }, options) => ({ ...options, rows: rowBucket(rows), columns }) },
   args: ({ rows, columns }, { type }) => ({
     x: input(type, [rows, columns]),
     index: output('i32', [rows]),

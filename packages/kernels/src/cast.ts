@@ -40,6 +40,7 @@ const cast: KernelModule = defineKernel({
   options: OPTIONS,
   tuning: TUNING,
   choose: () => ({ threads: 256, turns: 4 }),
+  tables: { key: ({ count }, options) => ({ ...options, count: 2 ** Math.ceil(Math.log2(count)) }) },
   args: ({ count }, { from, to }) => ({
     x: input(from, [count], normal(16)),
     y: output(to, [count], from === to ? undefined : bound(0, 'one rounding')),

@@ -1,4 +1,5 @@
 import { bid, f32, fma, idiv, min, tid, _, type i32, type KernelIR, type Tensor } from '@rose/cute';
+import { rowBucket } from './support/bucket.ts';
 import { vectorsOf } from './support/rows.ts';
 import { traceKernel } from './support/trace.ts';
 import { bound } from './support/rounding.ts';
@@ -25,6 +26,7 @@ const embedding: KernelModule = defineKernel({
   options: OPTIONS,
   tuning: TUNING,
   choose: () => ({ threads: 128, turns: 4 }),
+  tables: { key: ({ tokens, columns }, options) => ({ ...options, tokens: rowBucket(tokens), columns }) },
   args: ({ tokens, columns, vocabulary, positions }, { type, scaled, positions: placed }) => ({
     ids: input('i32', [tokens], integers(vocabulary)),
     table: input(type, [vocabulary, columns]),

@@ -40,6 +40,8 @@ export const KERNELS: readonly KernelModule[] = [
 
 export * from './check.ts';
 export * from './spec.ts';
+export * from './tuning-table.ts';
+export { shippedTables, tableName, tuningsFor, type TuningFiles } from './tuning-files.ts';
 export { seededRandom } from './support/random.ts';
 export { bytesOf, decode, encode, halfUlp, isStorable, round } from './support/storage.ts';
 export { decodeItems, splitTokens, type DecodeItems } from './support/decode-items.ts';

@@ -1,4 +1,5 @@
 import { f32, fma, min, rsqrt, _, type i32, type KernelIR, type Tensor } from '@rose/cute';
+import { rowBucket } from './support/bucket.ts';
 import { add, inside, loadRow, reduceRow, rowPlace, rowsOf, storeRow, sum, sumOfSquares } from './support/rows.ts';
 import { traceKernel } from './support/trace.ts';
 import { APPROXIMATION, bound, SUM_DEPTH } from './support/rounding.ts';
@@ -46,6 +47,7 @@ const layernorm: KernelModule = defineKernel({
     const waits = rows < FEW_ROWS || columns <= lanes * vector;
     return { lanes, threads: 256, waves: 0, early: waits && roomForWeights(columns, vector, lanes) };
   },
+  tables: { order: ['lanes'], key: ({ rows, columns }, options) => ({ ...options, rows: rowBucket(rows), columns }) },
   args: ({ rows, columns }, { type, bias }) => ({
     x: input(type, [rows, columns], normal(2, 0.5)),
     weight: input(type, [columns], normal(0.3, 1)),

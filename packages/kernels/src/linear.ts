@@ -19,12 +19,14 @@ import {
   type KernelIR,
   type TensorMapDescription,
 } from '@rose/cute';
+import { rowBucket } from './support/bucket.ts';
 import {
   DEPTH_STEP,
   LINEAR_DIMS,
   LINEAR_OPTIONAL_DIMS,
   LINEAR_OPTIONS,
   linearArgs,
+  linearKey,
   linearOutputs,
   linearReference,
   linearRefused,
@@ -62,6 +64,7 @@ const linear: KernelModule = defineKernel({
   tuning: TUNING,
   refuse: ({ dims, options, tuning: { tile } }) => linearRefused(dims, options) ?? tileRefused(tile, options),
   choose: (dims, options) => chooseTile(dims.rows, dims.columns, options),
+  tables: { key: (dims, options) => ({ ...linearKey(dims, options), rows: tileBucket(dims.rows) }) },
   args: linearArgs,
   maps: (s) => mapsOf(s),
   trace: record,
@@ -92,6 +95,11 @@ const linear: KernelModule = defineKernel({
 });
 
 export default linear;
+
+/** Rows for which a measured tile counts: each number of tiles by itself while few tiles fill the last round badly. */
+function tileBucket(rows: number): number {
+  return rows <= 8 * TILE_ROWS ? Math.ceil(rows / TILE_ROWS) * TILE_ROWS : rowBucket(rows);
+}
 
 /** The tile for which the multiprocessors (132 of them) finish soonest. Nothing of it changes bits. */
 function chooseTile(rows: number, columns: number, options: Linear['options']): Linear['tuning'] {

@@ -1,9 +1,11 @@
 import { bid, bidY, type KernelIR } from '@rose/cute';
+import { rowBucket } from './support/bucket.ts';
 import {
   LINEAR_DIMS,
   LINEAR_OPTIONAL_DIMS,
   LINEAR_OPTIONS,
   linearArgs,
+  linearKey,
   linearReference,
   linearRefused,
   linearRoofline,
@@ -31,6 +33,7 @@ const linearMma: KernelModule = defineKernel({
     tile: rows <= 16 ? '16x64' : rows <= 512 || leaves > 2 ? '64x64' : '128x64',
     stages: 3,
   }),
+  tables: { key: (dims, options) => ({ ...linearKey(dims, options), rows: rowBucket(dims.rows) }) },
   args: linearArgs,
   trace: record,
   grid: ({ dims, tuning }) => {

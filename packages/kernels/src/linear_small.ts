@@ -26,6 +26,7 @@ import {
   LINEAR_OPTIONAL_DIMS,
   LINEAR_OPTIONS,
   linearArgs,
+  linearKey,
   linearReference,
   linearRefused,
   linearRoofline,
@@ -86,16 +87,16 @@ const linearSmall: KernelModule = defineKernel({
       ? `${stages} stages of ${stageBytes(rows, step)} bytes are too many`
       : undefined),
   choose: ({ rows, columns, depth }, { leaves }) => {
-    const held = ([8, 16, 32] as const).find((size) => size >= rows) ?? 64;
     const step = (depth / leaves) % 128 === 0 ? 128 : 64;
     const tiles = Math.ceil(columns / TILE);
     // 64 CTAs with many stages read as fast as more with fewer.
     const split = ([1, 2, 4] as const).find((ctas) => ctas === leaves || tiles * ctas >= 64) ?? 8;
     const alone = tiles * split <= 132;
     const room = alone ? ALONE : BESIDE;
-    const stages = ([8, 6, 5, 4, 3] as const).find((count) => count * stageBytes(held, step) <= room) ?? 2;
-    return { rows: held, step, stages, split, early: alone };
+    const stages = ([8, 6, 5, 4, 3] as const).find((count) => count * stageBytes(held(rows), step) <= room) ?? 2;
+    return { rows: held(rows), step, stages, split, early: alone };
   },
+  tables: { key: (dims, options) => ({ ...linearKey(dims, options), rows: held(dims.rows) }) },
   args: linearArgs,
   maps: (s) => mapsOf(s),
   trace: record,
@@ -123,6 +124,11 @@ const linearSmall: KernelModule = defineKernel({
 });
 
 export default linearSmall;
+
+/** Rows of the smallest tile that holds so many. */
+function held(rows: number): (typeof TUNING.rows)[number] {
+  return ([8, 16, 32] as const).find((size) => size >= rows) ?? 64;
+}
 
 function mapsOf({ dims, options, tuning }: Small): Record<string, TensorMapDescription> {
   const map = (across: number, box: number): TensorMapDescription => {

@@ -15,6 +15,7 @@ import {
   type KernelIR,
   type Tensor,
 } from '@rose/cute';
+import { rowBucket } from './support/bucket.ts';
 import { sumOfSquares, vectorsOf } from './support/rows.ts';
 import { PAGE } from './support/page.ts';
 import { traceKernel } from './support/trace.ts';
@@ -79,6 +80,11 @@ const qkRopeCache: KernelModule = defineKernel({
     return qHeads % kvHeads === 0 ? undefined : `${qHeads} query heads do not divide among ${kvHeads} key heads`;
   },
   choose: () => ({ threads: 128 }),
+  tables: {
+    key: ({ tokens, qHeads, kvHeads, head, rotary }, options) => {
+      return { ...options, tokens: rowBucket(tokens), qHeads, kvHeads, head, rotary };
+    },
+  },
   args: ({ tokens, qHeads, kvHeads, head, rotary, positions, pages }, { type, norm, weight }) => {
     const weights = normal(0.3, weight === 'plain' ? 1 : 0);
     return {

@@ -1,4 +1,5 @@
 import { f32, min, rcp, rsqrt, _, type i32, type KernelIR, type Tensor } from '@rose/cute';
+import { rowBucket } from './support/bucket.ts';
 import { add, inside, loadRow, reduceRow, rowPlace, rowsOf, storeRow, sumOfSquares } from './support/rows.ts';
 import { traceKernel } from './support/trace.ts';
 import { silu as deviceSilu } from './support/math.ts';
@@ -54,6 +55,7 @@ const rmsnorm: KernelModule = defineKernel({
     const lanes = lanesOf(columns, vector);
     return { lanes, threads: 256, waves: 0, early: roomForWeights(columns, vector, lanes) };
   },
+  tables: { order: ['lanes'], key: ({ rows, columns }, options) => ({ ...options, rows: rowBucket(rows), columns }) },
   args: ({ rows, columns }, { type, weight, residual, gate, output: kind }) => ({
     x: input(type, [rows, columns]),
     ...(residual ? { residual: input(type, [rows, columns]) } : {}),

@@ -1,4 +1,5 @@
 import { ex2, f32, max, min, rcp, _, type i32, type KernelIR, type Tensor } from '@rose/cute';
+import { rowBucket } from './support/bucket.ts';
 import { add, inside, loadRow, reduceRow, rowPlace, rowsOf, storeRow, sum } from './support/rows.ts';
 import { traceKernel } from './support/trace.ts';
 import { APPROXIMATION, bound, SUM_DEPTH } from './support/rounding.ts';
@@ -24,6 +25,7 @@ const softmax: KernelModule = defineKernel({
   refuse: ({ dims: { columns }, options: { type }, tuning: { lanes } }) =>
     columnsRefused(columns, vectorOf(columns, [type]), lanes),
   choose: ({ columns }, { type }) => ({ lanes: lanesOf(columns, vectorOf(columns, [type])), threads: 256, waves: 0 }),
+  tables: { order: ['lanes'], key: ({ rows, columns }, options) => ({ ...options, rows: rowBucket(rows), columns }) },
   args: ({ rows, columns }, { type }) => ({
     x: input(type, [rows, columns], normal(3)),
     y: output(type, [rows, columns], BOUND),

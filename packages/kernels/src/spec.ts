@@ -88,6 +88,22 @@ export interface Roofline {
   readonly flops: number;
 }
 
+/**
+ * How tunings of a kernel are kept in tables (tuning-table.ts). A table says how fast something is computed and never what:
+ * it cannot set what decides the order of a reduction.
+ */
+export interface TableFacts<O extends Space = Space, T extends Space = Space> {
+  /** Names of the tuning that decide the order in which a row is reduced: `choose` alone sets them. */
+  readonly order?: readonly (keyof T & string)[];
+  /**
+   * Of sizes and options what a measured tuning counts for. A size may be rounded up: what was measured then counts for all
+   * that are rounded to the same. Absent: sizes and options as they are.
+   */
+  readonly key?: (dims: Dims, options: Chosen<O>) => Readonly<Record<string, Choice>>;
+  /** To be raised where the values of the tuning come to mean something else: what was measured before no longer counts. Default 1. */
+  readonly version?: number;
+}
+
 /** A case to try: sizes, and options and tuning where they are not the usual ones. */
 export interface KernelCase<O extends Space = Space, T extends Space = Space> {
   readonly dims: Dims;
@@ -125,6 +141,8 @@ export interface KernelSpec<
    * alone, never from the number of rows.
    */
   readonly choose: (dims: Dims, options: Chosen<O>) => Chosen<T>;
+  /** How tables keep what was measured. */
+  readonly tables?: TableFacts<O, T>;
   /** The kernel's parameters in their order, by name. */
   readonly args: (dims: Dims, options: Chosen<O>) => A;
   /** The tensors that the kernel moves with TMA, each with the map that its parameter is instead of an address. */
@@ -140,8 +158,14 @@ export interface KernelSpec<
 
 /** A kernel's file to those who do not know which kernel it is. */
 export type KernelModule = Required<
-  Omit<KernelSpec<Space, Space, Readonly<Record<string, KernelArgument>>>, 'arch'>
-> & { readonly arch?: string };
+  Omit<KernelSpec<Space, Space, Readonly<Record<string, KernelArgument>>>, 'arch' | 'tables'>
+> & { readonly arch?: string; readonly tables: Required<TableFacts> };
+
+/** Tunings that were measured: see Tunings in tuning-table.ts. */
+export interface KnownTunings {
+  /** The whole tuning for these sizes and options, what decides an order as `choose` has it; undefined where none is known. */
+  find(module: KernelModule, dims: Dims, options: Chosen<Space>): Chosen<Space> | undefined;
+}
 
 /** Checks a specification and gives it the form that tools use. Throws TypeError for one that cannot be used. */
 export function defineKernel<
@@ -157,12 +181,28 @@ export function defineKernel<
   }
   if (spec.cases.length === 0)
     throw new TypeError(`kernel ${spec.name} has no cases: give one, so that it can be tried`);
-  const whole = { optionalDims: {}, options: {}, tuning: {}, refuse: () => undefined, maps: () => ({}), ...spec };
+  for (const name of spec.tables?.order ?? []) {
+    if (!(name in (spec.tuning ?? {}))) throw new TypeError(`kernel ${spec.name}: its tuning has no ${name}`);
+  }
+  const key = (dims: Dims, options: Chosen<O>): Chosen<Space> => ({ ...dims, ...options });
+  const tables = { order: [], key, version: 1, ...spec.tables };
+  const whole = {
+    optionalDims: {},
+    options: {},
+    tuning: {},
+    refuse: () => undefined,
+    maps: () => ({}),
+    ...spec,
+    tables,
+  };
   return whole as unknown as KernelModule;
 }
 
-/** A case with everything chosen. Throws RangeError where a choice has no such value or the kernel refuses it. */
-export function specialise(module: KernelModule, wanted: KernelCase): Specialisation {
+/**
+ * A case with everything chosen: the tuning is what `wanted` says, else what `tunings` know to be fast, else what the
+ * kernel chooses. Throws RangeError where a choice has no such value or the kernel refuses it.
+ */
+export function specialise(module: KernelModule, wanted: KernelCase, tunings?: KnownTunings): Specialisation {
   for (const name of [...Object.keys(module.dims), ...Object.keys(module.optionalDims)]) {
     const size = wanted.dims[name];
     if (size === undefined && name in module.optionalDims) continue;
@@ -171,7 +211,8 @@ export function specialise(module: KernelModule, wanted: KernelCase): Specialisa
     }
   }
   const options = choose(module.name, module.options, usual(module.options), wanted.options ?? {});
-  const tuning = choose(module.name, module.tuning, module.choose(wanted.dims, options), wanted.tuning ?? {});
+  const base = tunings?.find(module, wanted.dims, options) ?? module.choose(wanted.dims, options);
+  const tuning = choose(module.name, module.tuning, base, wanted.tuning ?? {});
   const specialisation = { dims: wanted.dims, options, tuning };
   const refusal = module.refuse(specialisation);
   if (refusal !== undefined) throw new RangeError(`kernel ${module.name}: ${refusal}`);

@@ -1,4 +1,5 @@
 import { bid, f32, i32, TYPE_TOKENS, min, range, warpArgmax, _, type KernelIR, type Tensor } from '@rose/cute';
+import { rowBucket } from './support/bucket.ts';
 import { inside, loadRow, rowPlace } from './support/rows.ts';
 import { rowPlan, vectorOf } from './support/row-plan.ts';
 import { traceKernel } from './support/trace.ts';
@@ -24,6 +25,7 @@ const topk: KernelModule = defineKernel({
     return k > Math.min(64, columns) ? `k is ${k}; it can be 1 to ${Math.min(64, columns)}` : undefined;
   },
   choose: () => ({ threads: 128 }),
+  tables: { key: ({ rows, columns, k }, options) => ({ ...options, rows: rowBucket(rows), columns, k }) },
   args: ({ rows, columns, k }, { type }) => ({
     x: input(type, [rows, columns]),
     value: output(type, [rows, k]),

@@ -9,6 +9,7 @@ import { layoutCommand } from './commands/layout.ts';
 import { pullCommand } from './commands/pull.ts';
 import { rerankCommand } from './commands/rerank.ts';
 import { serveCommand } from './commands/serve.ts';
+import { tuneCommand } from './commands/tune.ts';
 import { ExitCode, exitCodeOf, explain } from './errors.ts';
 import { endWhenReaderLeaves, say } from './output.ts';
 import { version } from './version.ts';
@@ -26,6 +27,7 @@ Examples:
   rose rerank "where do bears sleep" "Bears sleep in dens." "The boat is red."
   rose layout 'composition((8,8):(1,8), (4,2):(2,1))'
   rose kernel sim rmsnorm
+  rose tune linear_small
 
 Exit codes:
   0  done                          4  the address is taken, or not ours,
@@ -35,6 +37,7 @@ Exit codes:
 
 Environment:
   HF_HOME, HF_TOKEN, HF_ENDPOINT, HF_HUB_OFFLINE   as for other users of the Hugging Face hub
+  ROSE_TUNE_TABLE           a table of rose tune to use instead of the cache's; none: no table
   ROSE_DEBUG=1              show where an error comes from
   ROSE_NO_REVECTORIZE=1     do not let V8 fuse WebAssembly operations into 256-bit ones`;
 
@@ -61,6 +64,7 @@ for (const command of [
   benchCommand(),
   layoutCommand(),
   kernelCommand(),
+  tuneCommand(),
 ]) {
   program.addCommand(command);
   inherit(command, program);

@@ -18,6 +18,8 @@ export interface FakeOptions {
   /** Kernels by name; they run when they are launched. */
   readonly kernels?: Readonly<Record<string, FakeKernel>>;
   readonly capability?: readonly [major: number, minor: number];
+  /** Bytes of spills that the compiler tells of a kernel. */
+  readonly spills?: (ptx: string) => number;
 }
 
 interface Entry<T> {
@@ -45,6 +47,8 @@ export class FakeDriver implements Ffi {
   /** Nonzero after a kernel failed: the answer to everything. */
   sticky = 0;
   context = 0;
+  /** Milliseconds that events record: 0.25 more for each, and what kernels add that take their time. */
+  clock = 0;
   /** Sees every call before it happens, and gives the code with which it shall fail, or 0. */
   onCall: (name: CallName) => number = () => 0;
   readonly retained: Map<number, number> = new Map();

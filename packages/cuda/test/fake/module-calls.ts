@@ -71,10 +71,11 @@ export function moduleCalls(fake: FakeDriver): FakeCalls {
   /** Names of the entries; the log tells what each takes. */
   const entriesOf = (text: string, info: number): string[] => {
     const names = [...text.matchAll(/\.entry\s+(\w+)/g)].map((match) => match[1]);
+    const spills = fake.options.spills?.(text) ?? 16;
     const log = names
       .map(
         (name) =>
-          `ptxas info    : Compiling entry function '${name}' for 'sm_90a'\nptxas info    : Function properties for ${name}\n    8 bytes stack frame, 4 bytes spill stores, 12 bytes spill loads\nptxas info    : Used 24 registers, used 1 barriers\n`,
+          `ptxas info    : Compiling entry function '${name}' for 'sm_90a'\nptxas info    : Function properties for ${name}\n    8 bytes stack frame, ${spills / 4} bytes spill stores, ${(3 * spills) / 4} bytes spill loads\nptxas info    : Used 24 registers, used 1 barriers\n`,
       )
       .join('');
     memory.at(info, log.length + 1).set(Buffer.from(`${log}\0`));

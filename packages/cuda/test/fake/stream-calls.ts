@@ -34,7 +34,6 @@ export function enqueue(fake: FakeDriver, stream: number, run: () => void, kerne
 
 /** Streams, events and graphs. */
 export function streamCalls(fake: FakeDriver): FakeCalls {
-  let clock = 0;
   const check = (stream: number): void => {
     if (stream !== 0) fake.get<FakeStream>('stream', stream);
   };
@@ -88,7 +87,7 @@ export function streamCalls(fake: FakeDriver): FakeCalls {
     cuEventDestroy_v2: (event) => void fake.destroy('event', event),
     cuEventRecord: (event, stream) =>
       enqueue(fake, stream, () => {
-        fake.get<FakeEvent>('event', event).time = clock += 0.25;
+        fake.get<FakeEvent>('event', event).time = fake.clock += 0.25;
       }),
     cuEventSynchronize: (event) => void fake.get('event', event),
     cuEventQuery: (event) => void fake.get('event', event),

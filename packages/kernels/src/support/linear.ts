@@ -6,6 +6,7 @@ import {
   scalar,
   values,
   type Bound,
+  type Choice,
   type Chosen,
   type Dims,
   type Expected,
@@ -118,6 +119,11 @@ export function linearOutputs(dims: Dims, options: OutputOptions): readonly Line
     { name: 'k', first: queries, columns: keys },
     { name: 'v', first: queries + keys, columns: values },
   ];
+}
+
+/** What tables of tunings know a product by, but for its rows: a scale, biases and residuals change nothing that can be measured. */
+export function linearKey({ columns, depth }: Dims, { output, leaves, gate }: LinearOptions): Record<string, Choice> {
+  return { columns, depth, leaves, output, gated: gate !== 'none' };
 }
 
 /** Why no kernel computes this product. */

@@ -1,7 +1,7 @@
 import { writeFile } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 import { Command } from 'commander';
-import type { KernelModule } from '@rose/kernels';
+import type { KernelCase, KernelModule } from '@rose/kernels';
 import { CommandError, ExitCode } from '../errors.ts';
 import type { CaseOptions } from '../kernel/cases.ts';
 import { integer } from '../options.ts';
@@ -69,7 +69,7 @@ Examples:
 }
 
 /** Collects `name=value`, each option with one or several. */
-function assignment(text: string, before: readonly string[] = []): readonly string[] {
+export function assignment(text: string, before: readonly string[] = []): readonly string[] {
   return [...before, ...text.split(',').filter((part) => part !== '')];
 }
 
@@ -171,11 +171,11 @@ async function run(file: string, options: GpuOptions): Promise<void> {
   const module = await loadKernel(file);
   const { checkKernel, formatReport } = await import('@rose/kernels');
   const { compileKernel } = await import('@rose/cute');
-  const { gpuExecutor, openGpu } = await import('../kernel/gpu.ts');
+  const { gpuExecutor, openGpu, tuningsOf } = await import('../kernel/gpu.ts');
   using gpu = openGpu(options.gpu);
   const executor = gpuExecutor(gpu, say);
   let failed = 0;
-  for (const s of casesOf(module, options, (one) => !one.large)) {
+  for (const s of casesOf(module, options, (one) => !one.large, tuningsOf(gpu, say))) {
     const compiled = inFile(module, () => compileKernel(module.trace(s), { arch: gpu.arch }));
     const report = await checkKernel(module, s, executor, compiled, {
       multiprocessors: gpu.context.device.attribute('multiprocessors'),
@@ -190,12 +190,13 @@ async function bench(file: string, options: GpuOptions): Promise<void> {
   const { casesOf, describeCase, loadKernel } = await tools();
   const module = await loadKernel(file);
   const { compileKernel } = await import('@rose/cute');
-  const { copyOf, openGpu, timeKernel } = await import('../kernel/gpu.ts');
+  const { copyOf, openGpu, timeKernel, tuningsOf } = await import('../kernel/gpu.ts');
   using gpu = openGpu(options.gpu);
   const copy = copyOf(gpu);
   const device = gpu.context.device.toString();
   const hasLarge = module.cases.some(({ large }) => large);
-  const figures = casesOf(module, options, (one) => !hasLarge || one.large === true).map((s) => {
+  const wanted = (one: KernelCase): boolean => !hasLarge || one.large === true;
+  const figures = casesOf(module, options, wanted, tuningsOf(gpu, say)).map((s) => {
     const compiled = inFile(module, () => compileKernel(module.trace(s), { arch: gpu.arch }));
     return { case: describeCase(module, s), ...timeKernel(gpu, module, s, compiled, copy) };
   });

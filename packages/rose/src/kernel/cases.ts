@@ -3,6 +3,7 @@ import {
   type Choice,
   type KernelCase,
   type KernelModule,
+  type KnownTunings,
   type Space,
   type Specialisation,
   specialise,
@@ -16,12 +17,13 @@ export interface CaseOptions {
 
 /**
  * The cases that are asked for: those of the file that `wanted` keeps, or one where the command line gives all sizes.
- * What the command line says replaces what the cases say.
+ * What the command line says replaces what the cases say; `tunings` are asked for what neither says.
  */
 export function casesOf(
   module: KernelModule,
   options: CaseOptions,
   wanted: (one: KernelCase) => boolean,
+  tunings?: KnownTunings,
 ): Specialisation[] {
   const { dims, choices } = parse(module, options.set ?? []);
   const names = Object.keys(module.dims);
@@ -35,11 +37,12 @@ export function casesOf(
   }
   return base.map((one) => {
     try {
-      return specialise(module, {
+      const whole = {
         dims: { ...one.dims, ...dims },
         options: { ...one.options, ...choices.options },
         tuning: { ...one.tuning, ...choices.tuning },
-      });
+      };
+      return specialise(module, whole, tunings);
     } catch (error) {
       if (error instanceof RangeError) throw new CommandError(ExitCode.usage, `${error.message}.`, { cause: error });
       throw error;

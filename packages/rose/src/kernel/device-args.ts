@@ -11,6 +11,8 @@ import {
 
 /** Elements of a tensor that are drawn one by one: drawing every element of a long one would take minutes. */
 const DRAWN = 2 ** 20;
+/** What outputs hold before a kernel writes them: NaN in every float type. */
+const POISON = 0xff;
 
 /**
  * A kernel's arguments on a device for timing, the inputs random or those of other arguments. Long tensors of floats
@@ -20,32 +22,66 @@ export class DeviceArgs implements Disposable {
   readonly values: Readonly<Record<string, Argument>>;
   /** Bytes of all tensors. */
   readonly bytes: number;
-  readonly #memory: DeviceMemory[] = [];
+  readonly #context: Context;
+  readonly #scalars: Record<string, number> = {};
+  readonly #tensors = new Map<string, { readonly argument: TensorArgument; readonly memory: DeviceMemory }>();
 
-  /** `source`: a seed, or the arguments whose inputs these get. */
+  /** `source`: a seed, or the arguments whose inputs these get. Frees what it has where the device has no room for all. */
   constructor(context: Context, module: KernelModule, s: Specialisation, source: number | DeviceArgs) {
-    const values: Record<string, Argument> = {};
-    const maps = module.maps(s);
+    this.#context = context;
     let bytes = 0;
-    for (const [index, [name, argument]] of Object.entries(module.args(s.dims, s.options)).entries()) {
-      if (argument.kind === 'scalar') {
-        values[name] = argument.value;
-        continue;
+    try {
+      for (const [index, [name, argument]] of Object.entries(module.args(s.dims, s.options)).entries()) {
+        if (argument.kind === 'scalar') {
+          this.#scalars[name] = argument.value;
+          continue;
+        }
+        const memory = new DeviceMemory(context, bytesOf(argument.type, elements(argument)));
+        this.#tensors.set(name, { argument, memory });
+        if (typeof source === 'number') fill(memory, argument, source + index);
+        else if (argument.fill) copy(memory, source.#tensors.get(name)!.memory);
+        bytes += memory.bytes;
       }
-      const memory = new DeviceMemory(context, bytesOf(argument.type, elements(argument)));
-      this.#memory.push(memory);
-      if (typeof source === 'number') fill(memory, argument, source + index);
-      else if (argument.fill) copy(memory, source.#memory[this.#memory.length - 1]);
-      const map = maps[name];
-      values[name] = map ? encodeTensorMap(context, { ...map, memory }) : memory;
-      bytes += memory.bytes;
+      this.bytes = bytes;
+      this.values = this.valuesFor(module, s);
+    } catch (error) {
+      this[Symbol.dispose]();
+      throw error;
     }
-    this.values = values;
-    this.bytes = bytes;
+  }
+
+  /** The values for another tuning of the same case, which moves the same tensors by other maps. */
+  valuesFor(module: KernelModule, s: Specialisation): Readonly<Record<string, Argument>> {
+    const maps = module.maps(s);
+    const values: Record<string, Argument> = { ...this.#scalars };
+    for (const [name, { memory }] of this.#tensors) {
+      values[name] = name in maps ? encodeTensorMap(this.#context, { ...maps[name], memory }) : memory;
+    }
+    return values;
+  }
+
+  /** Fills outputs with poison, and tensors that the kernel changes with what they are in `source`. */
+  reset(stream: Stream, source: DeviceArgs): void {
+    for (const [name, { argument, memory }] of this.#tensors) {
+      if (argument.role === 'out') stream.fill(memory, POISON);
+      else if (argument.role === 'inout') stream.copy(memory, source.#tensors.get(name)!.memory);
+    }
+  }
+
+  /** What outputs and changed tensors hold, when all work is done. */
+  outputs(): Uint8Array[] {
+    return [...this.#tensors.values()]
+      .filter(({ argument }) => argument.role !== 'in')
+      .map(({ memory }) => {
+        const bytes = new Uint8Array(memory.bytes);
+        memory.read(bytes);
+        return bytes;
+      });
   }
 
   [Symbol.dispose](): void {
-    for (const memory of this.#memory) memory[Symbol.dispose]();
+    if (this.#context.lost) return;
+    for (const { memory } of this.#tensors.values()) memory[Symbol.dispose]();
   }
 }
 

@@ -7,6 +7,7 @@ import {
   type PrintSite,
 } from '@rose/cute';
 import {
+  cacheDirectory,
   Context,
   copyBandwidth,
   CudaError,
@@ -22,15 +23,20 @@ import {
   type KernelResources,
   type PreparedLaunch,
 } from '@rose/cuda';
-import type { Executor, ExecutorArgument, KernelModule, Specialisation } from '@rose/kernels';
+import {
+  tuningsFor,
+  type Executor,
+  type ExecutorArgument,
+  type KernelModule,
+  type Specialisation,
+  type TunedDevice,
+  type Tunings,
+} from '@rose/kernels';
 import { CommandError, ExitCode } from '../errors.ts';
-import { DeviceArgs } from './device-args.ts';
+import { RotatedArgs } from './rotated.ts';
 
 /** Bytes for what a kernel prints. */
 const RING_BYTES = 1 << 20;
-/** Bytes of inputs and outputs that are rotated while timing: several times the largest level-2 cache. */
-const ROTATED_BYTES = 512 * 2 ** 20;
-const MOST_SETS = 64;
 /** Threads that are named for an assertion that fails. */
 const MOST_FAILURES = 4;
 
@@ -67,6 +73,16 @@ export function openGpu(index: number): Gpu {
       cause: error,
     });
   }
+}
+
+/** The GPU as tables of tunings know it. */
+export function tunedDevice({ context: { device }, arch }: Gpu): TunedDevice {
+  return { name: device.name, arch, multiprocessors: device.attribute('multiprocessors') };
+}
+
+/** What was measured to be fast on this GPU, as `rose tune` keeps it; `say` gets what is left out. */
+export function tuningsOf(gpu: Gpu, say: (line: string) => void): Tunings {
+  return tuningsFor(tunedDevice(gpu), { directory: cacheDirectory('tuning'), onWarning: say });
 }
 
 /** The GPU as an executor of compiled kernels; `say` gets what they print. */
@@ -142,31 +158,20 @@ export function timeKernel(
 ): Timing {
   const { context, stream } = gpu;
   using kernel = new Kernel(context, compiled.program);
-  const grid = module.grid(s, { multiprocessors: context.device.attribute('multiprocessors') });
   using ring = compiled.sites.length > 0 ? new PinnedMemory(context, RING_BYTES) : undefined;
-  const sets: DeviceArgs[] = [new DeviceArgs(context, module, s, 1)];
-  try {
-    const count = Math.max(2, Math.min(MOST_SETS, Math.ceil(ROTATED_BYTES / sets[0].bytes)));
-    while (sets.length < count) sets.push(new DeviceArgs(context, module, s, sets[0]));
-    const launches = sets.map(({ values }) =>
-      kernel
-        .prepare()
-        .grid(...grid)
-        .args(ring ? { ...values, ring: ring.address } : values),
-    );
-    const { median, fastest, slowest } = measure(stream, (n) => launches[n % count].launch(stream), {
-      launches: Math.max(20, count),
-      repeats: 31,
-    });
-    const roofline = module.roofline(s.dims, s.options);
-    const bandwidth = (roofline.bytes * 1e6) / median;
-    const rate = (roofline.flops * 1e6) / median;
-    const { resources } = kernel;
-    const times = { median, fastest, slowest, bandwidth, shareOfCopy: bandwidth / copy, rate, sets: count };
-    return resources ? { ...times, registers: resources.registers, spills: spillsOf(resources) } : times;
-  } finally {
-    for (const set of sets) set[Symbol.dispose]();
-  }
+  using args = new RotatedArgs(gpu, module, s);
+  const launches = args.launches(kernel, module, s, ring ? { ring: ring.address } : {});
+  const count = launches.length;
+  const { median, fastest, slowest } = measure(stream, (n) => launches[n % count].launch(stream), {
+    launches: Math.max(20, count),
+    repeats: 31,
+  });
+  const roofline = module.roofline(s.dims, s.options);
+  const bandwidth = (roofline.bytes * 1e6) / median;
+  const rate = (roofline.flops * 1e6) / median;
+  const { resources } = kernel;
+  const times = { median, fastest, slowest, bandwidth, shareOfCopy: bandwidth / copy, rate, sets: count };
+  return resources ? { ...times, registers: resources.registers, spills: spillsOf(resources) } : times;
 }
 
 /** Bytes that a thread moves to and from local memory for lack of registers. */

@@ -1,0 +1,43 @@
+import { KERNELS, specialise, type KernelCase, type KernelModule, type Specialisation } from '@rose/kernels';
+
+interface ProfiledCase extends KernelCase {
+  readonly id: string;
+  readonly kernel: string;
+}
+
+const HEADS = { qHeads: 32, kvHeads: 8, head: 128 } as const;
+
+/** What is profiled: kernels whose bars are near or missed. */
+export const CASES: readonly ProfiledCase[] = [
+  ...[1, 16, 64].map((rows) => ({
+    id: `linear_small 4096x4096, 8 leaves, ${rows} rows`,
+    kernel: 'linear_small',
+    dims: { rows, columns: 4096, depth: 4096 },
+    options: { leaves: 8 },
+  })),
+  {
+    id: 'linear_small 6144x4096, 64 rows',
+    kernel: 'linear_small',
+    dims: { rows: 64, columns: 6144, depth: 4096 },
+  },
+  ...[
+    { sequences: 32, length: 4096 },
+    { sequences: 128, length: 2048 },
+    { sequences: 1, length: 32768 },
+  ].map(({ sequences, length }) => ({
+    id: `attention_decode ${sequences} x ${length}`,
+    kernel: 'attention_decode',
+    dims: { sequences, tokens: 1, longest: length, shortest: length, ...HEADS },
+  })),
+  {
+    id: 'linear 4096x14336, 8 leaves, 8192 rows',
+    kernel: 'linear',
+    dims: { rows: 8192, columns: 4096, depth: 14336 },
+    options: { leaves: 8 },
+  },
+];
+
+export function specialised(one: ProfiledCase): { readonly module: KernelModule; readonly s: Specialisation } {
+  const module = KERNELS.find(({ name }) => name === one.kernel)!;
+  return { module, s: specialise(module, one) };
+}

@@ -1,0 +1,104 @@
+import { CompileError, CudaError, CudaUsageError, Kernel, measure, type PreparedLaunch } from '@rose/cuda';
+import { compileKernel, type Program } from '@rose/cute';
+import type { KernelModule, Specialisation } from '@rose/kernels';
+import { DeviceArgs } from './device-args.ts';
+import { spillsOf, type Gpu } from './gpu.ts';
+import { RotatedArgs } from './rotated.ts';
+import { TuningExcluded, type TuningBench, type TuningCandidate, type TuningPlace } from './tune.ts';
+
+/** Microseconds of the launches in a graph that is replayed. */
+const GRAPH_MICROSECONDS = 3000;
+const MOST_LAUNCHES = 100;
+
+/** Tunings on a GPU. Kernels stay loaded: many cases share one. */
+export class GpuTuningBench implements TuningBench, Disposable {
+  readonly #gpu: Gpu;
+  /** By PTX. */
+  readonly #kernels = new Map<string, Kernel>();
+
+  constructor(gpu: Gpu) {
+    this.#gpu = gpu;
+  }
+
+  open(module: KernelModule, s: Specialisation): TuningPlace {
+    const gpu = this.#gpu;
+    // What a kernel changes is put back before each first run.
+    const [args, pristine] = excluding(() => {
+      const rotated = new RotatedArgs(gpu, module, s);
+      try {
+        return [rotated, new DeviceArgs(gpu.context, module, s, rotated.sets[0])] as const;
+      } catch (error) {
+        rotated[Symbol.dispose]();
+        throw error;
+      }
+    });
+    let launchesInGraph = 0;
+    return {
+      prepare: (tuned) =>
+        excluding(() => {
+          const kernel = this.#kernel(module, tuned);
+          const launches = args.launches(kernel, module, tuned);
+          const outputs = firstRun(gpu, args.sets[0], pristine, launches[0]);
+          const put = (n: number): void => launches[n % launches.length].launch(gpu.stream);
+          const time = (repeats: number, count: number): number =>
+            measure(gpu.stream, put, { launches: count, repeats, warmup: 1 }).median;
+          // As many for every tuning of the case, by what the first takes.
+          if (launchesInGraph === 0) {
+            const wanted = Math.ceil(GRAPH_MICROSECONDS / time(1, launches.length));
+            launchesInGraph = Math.max(launches.length, Math.min(MOST_LAUNCHES, wanted));
+          }
+          const candidate: TuningCandidate = { outputs, time: (repeats) => time(repeats, launchesInGraph) };
+          return candidate;
+        }),
+      [Symbol.dispose]() {
+        args[Symbol.dispose]();
+        pristine[Symbol.dispose]();
+      },
+    };
+  }
+
+  [Symbol.dispose](): void {
+    if (this.#gpu.context.lost) return;
+    for (const kernel of this.#kernels.values()) kernel[Symbol.dispose]();
+  }
+
+  /** Throws TuningExcluded where it spills. */
+  #kernel(module: KernelModule, s: Specialisation): Kernel {
+    const program = this.#program(module, s);
+    let kernel = this.#kernels.get(program.ptx);
+    if (!kernel) {
+      kernel = new Kernel(this.#gpu.context, program);
+      this.#kernels.set(program.ptx, kernel);
+    }
+    const spills = kernel.resources ? spillsOf(kernel.resources) : 0;
+    if (spills > 0) throw new TuningExcluded(`its threads spill ${spills} bytes`);
+    return kernel;
+  }
+
+  #program(module: KernelModule, s: Specialisation): Program {
+    try {
+      return compileKernel(module.trace(s), { arch: this.#gpu.arch }).program;
+    } catch (error) {
+      throw new TuningExcluded(`it cannot be traced: ${(error as Error).message}`, { cause: error });
+    }
+  }
+}
+
+/** What a launch writes over poison. */
+function firstRun({ stream }: Gpu, args: DeviceArgs, pristine: DeviceArgs, launch: PreparedLaunch): Uint8Array[] {
+  args.reset(stream, pristine);
+  launch.launch(stream);
+  stream.synchronize();
+  return args.outputs();
+}
+
+/** What a kernel or its launch is refused for excludes the tuning; a device that is lost ends the search. */
+function excluding<T>(work: () => T): T {
+  try {
+    return work();
+  } catch (error) {
+    const refused = error instanceof CompileError || error instanceof CudaUsageError;
+    if (!refused && !(error instanceof CudaError && !error.sticky)) throw error;
+    throw new TuningExcluded(error.message, { cause: error });
+  }
+}
