@@ -7,7 +7,7 @@ import {
   prefillRefused,
   prefillRoofline,
 } from './support/prefill-spec.ts';
-import { cacheRows, prefillByWgmma, WGMMA_ROWS, WGMMA_THREADS, wgmmaMaps } from './support/prefill-wgmma.ts';
+import { prefillByWgmma, WGMMA_ROWS, WGMMA_THREADS, wgmmaMaps } from './support/prefill-wgmma.ts';
 import { traceKernel } from './support/trace.ts';
 import { defineKernel, type KernelModule, type Specialisation } from './spec.ts';
 
@@ -80,7 +80,7 @@ function record(s: Prefill): KernelIR {
   const args = prefillArgs(dims, options);
   const body = (t: PrefillTensors): void => {
     'use gpu';
-    prefillByWgmma(t, dims, options, cacheRows(args.keys, options));
+    prefillByWgmma(t, dims, options);
   };
   const facts = { maps: Object.keys(maps(s)), minBlocks: 1 };
   return traceKernel('attention_prefill_wgmma', args, WGMMA_THREADS, body, facts);

@@ -3,14 +3,14 @@ import assert from 'node:assert/strict';
 import attentionCombine from '../src/attention_combine.ts';
 import attentionDecode from '../src/attention_decode.ts';
 import attentionPrefill from '../src/attention_prefill.ts';
-import { specialise, type KernelModule } from '../src/spec.ts';
+import { specialise, type KernelModule, type Specialisation } from '../src/spec.ts';
 import { attendRow, seenBy } from '../src/support/attention.ts';
 import { decodeItems } from '../src/support/decode-items.ts';
 import { PAGE } from '../src/support/page.ts';
 import { seededRandom } from '../src/support/random.ts';
 import { decode, encode } from '../src/support/storage.ts';
 
-/** Sequences of random queries, keys and values, and attention over them through the kernels in the simulator. */
+/** Sequences of random queries, keys and values, and attention over them through the kernels, in the simulator or elsewhere. */
 
 export interface Shape {
   readonly qHeads: number;
@@ -94,17 +94,34 @@ function rowsOf(asked: readonly Asked[], { qHeads, head }: Shape): { q: Uint16Ar
   return { q, rowStarts: Int32Array.from(starts) };
 }
 
-function run(module: KernelModule, wanted: Parameters<typeof specialise>[1], grid: readonly number[], args: object) {
-  const kernel = module.trace(specialise(module, wanted));
-  const { findings } = simulate(kernel, { grid: grid as [number, number, number], args: args as never });
-  assert.deepEqual(
-    findings.map(({ message }) => message),
-    [],
-  );
+/** What runs the kernels, and which of them answers prompts. */
+export interface Backend {
+  readonly prefill: KernelModule;
+  /** Numbers and bits by the names of parameters; outputs are written in place. */
+  run(module: KernelModule, s: Specialisation, grid: readonly [number, number, number], args: BackendArgs): void;
 }
 
+export type BackendArgs = Readonly<Record<string, Uint16Array | Int32Array | Float32Array | number>>;
+
+const SIMULATOR: Backend = {
+  prefill: attentionPrefill,
+  run(module, s, grid, args) {
+    const { findings } = simulate(module.trace(s), { grid, args });
+    assert.deepEqual(
+      findings.map(({ message }) => message),
+      [],
+    );
+  },
+};
+
 /** Bits of the results of `attention_decode` and `attention_combine`, a row of qHeads * head for each token asked. */
-export function decodeAttention(asked: readonly Asked[], shape: Shape, settings: Settings = {}, seed = 1): Uint16Array {
+export function decodeAttention(
+  asked: readonly Asked[],
+  shape: Shape,
+  settings: Settings = {},
+  seed = 1,
+  backend: Backend = SIMULATOR,
+): Uint16Array {
   const { qHeads, kvHeads, head } = shape;
   const longest = Math.max(...asked.map(({ length }) => length));
   const pagesEach = Math.ceil(longest / PAGE);
@@ -119,9 +136,9 @@ export function decodeAttention(asked: readonly Asked[], shape: Shape, settings:
   const dims = { sequences: asked.length, tokens, longest, shortest: longest, qHeads, kvHeads, head };
   const options = { window: settings.window !== undefined, cap: settings.cap !== undefined };
   const { window, cap } = settings;
-  run(
+  backend.run(
     attentionDecode,
-    { dims, options },
+    specialise(attentionDecode, { dims, options }),
     [items.length / 2, kvHeads * Math.ceil((tokens * qHeads) / kvHeads / 16), 1],
     {
       q,
@@ -133,9 +150,10 @@ export function decodeAttention(asked: readonly Asked[], shape: Shape, settings:
   );
   const y = new Uint16Array(q.length).fill(0xffff);
   const sinks = settings.sinks && { sinks: Float32Array.from(settings.sinks) };
-  run(
+  const combined = { sequences: asked.length, tokens, splits: 1, qHeads, head };
+  backend.run(
     attentionCombine,
-    { dims: { sequences: asked.length, tokens, splits: 1, qHeads, head }, options: { sinks: sinks !== undefined } },
+    specialise(attentionCombine, { dims: combined, options: { sinks: sinks !== undefined } }),
     [qHeads, tokens, asked.length],
     { o, stats, items, starts, rowStarts, ...sinks, y },
   );
@@ -148,6 +166,7 @@ export function prefillAttention(
   shape: Shape,
   { window, cap, sinks, mask = 'causal' }: Settings = {},
   seed?: number,
+  backend: Backend = SIMULATOR,
 ): Uint16Array {
   const { qHeads, kvHeads, head } = shape;
   const longest = Math.max(...asked.map(({ length }) => length));
@@ -159,8 +178,8 @@ export function prefillAttention(
     ...{ mask, window: window !== undefined, cap: cap !== undefined, sinks: sinks !== undefined },
     layout: seed === undefined ? 'rows' : 'paged',
   };
-  const s = specialise(attentionPrefill, { dims, options });
-  run(attentionPrefill, s, [...attentionPrefill.grid(s, { multiprocessors: 1 })], {
+  const s = specialise(backend.prefill, { dims, options });
+  backend.run(backend.prefill, s, backend.prefill.grid(s, { multiprocessors: 1 }), {
     q,
     ...(seed === undefined ? contiguous(asked, shape) : pagedCache(asked, shape, Math.ceil(longest / PAGE), seed)),
     ...{ rowStarts, lengths: Int32Array.from(asked.map(({ length }) => length)), y, scale: 1 / Math.sqrt(head) },

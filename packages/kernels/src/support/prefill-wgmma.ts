@@ -82,7 +82,7 @@ function layoutsOf(head: number) {
 }
 
 /** Rows of the tensor map of keys: of one head, or of all heads of a token. */
-export function cacheRows({ shape }: TensorArgument, { layout }: PrefillOptions): number {
+function cacheRows({ shape }: TensorArgument, { layout }: PrefillOptions): number {
   return layout === 'paged' ? shape[0] * shape[1] * shape[2] : shape[0];
 }
 
@@ -105,8 +105,8 @@ export function wgmmaMaps(
   return { q, keys: cache, values: cache };
 }
 
-/** Tensors, but for `q`, `keys` and `values`, which are tensor maps; `rows` has no row of the cache any more. */
-export function prefillByWgmma(t: PrefillTensors, dims: Dims, options: PrefillOptions, rows: number): void {
+/** Tensors, but for `q`, `keys` and `values`, which are tensor maps. */
+export function prefillByWgmma(t: PrefillTensors, dims: Dims, options: PrefillOptions): void {
   'use gpu';
   const { qHeads, kvHeads, head } = dims;
   const tile = tileTokens(head);
@@ -170,8 +170,8 @@ export function prefillByWgmma(t: PrefillTensors, dims: Dims, options: PrefillOp
       if (t.table === undefined) return t.starts![sequence] + number * tile;
       const page = number * (tile / PAGE) + min(lane, lanes - 1);
       const known = t.table(sequence, min(page, pages - 1)).load()[0];
-      // What is behind the last row comes as zeros.
-      return select(page < pages, (known * kvHeads + kvHead) * PAGE, i32(rows));
+      // What lies outside of the map comes as zeros.
+      return select(page < pages, (known * kvHeads + kvHead) * PAGE, i32(-PAGE));
     };
     let row = rowOf(block.from);
     load(keyStages, t.keys, keys, row);
