@@ -100,7 +100,7 @@ test('the packed packages install into an empty project and run there', async (c
        import { KERNELS, specialise } from '@rose/kernels';
        for (const kernel of KERNELS) {
          const ir = kernel.trace(specialise(kernel, kernel.cases[0]));
-         const { ptx } = compileKernel(ir, { arch: 'sm_90a' }).program;
+         const { ptx } = compileKernel(ir, { arch: kernel.arch ?? 'sm_90a' }).program;
          if (!ptx.includes('.visible .entry')) throw new Error(kernel.name);
        }
        console.log(KERNELS.length > 0);`,

@@ -1,7 +1,10 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { Tcgen05Instruction } from '../src/atoms/descriptors.ts';
-import { barrier, loadFrom, moved, sharedBytes, storeVector } from '../src/atoms/record.ts';
+import { fenceBarrierInit, mbarrier } from '../src/atoms/barrier.ts';
+import { clusterSync, mapShared } from '../src/atoms/cluster.ts';
+import { barrier, loadFrom, moved, sharedBytes, special, storeVector } from '../src/atoms/record.ts';
+import { tmaLoad } from '../src/atoms/tma.ts';
 import { tmemRegisters, type TmemShape } from '../src/atoms/tcgen05-shapes.ts';
 import { tmemAllocate, tmemFree, tmemLoad, tmemStore, tmemWait } from '../src/atoms/tcgen05.ts';
 import { walk, type Value } from '../src/ir/ir.ts';
@@ -199,6 +202,52 @@ test('tcgen05 with TMA, swizzled tiles and several steps of K, in every schedule
     assert.deepEqual(kinds(simulate(kernel, { grid: [1, 1, 1], args, options })), []);
     assert.deepEqual(c, expected);
   }
+});
+
+/** Each CTA of a pair loads a row; the copies report to the first one's barrier, and it writes both rows to y. */
+function pairLoad(ctaGroup: 1 | 2): { result: (options: SimulatorOptions) => SimulatorResult; y: Float32Array } {
+  const params = [{ kind: 'tensormap', name: 'x' } as const, tensor('y', 'f32', 'write')];
+  const kernel = recordKernel('pair_load', { threads: [32, 1, 1], cluster: [2, 1, 1], params }, (x, out) => {
+    'use gpu';
+    const tile = sharedBytes('tile', 128, 128, 'f32');
+    const full = mbarrier('full');
+    const rank = special('ctaid.x');
+    const t = thread();
+    if (t === 0) {
+      full.init(1);
+      fenceBarrierInit();
+      if (rank === 0) full.expect(2 * 128);
+    }
+    clusterSync();
+    if (t === 0) tmaLoad(tile, x, [0, rank], full.on(0), { ctaGroup });
+    if (rank === 0) {
+      full.wait(0, { scope: 'cluster' });
+      const mine = moved(tile, t, 4);
+      storeVector(moved(out, t, 4), [loadFrom(mine, 'f32')], 'f32');
+      storeVector(moved(out, t + 32, 4), [loadFrom(mapShared(mine, 1), 'f32')], 'f32');
+    }
+    clusterSync();
+  });
+  const x = Float32Array.from({ length: 64 }, (_, i) => i);
+  const y = new Float32Array(64);
+  const args = { x: { map: { element: 'f32', shape: [32, 2], box: [32, 1] } as const, tensor: x }, y };
+  return { result: (options) => simulate(runPasses(kernel), { grid: [2, 1, 1], args, options }), y };
+}
+
+test('TMA copies of a pair may report to the first CTA, which then knows that both have ended', () => {
+  for (const options of SCHEDULES) {
+    const { result, y } = pairLoad(2);
+    assert.deepEqual(kinds(result(options)), []);
+    assert.deepEqual(
+      y,
+      Float32Array.from({ length: 64 }, (_, i) => i),
+    );
+  }
+});
+
+test('TMA copies of one CTA report to its own barrier', () => {
+  const { findings } = pairLoad(1).result({});
+  assert.match(findings[0].message, /only one of ctaGroup 2 may report to the other CTA of its pair/);
 });
 
 /** (lane, register) to (lane, column) of tensor memory, as the figures of the PTX ISA draw them. */

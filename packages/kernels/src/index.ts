@@ -10,6 +10,7 @@ import layernorm from './layernorm.ts';
 import linear from './linear.ts';
 import linearMma from './linear_mma.ts';
 import linearSmall from './linear_small.ts';
+import linearTcgen05 from './linear_tcgen05.ts';
 import qkRopeCache from './qk_rope_cache.ts';
 import rmsnorm from './rmsnorm.ts';
 import softmax from './softmax.ts';
@@ -31,6 +32,7 @@ export const KERNELS: readonly KernelModule[] = [
   linear,
   linearMma,
   linearSmall,
+  linearTcgen05,
   qkRopeCache,
   rmsnorm,
   softmax,

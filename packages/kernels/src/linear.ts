@@ -11,7 +11,6 @@ import {
   setMaxRegisters,
   shared,
   STORE_COLUMNS,
-  STORE_ROWS,
   sync,
   tid,
   tmaLoad,
@@ -27,12 +26,12 @@ import {
   LINEAR_OPTIONS,
   linearArgs,
   linearKey,
-  linearOutputs,
   linearReference,
   linearRefused,
   linearRoofline,
   outputColumns,
   outputTensors,
+  tileMaps,
   type LinearTensors,
 } from './support/linear.ts';
 import { fragmentOutputs } from './support/linear-fragments.ts';
@@ -114,17 +113,7 @@ function chooseTile(rows: number, columns: number, options: Linear['options']): 
 }
 
 function mapsOf({ dims, options, tuning: { tile, ctas } }: Linear): Record<string, TensorMapDescription> {
-  const { rows, columns, depth } = dims;
-  const element = options.type;
-  const map = (across: number, pitch: number, box: readonly number[]): TensorMapDescription => {
-    return { element, shape: [pitch, across], box, swizzle: '128' };
-  };
-  const stored = options.output === 'f32' ? [] : linearOutputs(dims, options);
-  return {
-    x: map(rows, depth, [DEPTH_STEP, TILE_ROWS]),
-    w: map(columns, depth, [DEPTH_STEP, tile / ctas]),
-    ...Object.fromEntries(stored.map((to) => [to.name, map(rows, to.columns, [STORE_COLUMNS, STORE_ROWS])])),
-  };
+  return tileMaps(dims, options, { x: TILE_ROWS, w: tile / ctas });
 }
 
 function record(s: Linear): KernelIR {

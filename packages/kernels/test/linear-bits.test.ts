@@ -5,6 +5,7 @@ import { makeCase, simulatorArguments } from '../src/check.ts';
 import linear from '../src/linear.ts';
 import linearMma from '../src/linear_mma.ts';
 import linearSmall from '../src/linear_small.ts';
+import linearTcgen05 from '../src/linear_tcgen05.ts';
 import { specialise, type KernelCase, type KernelModule } from '../src/spec.ts';
 import { interleaveGate, leavesOf, linearKernelFor } from '../src/support/linear.ts';
 import { SIMULATOR } from './support.ts';
@@ -88,7 +89,7 @@ test('the columns of q, k and v have the bits of the product in one piece, in al
       return whole.y[row * dims.columns * 2 + first * 2 + byte];
     });
   const expected = [part(0, own[0]), part(own[0], own[1]), part(own[0] + own[1], own[2])];
-  for (const module of [linear, linearSmall, linearMma]) {
+  for (const module of [linear, linearSmall, linearMma, linearTcgen05]) {
     const wanted = { dims: { ...dims, ...split }, options: { ...options, split: 'qkv' } };
     const { q, k, v } = await run(module, wanted, whole);
     assert.deepEqual([q, k, v], expected, module.name);
@@ -123,9 +124,28 @@ test('the sums of subtrees, added by the upper tree, are the whole product', asy
   }
 });
 
+test('tcgen05: the tile does not follow the rows, and a row has the same bits alone and beside others', async () => {
+  const options = { leaves: 2, residual: true } as const;
+  const dims = { rows: 259, columns: 64, depth: 256 };
+  const whole = await run(linearTcgen05, { dims, options });
+  assert.deepEqual(
+    specialise(linearTcgen05, { dims: { ...dims, rows: 1 }, options }).tuning,
+    specialise(linearTcgen05, { dims, options }).tuning,
+  );
+  const part = (name: string): Uint8Array => rowsOf(whole[name], dims.rows, 255, 3);
+  const given = { x: part('x'), w: whole.w, residual: part('residual') };
+  for (const tuning of [{}, { pair: false, tile: 64 }]) {
+    const { y } = await run(linearTcgen05, { dims: { ...dims, rows: 3 }, options, tuning }, given);
+    assert.deepEqual(y, part('y'), JSON.stringify(tuning));
+  }
+  const mma = await run(linearMma, { dims: { ...dims, rows: 3 }, options }, given);
+  assert.deepEqual(mma.y, part('y'), 'in the simulator, where all tensor cores add up alike');
+});
+
 test('the order in which warps run and copies end changes nothing', async () => {
   for (const [module, wanted] of [
     [linear, { dims: { rows: 9, columns: 128, depth: 128 }, tuning: { tile: 128, ctas: 2 } }],
+    [linearTcgen05, { dims: { rows: 9, columns: 64, depth: 640 }, options: { leaves: 2 } }],
     [
       linearSmall,
       { dims: { rows: 9, columns: 64, depth: 256 }, options: { leaves: 2 }, tuning: { stages: 2, step: 64 } },
@@ -157,6 +177,10 @@ test('leaves follow from the depth, gates and values lie in eights', () => {
     ['linear_small', 'linear_small', 'linear'],
   );
   assert.equal(linearKernelFor(1, 'sm_80'), 'linear_mma');
+  assert.deepEqual(
+    [1, 65].map((rows) => linearKernelFor(rows, 'sm_100a')),
+    ['linear_tcgen05', 'linear_tcgen05'],
+  );
   assert.deepEqual(
     [...interleaveGate(16)].map((row) => (row < 16 ? `g${row}` : `v${row - 16}`)).join(' '),
     'g0 g1 g2 g3 g4 g5 g6 g7 v0 v1 v2 v3 v4 v5 v6 v7 g8 g9 g10 g11 g12 g13 g14 g15 v8 v9 v10 v11 v12 v13 v14 v15',

@@ -41,6 +41,7 @@ function isExact(kernel: KernelIR): boolean {
 for (const module of KERNELS) {
   test(`${module.name}: the simulator's bits, where nothing is approximate`, { skip }, async (t) => {
     using gpu = openGpu(0);
+    if (module.arch !== undefined && module.arch !== gpu.arch) return t.skip(`for ${module.arch}`);
     const device = gpuExecutor(gpu, () => {});
     const simulator = simulatorExecutor({}, ({ findings }) => assert.deepEqual(findings, []));
     let compared = 0;

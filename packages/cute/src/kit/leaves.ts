@@ -1,9 +1,35 @@
-import { combine, type Int } from '../atoms/record.ts';
+import { addressIn, combine, moved, results, special, storeVector, type Int, type Place } from '../atoms/record.ts';
+import type { Value } from '../ir/ir.ts';
 
 /** Where the sums of one level wait, if not in registers. */
 export interface LevelPlace {
   put(values: readonly Int[]): void;
   take(): Int[];
+}
+
+const FOUR = ['f32', 'f32', 'f32', 'f32'] as const;
+
+/**
+ * A thread's values in shared memory, four beside those of the warp's other threads.
+ *
+ * @param place the warp's part, 128 bytes for each value, aligned to 16
+ * @param count of a thread's float32 values, a multiple of 4
+ */
+export function sharedLevel(place: Place, count: number): LevelPlace {
+  const at = (first: number): Value =>
+    moved(moved(addressIn(place, ['ptr.shared']), special('laneid'), 16), first, 128);
+  return {
+    put: (values) => {
+      for (let i = 0; i < count; i += 4) storeVector(at(i), values.slice(i, i + 4), 'f32', { align: 16 });
+    },
+    take: () => {
+      const values: Int[] = [];
+      for (let i = 0; i < count; i += 4) {
+        values.push(...results('load', FOUR, { args: [at(i)], attributes: { count: 4, align: 16 } }));
+      }
+      return values;
+    },
+  };
 }
 
 /**

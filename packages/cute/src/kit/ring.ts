@@ -11,9 +11,10 @@ export interface RingOptions {
   readonly stages: number;
   /**
    * Who fills a stage. `tma`: one thread expects bytes and starts copies that report to the barrier. `cp.async`: that
-   * many threads copy, and each one's copies arrive.
+   * many threads copy, and each one's copies arrive. `tcgen05`: one thread multiplies into it (a stage is columns of tensor
+   * memory), and `tcgen05Commit` tells the barrier.
    */
-  readonly producer: { readonly kind: 'tma' } | { readonly kind: 'cp.async'; readonly threads: number };
+  readonly producer: { readonly kind: 'tma' | 'tcgen05' } | { readonly kind: 'cp.async'; readonly threads: number };
   /** How many arrivals release a stage: those who call `release`. */
   readonly consumers: number;
   /**
@@ -22,12 +23,14 @@ export interface RingOptions {
    * producer ends with `drain`.
    */
   readonly ctas?: number;
+  /** `cluster`: other CTAs, too, fill stages or release them, as two whose tensor cores work together do. Default `cta`. */
+  readonly scope?: 'cta' | 'cluster';
 }
 
 /** A stage that is being filled. */
 export interface FilledStage {
   readonly index: Int;
-  /** Where TMA and bulk copies report. */
+  /** Where TMA, bulk copies and tcgen05Commit report. */
   readonly barrier: MBarrier;
   /** `tma`: so many bytes will come. */
   expect(bytes: Int): void;
@@ -38,6 +41,8 @@ export interface FilledStage {
 /** A stage that is being used. */
 export interface UsedStage {
   readonly index: Int;
+  /** Where tcgen05Commit says that products have read it, instead of `release`. */
+  readonly barrier: MBarrier;
   /** It may be filled again, as far as this arrival is concerned. */
   release(): void;
 }
@@ -80,7 +85,7 @@ export class Producer {
   /** Waits until the next stage is empty. */
   acquire(): FilledStage {
     const { index, phase } = this.cursor.next();
-    this.ring.empty.at(index).wait(phase, this.ring.ctas > 1 ? { scope: 'cluster' } : {});
+    this.ring.empty.at(index).wait(phase, this.ring.ctas > 1 ? { scope: 'cluster' } : this.ring.scope);
     const barrier = this.ring.full.at(index);
     const { kind } = this.ring.options.producer;
     return {
@@ -123,7 +128,7 @@ export class Consumer {
   /** Waits until the next stage is full. */
   wait(): UsedStage {
     const { index, phase } = this.cursor.next();
-    this.ring.full.at(index).wait(phase);
+    this.ring.full.at(index).wait(phase, this.ring.scope);
     return this.stage(index);
   }
 
@@ -137,6 +142,7 @@ export class Consumer {
     const empty = this.ring.empty.at(index);
     return {
       index,
+      barrier: empty,
       release: () => {
         if (this.ring.ctas === 1) return empty.arrive();
         for (let rank = 0; rank < this.ring.ctas; rank++) empty.on(rank).arrive(1, { scope: 'cta' });
@@ -151,9 +157,11 @@ export class Ring {
   readonly full: MBarriers;
   readonly empty: MBarriers;
   readonly ctas: number;
+  /** Of its waits. */
+  readonly scope: { readonly scope?: 'cluster' };
 
   constructor(options: RingOptions) {
-    const { stages, consumers, producer, ctas = 1 } = options;
+    const { stages, consumers, producer, ctas = 1, scope = 'cta' } = options;
     if (!Number.isInteger(stages) || stages < 1) throw new RangeError(`a ring has at least one stage, not ${stages}`);
     if (consumers < 1 || (producer.kind === 'cp.async' && producer.threads < 1)) {
       throw new RangeError('a ring has at least one arrival on each side');
@@ -162,6 +170,7 @@ export class Ring {
       throw new RangeError(`a cluster has 1 to 16 CTAs, not ${ctas}`);
     this.options = options;
     this.ctas = ctas;
+    this.scope = scope === 'cluster' ? { scope } : {};
     this.full = mbarriers(stages, 'full');
     this.empty = mbarriers(stages, 'empty');
   }
@@ -169,7 +178,7 @@ export class Ring {
   /** One thread calls it; then `fenceBarrierInit()` and a barrier of all who use the ring. */
   init(): void {
     const { producer, consumers } = this.options;
-    this.full.init(producer.kind === 'tma' ? 1 : producer.threads);
+    this.full.init(producer.kind === 'cp.async' ? producer.threads : 1);
     this.empty.init(consumers * this.ctas);
   }
 

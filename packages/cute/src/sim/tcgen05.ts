@@ -333,6 +333,8 @@ const commit: Handler = (node, program) => {
     const covered = mine.tensor.uncommitted.filter((access) => access.lane === lane);
     mine.tensor.uncommitted = mine.tensor.uncommitted.filter((access) => access.lane !== lane);
     const before = mine.tensor.last;
+    // The products came behind the copies that this thread had waited for, and so does whoever hears of them.
+    const copies = ctas.map(({ engine }) => ({ engine, counter: warp.meeting.before.all[engine] }));
     const operation: AsyncOperation = {
       ...{ node, warp, lane, done: false, intoShared: false },
       ready: () => before === undefined || before.done,
@@ -347,6 +349,7 @@ const commit: Handler = (node, program) => {
           arriveWith(target, warp, lane, node, 1, () => {
             target.meeting.before.add(cta.tensorCores, -1, counter);
             target.meeting.tensorClock.add(cta.tensorCores, -1, counter);
+            for (const { engine, counter: ended } of copies) target.meeting.before.add(engine, -1, ended);
           });
         }
       },

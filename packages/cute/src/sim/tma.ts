@@ -6,7 +6,7 @@ import { combine } from './combine.ts';
 import { destinations, eachLane, multicastOf } from './copies.ts';
 import { startTransfer, type Span } from './engine.ts';
 import { located, locate, sharedTarget } from './locate.ts';
-import { type Warp } from './machine.ts';
+import type { Cta, Warp } from './machine.ts';
 import { groupsOf } from './warp-state.ts';
 import { mapAt } from './map-ops.ts';
 import { completeBytes } from './mbarriers.ts';
@@ -207,6 +207,21 @@ function fillOf(map: TensorMapState): Uint8Array {
   return bytes;
 }
 
+const REPORTS_ELSEWHERE =
+  'a copy reports to a barrier of the CTA that it fills; only one of ctaGroup 2 may report to the other CTA of its pair';
+
+/**
+ * The CTA whose barrier counts the bytes that come to `to`: with cta_group 2 that of its pair which has the named barrier's
+ * place in its own pair, else itself. PTX ISA, "cp.async.bulk.tensor".
+ */
+function reportsTo(node: Node, to: Cta, named: Cta, multicast: boolean): Cta | undefined {
+  if (numberOf(node, 'cta_group', 0) === 2) {
+    const told = to.cluster.ctas[(to.rank & ~1) | (named.rank & 1)];
+    return multicast || told === named ? told : undefined;
+  }
+  return multicast || to === named ? to : undefined;
+}
+
 /** Tiles lie at multiples of 128 bytes. */
 const TILE_ALIGN = 128;
 
@@ -223,7 +238,13 @@ const load: Handler = (node, program) => {
     const address = readNumber(warp, to, lane);
     if (!locate(warp, lane, to.type, address, { bytes, align: TILE_ALIGN, writes: true })) return;
     const targets = destinations(warp, lane, address, mask);
-    const place = sharedTarget(warp, readNumber(warp, barrier, lane)).address - SHARED_BASE;
+    const told = sharedTarget(warp, readNumber(warp, barrier, lane));
+    const place = told.address - SHARED_BASE;
+    const reports = told.cta && targets.map(({ cta }) => reportsTo(node, cta, told.cta!, mask !== undefined));
+    if (!reports || reports.includes(undefined)) {
+      warp.report('cluster', REPORTS_ELSEWHERE, [warp.place(node.op, lane)]);
+      return;
+    }
     const fill = fillOf(state);
     const { region } = state;
     const reads: Span[] = [];
@@ -243,7 +264,7 @@ const load: Handler = (node, program) => {
         }
       },
       after: (counter) => {
-        for (const { cta } of targets) completeBytes(cta, place, { node, warp, lane }, bytes, counter);
+        for (const cta of reports) completeBytes(cta!, place, { node, warp, lane }, bytes, counter);
       },
     });
   });

@@ -1,4 +1,4 @@
-import { f32, type Fragment, type Tensor } from '@rose/cute';
+import { f32, STORE_COLUMNS, STORE_ROWS, type Fragment, type Tensor, type TensorMapDescription } from '@rose/cute';
 import {
   input,
   normal,
@@ -73,7 +73,11 @@ export function leavesOf(depth: number, sharded: boolean, unit: number = DEPTH_S
 }
 
 /** The kernel for so many rows on an architecture (`sm_90a`); the choice changes no bits. */
-export function linearKernelFor(rows: number, arch: string): 'linear' | 'linear_small' | 'linear_mma' {
+export function linearKernelFor(
+  rows: number,
+  arch: string,
+): 'linear' | 'linear_small' | 'linear_mma' | 'linear_tcgen05' {
+  if (arch === 'sm_100a') return 'linear_tcgen05';
   if (arch !== 'sm_90a') return 'linear_mma';
   return rows <= 64 ? 'linear_small' : 'linear';
 }
@@ -204,6 +208,27 @@ export interface OutputTensor {
 
 export function outputTensors(t: EpilogueTensors, dims: Dims, options: OutputOptions): readonly OutputTensor[] {
   return linearOutputs(dims, options).map(({ name, first, columns }) => ({ tensor: t[name]!, first, columns }));
+}
+
+/**
+ * The maps of a product whose tiles come and go by TMA: x and w in boxes of DEPTH_STEP columns of so many rows, in the
+ * 128-byte swizzle; outputs, where they are stored by TMA, as `WarpStore` has them.
+ */
+export function tileMaps(
+  dims: Dims,
+  options: LinearOptions,
+  boxRows: { readonly x: number; readonly w: number },
+): Record<string, TensorMapDescription> {
+  const { rows, columns, depth } = dims;
+  const map = (across: number, pitch: number, box: readonly number[]): TensorMapDescription => {
+    return { element: options.type, shape: [pitch, across], box, swizzle: '128' };
+  };
+  const stored = options.output === 'f32' ? [] : linearOutputs(dims, options);
+  return {
+    x: map(rows, depth, [DEPTH_STEP, boxRows.x]),
+    w: map(columns, depth, [DEPTH_STEP, boxRows.w]),
+    ...Object.fromEntries(stored.map((to) => [to.name, map(rows, to.columns, [STORE_COLUMNS, STORE_ROWS])])),
+  };
 }
 
 /** The sum times the tensor's scale, and the column's bias. */

@@ -8,7 +8,7 @@ import { integer } from '../options.ts';
 import { print, say } from '../output.ts';
 
 interface PtxOptions extends CaseOptions {
-  arch: string;
+  arch?: string;
   output?: string;
   ir?: boolean;
 }
@@ -41,7 +41,7 @@ export function kernelCommand(): Command {
       .option('--set <name=value>', 'sizes, options and tuning, with commas or repeated', assignment);
 
   sub('ptx', 'print the PTX of a case, with registers and spills where ptxas is found')
-    .option('--arch <sm>', 'architecture', 'sm_90a')
+    .option('--arch <sm>', 'architecture (default: the one that the kernel is for, or sm_90a)')
     .option('--output <file>', 'write the PTX there')
     .option('--ir', 'print the IR instead, as it is compiled')
     .action(ptx);
@@ -92,13 +92,14 @@ async function ptx(file: string, options: PtxOptions): Promise<void> {
   const module = await loadKernel(file);
   const [s] = casesOf(module, options, () => true);
   const { ARCHS, compileKernel, printKernel } = await import('@rose/cute');
-  if (!Object.hasOwn(ARCHS, options.arch)) {
-    throw new CommandError(ExitCode.usage, `--arch ${options.arch}: it can be ${Object.keys(ARCHS).join(', ')}.`);
+  const { arch = module.arch ?? 'sm_90a' } = options;
+  if (!Object.hasOwn(ARCHS, arch)) {
+    throw new CommandError(ExitCode.usage, `--arch ${arch}: it can be ${Object.keys(ARCHS).join(', ')}.`);
   }
   const traced = inFile(module, () => module.trace(s));
-  const compiled = inFile(module, () => compileKernel(traced, { arch: options.arch }));
+  const compiled = inFile(module, () => compileKernel(traced, { arch }));
   say(`${module.name}: ${describeCase(module, s)}. ${describeChoices(module)}`);
-  say(await resourcesOf(compiled.program.ptx, options.arch));
+  say(await resourcesOf(compiled.program.ptx, arch));
   const text = options.ir ? printKernel(compiled.kernel) : compiled.program.ptx;
   if (options.output === undefined) return print(text);
   try {
@@ -173,6 +174,7 @@ async function run(file: string, options: GpuOptions): Promise<void> {
   const { compileKernel } = await import('@rose/cute');
   const { gpuExecutor, openGpu, tuningsOf } = await import('../kernel/gpu.ts');
   using gpu = openGpu(options.gpu);
+  checkArch(module, gpu.arch);
   const executor = gpuExecutor(gpu, say);
   let failed = 0;
   for (const s of casesOf(module, options, (one) => !one.large, tuningsOf(gpu, say))) {
@@ -192,6 +194,7 @@ async function bench(file: string, options: GpuOptions): Promise<void> {
   const { compileKernel } = await import('@rose/cute');
   const { copyOf, openGpu, timeKernel, tuningsOf } = await import('../kernel/gpu.ts');
   using gpu = openGpu(options.gpu);
+  checkArch(module, gpu.arch);
   const copy = copyOf(gpu);
   const device = gpu.context.device.toString();
   const hasLarge = module.cases.some(({ large }) => large);
@@ -235,6 +238,14 @@ function ofFile(module: KernelModule, error: unknown): unknown {
   const message = error.message.replace(/^(kernel )?/, '').replace(`${module.name}: `, '');
   const where = refused ? '' : `\n  at ${fileURLToPath(url)}:${line}`;
   return new CommandError(ExitCode.usage, `kernel ${module.name}: ${message}${where}`, { cause: error });
+}
+
+function checkArch({ name, arch }: KernelModule, has: string): void {
+  if (arch === undefined || arch === has) return;
+  throw new CommandError(
+    ExitCode.usage,
+    `kernel ${name} is for ${arch}, and this GPU is ${has}: \`rose kernel sim\` runs it on the CPU.`,
+  );
 }
 
 function endWith(module: KernelModule, failed: number): void {
