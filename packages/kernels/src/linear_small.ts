@@ -45,6 +45,8 @@ const TUNING = {
   stages: [4, 2, 3, 5, 6, 8, 10, 12],
   /** CTAs of a cluster, which share the leaves. */
   split: [1, 2, 4, 8],
+  /** CTAs of a cluster, side by side: each loads a part of x for all of them. */
+  share: [1, 2, 4, 8],
   /** The next kernel may start at once, and not only when the weights are read: where its CTAs find room beside these. */
   early: [true, false],
 } as const;
@@ -62,7 +64,8 @@ const BESIDE = 100 * 1024;
 /**
  * The product of a layer for few rows, bound by reading the weights: they are the tensor cores' first operand (wgmma 64 x
  * rows x 16), x the second. The CTAs of a cluster have the same 64 rows of w and a subtree of the leaves each, and add up
- * their parts of the sums, which lie in the shared memory of all. It overlaps the kernel before it: the first weights are
+ * their parts of the sums, which lie in the shared memory of all; or they lie side by side, and read x once for all of
+ * them: with 64 rows it is as much as the weights of each. It overlaps the kernel before it: the first weights are
  * on their way while that one ends, so nobody may write weights right before. Bits: see support/linear.ts.
  */
 const linearSmall: KernelModule = defineKernel({
@@ -74,7 +77,7 @@ const linearSmall: KernelModule = defineKernel({
   optionalDims: LINEAR_OPTIONAL_DIMS,
   options: LINEAR_OPTIONS,
   tuning: TUNING,
-  refuse: ({ dims, options, tuning: { rows, step, stages, split } }) =>
+  refuse: ({ dims, options, tuning: { rows, step, stages, split, share } }) =>
     linearRefused(dims, options) ??
     (dims.rows > rows
       ? `${dims.rows} rows do not fit a tile of ${rows}: use more, or the kernel for many rows`
@@ -82,6 +85,8 @@ const linearSmall: KernelModule = defineKernel({
     (options.leaves > 1 && (dims.depth / options.leaves) % step !== 0
       ? `a leaf of ${dims.depth / options.leaves} is no multiple of the ${step} elements of a stage`
       : undefined) ??
+    (share > 1 && split > 1 ? 'a cluster shares the leaves or x, not both: split or share is 1' : undefined) ??
+    (rows % (8 * share) !== 0 ? `${rows} rows are not loaded by ${share} CTAs, in eights` : undefined) ??
     (split > options.leaves ? `${options.leaves} leaves are not shared by ${split} CTAs` : undefined) ??
     (stages * stageBytes(rows, step) > SHARED
       ? `${stages} stages of ${stageBytes(rows, step)} bytes are too many`
@@ -94,13 +99,13 @@ const linearSmall: KernelModule = defineKernel({
     const alone = tiles * split <= 132;
     const room = alone ? ALONE : BESIDE;
     const stages = ([8, 6, 5, 4, 3] as const).find((count) => count * stageBytes(held(rows), step) <= room) ?? 2;
-    return { rows: held(rows), step, stages, split, early: alone };
+    return { rows: held(rows), step, stages, split, share: 1, early: alone };
   },
   tables: { key: (dims, options) => ({ ...linearKey(dims, options), rows: held(dims.rows) }) },
   args: linearArgs,
   maps: (s) => mapsOf(s),
   trace: record,
-  grid: ({ dims, tuning }) => [Math.ceil(dims.columns / TILE) * tuning.split, 1, 1],
+  grid: ({ dims, tuning: { split, share } }) => [Math.ceil(dims.columns / TILE / share) * share * split, 1, 1],
   reference: (values, dims, options) => linearReference(values as never, dims, options),
   roofline: linearRoofline,
   cases: [
@@ -108,6 +113,7 @@ const linearSmall: KernelModule = defineKernel({
     { dims: { rows: 5, columns: 136, depth: 200 }, options: { bias: true, residual: true, type: 'f16' } },
     { dims: { rows: 15, columns: 64, depth: 1024 }, options: { leaves: 8, gate: 'gelu_tanh', scale: true } },
     { dims: { rows: 64, columns: 128, depth: 256 }, options: { leaves: 2, output: 'f32' } },
+    { dims: { rows: 30, columns: 136, depth: 320 }, tuning: { rows: 32, share: 2, split: 1, stages: 2 } },
     {
       dims: { rows: 3, columns: 200, depth: 64, keys: 72, values: 24 },
       options: { split: 'qkv', bias: true, output: 'f32' },
@@ -134,13 +140,13 @@ function mapsOf({ dims, options, tuning }: Small): Record<string, TensorMapDescr
   const map = (across: number, box: number): TensorMapDescription => {
     return { element: options.type, shape: [dims.depth, across], box: [DEPTH_STEP, box], swizzle: '128' };
   };
-  return { x: map(dims.rows, tuning.rows), w: map(dims.columns, TILE) };
+  return { x: map(dims.rows, tuning.rows / tuning.share), w: map(dims.columns, TILE) };
 }
 
 function record(s: Small): KernelIR {
   const { dims, options, tuning } = s;
   const { type, leaves, gate } = options;
-  const { rows, step, stages, split, early } = tuning;
+  const { rows, step, stages, split, share, early } = tuning;
   const boxes = step / DEPTH_STEP;
   const rounds = Math.ceil(dims.depth / leaves / step);
   // Of a CTA, and those whose weights are loaded before the kernel before this one has ended.
@@ -153,20 +159,24 @@ function record(s: Small): KernelIR {
   const vectors = across * rows;
   const boxW = TILE * DEPTH_STEP;
   const boxX = rows * DEPTH_STEP;
+
+  const everybody = share > 1 ? { multicast: 2 ** share - 1 } : {};
   const body = (t: LinearTensors): void => {
     'use gpu';
     const stageW = shared(type, [boxW, boxes, stages], { align: 1024, name: 'w' });
     const stageX = shared(type, [boxX, boxes, stages], { align: 1024, name: 'x' });
     const sumsLayout = sumsLayoutOf(rows);
     const parts = shared(f32, sumsLayout, { name: 'sums' });
-    const ring = new Ring({ stages, producer: { kind: 'tma' }, consumers: 4 });
+    const ring = new Ring({ stages, producer: { kind: 'tma' }, consumers: 4, ctas: share });
     if (tid() === 0) {
       ring.init();
       fenceBarrierInit();
     }
-    sync();
+    if (share > 1) clusterSync();
+    else sync();
     if (early) gridLaunchDependents();
     const rank = split === 1 ? 0 : clusterRank();
+    const part = share === 1 ? 0 : clusterRank();
     const tile = split === 1 ? bid() : bid() >> Math.log2(split);
     if (tid() >= 128) {
       if (tid() === 128) {
@@ -182,7 +192,9 @@ function record(s: Small): KernelIR {
         const loadX = (stage: FilledStage, depth: i32): void => {
           'use gpu';
           for (let box = 0; box < boxes; box++) {
-            tmaLoad(stageX(0, box, stage.index), t.x, [depth + box * DEPTH_STEP, 0], stage.barrier);
+            const row = part * (rows / share);
+            const to = stageX(row * DEPTH_STEP, box, stage.index);
+            tmaLoad(to, t.x, [depth + box * DEPTH_STEP, row], stage.barrier, everybody);
           }
         };
         const early = Array.from({ length: ahead }, () => producer.acquire());
@@ -194,6 +206,7 @@ function record(s: Small): KernelIR {
           loadW(stage, first + k);
           loadX(stage, first + k);
         }
+        if (share > 1) producer.drain();
       }
     } else {
       const product = new FewRowsProduct({ type, rows, step, rounds, leaves: leavesHere }, ring, {
@@ -235,7 +248,7 @@ function record(s: Small): KernelIR {
   };
   return traceKernel('linear_small', linearSmall.args(dims, options), THREADS, body, {
     maps: ['x', 'w'],
-    cluster: split,
+    cluster: split * share,
     waits: true,
   });
 }
