@@ -73,6 +73,11 @@ export interface SerializedError {
   readonly retryAfterSeconds: number | undefined;
 }
 
+/** Any thrown value as an Error. */
+export function asError(error: unknown): Error {
+  return error instanceof Error ? error : new Error(String(error));
+}
+
 /** An invariant of ours: its failure is a bug, never a user's mistake. */
 export function assert(condition: unknown, message: string): asserts condition {
   if (!condition) throw new RoseError('internal', `internal error: ${message}`);

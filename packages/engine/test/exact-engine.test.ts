@@ -4,9 +4,10 @@ import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import type { DeviceModel } from '../src/device/device.ts';
+import type { Batch } from '../src/engine/batch.ts';
 import { LlmEngine } from '../src/engine/llm.ts';
 import { GREEDY, type EngineRequest, type PromptLogprobs, type SamplingParams } from '../src/engine/request.ts';
-import { Collector, drain, generateRequest } from './fake-model.ts';
+import { Collector, drain, generateRequest, poisonedBy } from './fake-model.ts';
 import { bundled, openOnCpu, type OpenedModel } from './on-cpu.ts';
 
 /**
@@ -140,11 +141,36 @@ for (const { name, directory } of [{ name: 'tiny-chat', directory: bundled('tiny
       for (const threads of [1, 2]) await opened[threads].close();
     });
 
-    function newEngine({ threads, loop, rows, pages }: Omit<Way, 'company' | 'tree'>): LlmEngine {
+    function newEngine(
+      { threads, loop, rows, pages }: Omit<Way, 'company' | 'tree'>,
+      fails?: (batch: Batch) => boolean,
+    ): LlmEngine {
       const { checkpoint, model } = opened[threads];
       const limits = { entries: 100, timeoutMs: undefined, stepMs: undefined };
-      const device = smaller(model, { rows, pages: pages === 'few' ? 6 : Infinity });
+      const whole = smaller(model, { rows, pages: pages === 'few' ? 6 : Infinity });
+      const step = (batch: Batch): ReturnType<DeviceModel['step']> => {
+        const result = model.step(batch);
+        if (fails?.(batch) === true) throw new Error('the device was poisoned');
+        return result;
+      };
+      const device = { ...whole, step };
       return new LlmEngine(checkpoint.spec, device, { ...limits, loop, clock: () => 0 });
+    }
+
+    for (const loop of ['plain', 'overlapped'] as const) {
+      test(`loop: ${loop}, beside a request that makes steps fail`, async () => {
+        // The fourth request draws with seed 3.
+        const poison = poisonedBy([3, requests[3].command.tokens.length + 5]);
+        const engine = newEngine({ threads: 1, loop, rows: 33, pages: 'plenty' }, poison);
+        const sink = await run(engine, requests, 'together');
+        for (const [i, { id }] of requests.entries()) {
+          if (id !== 4) assert.deepEqual(answer(sink, id), expected[i], `request ${id}`);
+        }
+        assert.equal(sink.endOf(4).kind, 'failed');
+        const told = answer(sink, 4).slice(0, -1);
+        assert.deepEqual(told, expected[3].slice(0, told.length));
+        assert.ok(engine.state.stepFailures >= 3);
+      });
     }
 
     for (const way of WAYS) {

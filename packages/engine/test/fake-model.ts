@@ -51,6 +51,8 @@ export class FakeModel implements DeviceModel {
   readonly vocabSize: number;
   steps: { rows: number; sequences: number; outputs: number }[] = [];
   failNext: Error | undefined;
+  /** Whether a step fails when its rows are written and nothing is drawn yet. */
+  failsOn: ((batch: Batch) => boolean) | undefined;
   /** Copies of pages and states made so far. */
   copies = 0;
   closed = false;
@@ -108,6 +110,7 @@ export class FakeModel implements DeviceModel {
     for (let row = 0; row < batch.rows; row++) reads += batch.positions[row] + 1;
     this.#options.onStep?.(batch.rows, reads);
     const contexts = this.#write(batch);
+    if (this.failsOn?.(batch) === true) throw new Error('the device was poisoned');
     const tokens = new Int32Array(this.capacity.outputs);
     for (let o = 0; o < batch.outputs; o++) {
       const row = batch.outputRows[o];
@@ -213,6 +216,18 @@ export class FakeModel implements DeviceModel {
       }
     });
   }
+}
+
+/** A device that fails whenever it draws for one of these seeds from a position on: `[seed, position]`. */
+export function poisonedBy(
+  ...poisons: readonly (readonly [seed: number, position: number])[]
+): (batch: Batch) => boolean {
+  return (batch) => {
+    for (let o = 0; o < batch.outputs; o++) {
+      if (poisons.some(([seed, at]) => batch.seed[o] === seed && batch.drawPosition[o] >= at)) return true;
+    }
+    return false;
+  };
 }
 
 /** A 31-bit hash of two numbers. */

@@ -117,20 +117,6 @@ test('a smaller priority number goes first', async () => {
   assert.deepEqual(ends, [2, 1, 3]);
 });
 
-test('a step that fails ends its own requests, and the engine recovers', async () => {
-  const model = new FakeModel({ rows: 8, sequences: 2, pages: 8 });
-  const engine = fakeEngine(64, model, { entries: 10 });
-  for (const id of [1, 2, 3]) engine.submit(generateRequest(id, [1]), 0);
-  model.failNext = new Error('the device caught fire');
-  const events = await drain(engine);
-  for (const id of [1, 2]) {
-    const end = events.endOf(id);
-    assert.ok(end.kind === 'failed' && end.error.code === 'internal' && /caught fire/.test(end.error.message));
-  }
-  assert.equal(events.endOf(3).kind, 'finished');
-  assert.equal(engine.failure, undefined);
-});
-
 test('a probe reports a device that fails, and one that works again', async () => {
   const model = new FakeModel({ rows: 8, sequences: 2, pages: 8 });
   const engine = fakeEngine(64, model, { entries: 10 });

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { GREEDY, type EngineRequest } from '../src/engine/request.ts';
 import { uniform } from '../src/sampling/philox.ts';
-import { Collector, FakeModel, fakeEngine, generateRequest, type FakeOptions } from './fake-model.ts';
+import { Collector, FakeModel, fakeEngine, generateRequest, poisonedBy, type FakeOptions } from './fake-model.ts';
 
 /**
  * Random traces on a device whose answers depend on everything a real one would look at. Whatever the traffic, every
@@ -78,6 +78,11 @@ async function runTrace(seed: number): Promise<Seen> {
     entries: 4 + r.whole(20),
     timeoutMs: r.u() < 0.2 ? 40 : undefined,
   });
+  // In some traces no step goes well that draws for this seed from this position on: its requests fail, nobody else's.
+  const poison = r.u() < 0.2 ? ([r.whole(12), r.whole(100)] as const) : undefined;
+  if (poison !== undefined) model.failsOn = poisonedBy(poison);
+  // In others one step fails by chance, which nobody is to suffer from.
+  const chance = poison === undefined && r.u() < 0.3 ? r.whole(12) : undefined;
   const sink = new Collector();
   const requests: EngineRequest[] = [];
   let now = 0;
@@ -97,7 +102,7 @@ async function runTrace(seed: number): Promise<Seen> {
       {
         maxTokens: r.u() < 0.1 ? 0 : r.whole(50),
         promptLogprobs: r.u() < 0.15 ? 0 : -1,
-        sampling: { ...GREEDY, seed: r.whole(1000), ...(r.u() < 0.2 && { presencePenalty: 1 }) },
+        sampling: { ...GREEDY, seed: id, ...(r.u() < 0.2 && { presencePenalty: 1 }) },
         stopTokens: r.u() < 0.3 ? [r.whole(99)] : [],
         salt: r.u() < 0.1 ? 'other' : '',
       },
@@ -112,7 +117,7 @@ async function runTrace(seed: number): Promise<Seen> {
     engine.submit(request, now);
     for (let left = Math.floor(r.u() * 5); left > 0; left--) await step();
     if (r.u() < 0.15) engine.cancel(r.whole(id));
-    if (r.u() < 0.02) model.failNext = new Error('the device failed');
+    if (id === chance) model.failNext = new Error('the device failed');
   }
   for (let steps = 0; engine.hasWork; steps++) {
     assert.ok(steps < 20_000, `trace ${seed} does not come to an end`);
@@ -129,6 +134,10 @@ async function runTrace(seed: number): Promise<Seen> {
     const right = await alone(options, request);
     const cut = end.kind !== 'finished';
     const where = `trace ${seed}, request ${request.id}`;
+    const drawn = request.command.tokens.length + tokens.length;
+    const poisonedAt = poison?.[0] === request.id ? poison[1] : Infinity;
+    if (how === 'internal') assert.ok(drawn >= poisonedAt, `${where} failed with the device, but it was not to blame`);
+    if (tokens.length > 0) assert.ok(drawn <= poisonedAt, `${where} drew on though the device failed with it`);
     assert.deepEqual(tokens, cut ? right.tokens.slice(0, tokens.length) : right.tokens, where);
     assert.deepEqual(prompt, cut ? right.prompt.slice(0, prompt.length) : right.prompt, where);
   }

@@ -82,6 +82,7 @@ function fakeModel(
     generatedTokens: 0,
     preemptions: 0,
     turns: 0,
+    stepFailures: 0,
     steps: 0,
     stepSequences: 0,
     running: 0,

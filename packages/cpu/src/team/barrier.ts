@@ -33,6 +33,8 @@ const BUSY_TURNS = 4_000;
 const CROWDED_TURNS = 50;
 /** A thread that waits so long at a barrier has lost its company. */
 const LOST_MS = 60_000;
+/** A sleeper looks around this often. */
+const WAIT_MS = 100;
 
 const pause: () => void = (Atomics as unknown as { pause?: () => void }).pause ?? ((): void => undefined);
 
@@ -139,15 +141,16 @@ export class Barrier {
 
   /** The others may need this very core: leave it to them. */
   #sleep(phase: number): void {
-    const since = Date.now();
+    // Waits are counted, not time: where the whole process was stopped, or the machine slept, nobody is lost.
+    let waits = 0;
     Atomics.add(this.words, ASLEEP, 1);
     for (;;) {
       // In this order: a thread may arrive and then end.
       const ended = Atomics.load(this.words, ENDED);
       if (Atomics.load(this.words, PHASE) !== phase) break;
       if (ended !== 0) throw new Error(`compute thread ${ended} has ended`);
-      if (Date.now() - since > this.#lostMs) throw new Error('a compute thread does not answer: it is gone or stuck');
-      Atomics.wait(this.words, PHASE, phase, 100);
+      if (waits * WAIT_MS >= this.#lostMs) throw new Error('a compute thread does not answer: it is gone or stuck');
+      if (Atomics.wait(this.words, PHASE, phase, WAIT_MS) === 'timed-out') waits++;
     }
     Atomics.sub(this.words, ASLEEP, 1);
   }

@@ -11,12 +11,12 @@ export interface Engine {
   cancel(id: number): void;
   readonly hasWork: boolean;
   /**
-   * Compose a batch, run it, and report what came of it. Never throws for a fault of the device: the requests of the
-   * batch fail by events, and `failure` says why.
+   * Compose a batch, run it, and report what came of it. Never throws for a fault of the device: requests that cannot be
+   * served because of it fail by events, and `failure` says what the device fails with.
    * @param now wall-clock milliseconds since the epoch, read once by the host
    */
   step(now: number, sink: EventSink): Promise<StepSummary>;
-  /** The last step's fault; undefined once a step succeeds again. */
+  /** Why the device cannot run even the smallest step; undefined once a step succeeds again. */
   readonly failure: Error | undefined;
   readonly state: EngineState;
   /** Run the smallest step there is while nothing else runs, to learn whether a step would succeed. */
@@ -36,7 +36,7 @@ export interface StepSummary {
   readonly rows: number;
 }
 
-/** How an engine stands after a step, for metrics. The last four only grow. */
+/** How an engine stands after a step, for metrics. The last five only grow. */
 export interface EngineState {
   readonly running: number;
   readonly waiting: number;
@@ -49,6 +49,8 @@ export interface EngineState {
   readonly preemptions: number;
   /** Sequences that gave their place to another tenant or a higher priority. */
   readonly turns: number;
+  /** Steps that failed, whether or not a request did because of it. */
+  readonly stepFailures: number;
 }
 
 /** The clock that tells how long steps take: milliseconds from any beginning. */

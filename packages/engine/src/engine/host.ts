@@ -21,6 +21,7 @@ const NO_STATE: EngineState = {
   cachedTokens: 0,
   preemptions: 0,
   turns: 0,
+  stepFailures: 0,
 };
 
 /**

@@ -1,5 +1,5 @@
 import { setTimeout } from 'node:timers/promises';
-import { assert, RoseError } from '../errors.ts';
+import { asError, assert, RoseError } from '../errors.ts';
 import { MAX_LOGPROBS, type DeviceModel, type StepResult } from '../device/device.ts';
 import type { Grammars, TokenMask } from '../grammar/grammars.ts';
 import type { GrammarSource } from '../grammar/structure.ts';
@@ -65,6 +65,7 @@ export class LlmEngine implements Engine {
   #turn = 0;
   #flight: Flight | undefined;
   #lastDone = 0;
+  #stepFailures = 0;
   #cachedTokens = 0;
   /** Refusals wait for the next step, so that events leave in one place. */
   readonly #refused: { id: number; error: RoseError }[] = [];
@@ -102,6 +103,7 @@ export class LlmEngine implements Engine {
       cachedTokens: this.#cachedTokens,
       preemptions,
       turns,
+      stepFailures: this.#stepFailures,
     };
   }
 
@@ -254,10 +256,32 @@ export class LlmEngine implements Engine {
       this.#absorb(step, done, sink);
       this.failure = undefined;
     } catch (error) {
-      this.failure = asError(error);
-      this.#failMembers(step, sink);
+      this.#stepFailures++;
+      await this.#recover(step, asError(error));
     }
     return { rows, sequences };
+  }
+
+  /**
+   * A step failed. If the device is well but for what was in the step, those in it are tried in ever smaller groups, and
+   * the one that makes steps fail is told so at the next sweep; all others are computed anew, to the same bits. If not,
+   * those in the step fail.
+   */
+  async #recover(step: Step, cause: Error): Promise<void> {
+    // What was launched behind it began from what it left.
+    const behind = this.#flight;
+    this.#flight = undefined;
+    if (behind?.result instanceof Promise) await behind.result.catch(() => {});
+    const { scheduler } = this;
+    const suspects = step.suspects();
+    scheduler.abandon();
+    await this.probe();
+    if (this.failure !== undefined) scheduler.trials.end();
+    const blamed =
+      this.failure === undefined ? scheduler.trials.accuse(suspects) : suspects.map(([sequence]) => sequence);
+    for (const sequence of blamed) {
+      sequence.fault = new RoseError('internal', `a step of the engine failed: ${cause.message}`);
+    }
   }
 
   #time(step: Step, launchedAt: number, doneAt: number): void {
@@ -324,16 +348,6 @@ export class LlmEngine implements Engine {
     }
     return ends;
   }
-
-  #failMembers(step: Step, sink: EventSink): void {
-    const error = new RoseError('internal', `a step of the engine failed: ${this.failure!.message}`).toJSON();
-    const failed = new Set([
-      ...step.members.filter((_, s) => s < step.memberCount && step.memberIsCurrent(s)),
-      ...step.outputs.filter((_, o) => o < step.outputCount && step.outputIsCurrent(o)),
-    ]);
-    for (const { id } of failed) sink.event({ kind: 'failed', id, error });
-    this.scheduler.abandon((sequence) => failed.has(sequence));
-  }
 }
 
 const NOTHING: StepSummary = { rows: 0, sequences: 0 };
@@ -348,10 +362,6 @@ function undrawn({ grammar, constrained }: Sequence): RoseError {
 
 function hasEnded(sequence: Sequence): boolean {
   return sequence.ended;
-}
-
-function asError(error: unknown): Error {
-  return error instanceof Error ? error : new Error(String(error));
 }
 
 function noLogits(): RoseError {

@@ -1,4 +1,4 @@
-import { assert, RoseError } from '../errors.ts';
+import { asError, assert, RoseError } from '../errors.ts';
 import type { DeviceModel } from '../device/device.ts';
 import type { ModelSpec } from '../model/spec.ts';
 import { Batch } from './batch.ts';
@@ -20,6 +20,7 @@ export class PoolingEngine implements Engine {
   readonly #queue: WaitQueue<PoolEntry>;
   readonly #members: PoolEntry[] = [];
   readonly #refused: { id: number; error: RoseError }[] = [];
+  #stepFailures = 0;
   /** A sequence's page table. A step's sequences take pages 0, 1, 2, ... in turn and leave nothing in them. */
   readonly #table: Int32Array;
 
@@ -38,7 +39,7 @@ export class PoolingEngine implements Engine {
   get state(): EngineState {
     const running = this.#members.length;
     const none = { usedPages: 0, cachedPages: 0, pages: 0, cachedTokens: 0, preemptions: 0, turns: 0 };
-    return { running, waiting: this.#queue.length, ...none };
+    return { running, waiting: this.#queue.length, ...none, stepFailures: this.#stepFailures };
   }
 
   submit(request: EngineRequest, now: number): void {
@@ -70,17 +71,8 @@ export class PoolingEngine implements Engine {
     this.#compose(now);
     const { rows, sequences } = this.#batch;
     if (rows === 0) return { rows, sequences };
-    try {
-      const { values, width } = await this.#model.step(this.#batch);
-      this.#members.forEach(({ id }, s) => {
-        sink.event({ kind: 'pooled', id, values: values.slice(s * width, (s + 1) * width) });
-      });
-      this.failure = undefined;
-    } catch (error) {
-      this.failure = error instanceof Error ? error : new Error(String(error));
-      const failed = new RoseError('internal', `a step of the engine failed: ${this.failure.message}`).toJSON();
-      for (const { id } of this.#members) sink.event({ kind: 'failed', id, error: failed });
-    }
+    const error = await this.#run(sink);
+    if (error !== undefined) await this.#recover(error, sink);
     this.#members.length = 0;
     return { rows, sequences };
   }
@@ -92,7 +84,44 @@ export class PoolingEngine implements Engine {
       await this.#model.step(this.#batch);
       this.failure = undefined;
     } catch (error) {
-      this.failure = error instanceof Error ? error : new Error(String(error));
+      this.failure = asError(error);
+    }
+  }
+
+  /** Run the batch; returns why that failed. */
+  async #run(sink: EventSink): Promise<Error | undefined> {
+    try {
+      const { values, width } = await this.#model.step(this.#batch);
+      this.#members.forEach(({ id }, s) => {
+        sink.event({ kind: 'pooled', id, values: values.slice(s * width, (s + 1) * width) });
+      });
+      this.failure = undefined;
+      return undefined;
+    } catch (error) {
+      this.#stepFailures++;
+      return asError(error);
+    }
+  }
+
+  /**
+   * The batch failed. If the device is well but for what is in it, its halves are run, and theirs, down to sequences that
+   * fail alone: a step leaves nothing behind. If not, all of it fails.
+   */
+  async #recover(cause: Error, sink: EventSink): Promise<void> {
+    const members = this.#members.slice();
+    await this.probe();
+    if (members.length === 1 || this.failure !== undefined) {
+      const error = new RoseError('internal', `a step of the engine failed: ${cause.message}`).toJSON();
+      for (const { id } of members) sink.event({ kind: 'failed', id, error });
+      return;
+    }
+    const middle = Math.ceil(members.length / 2);
+    for (const half of [members.slice(0, middle), members.slice(middle)]) {
+      this.#batch.clear();
+      this.#members.splice(0, Infinity, ...half);
+      for (const { command } of half) this.#add(command.tokens, command.types);
+      const error = await this.#run(sink);
+      if (error !== undefined) await this.#recover(error, sink);
     }
   }
 

@@ -17,6 +17,8 @@ export interface QueueEntry {
   /** Its level of priority when it was taken: smaller is sooner. */
   rank: number;
   cancelled: boolean;
+  /** Why it has to leave, if it has. */
+  readonly fault?: RoseError | undefined;
   /** Whether it was taken before: its client may have had tokens of it. */
   readonly begun: boolean;
 }
@@ -147,6 +149,13 @@ export class WaitQueue<T extends QueueEntry> {
     this.#lastAdmission = now;
   }
 
+  /** Take out an entry that was taken before, out of turn. */
+  takeAgain(entry: T): void {
+    const line = this.#lines.find(({ entries }) => entries.includes(entry));
+    assert(line !== undefined, 'an entry that does not wait was taken again');
+    this.#remove(line, line.entries.indexOf(entry));
+  }
+
   find(id: number): T | undefined {
     for (const { entries } of this.#lines) {
       const entry = entries.find((candidate) => candidate.id === id);
@@ -170,6 +179,7 @@ export class WaitQueue<T extends QueueEntry> {
 
   /** Why an entry has to go before it ends by itself; undefined while it may stay. */
   reasonToLeave(entry: QueueEntry, now: number, begun: boolean): RoseError | undefined {
+    if (entry.fault !== undefined) return entry.fault;
     if (entry.cancelled) return new RoseError('cancelled', 'the request was cancelled');
     if (entry.deadline !== undefined && now > entry.deadline) {
       return new RoseError('deadline', 'the request was not done before its deadline');

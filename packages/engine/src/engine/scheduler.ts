@@ -9,6 +9,7 @@ import { WaitQueue, type QueueLimits } from './queue.ts';
 import type { EngineEvent, EngineRequest } from './request.ts';
 import { Sequence } from './sequence.ts';
 import type { Step } from './step.ts';
+import { Trials } from './trials.ts';
 import { whoGivesWay } from './turns.ts';
 
 export interface SchedulerLimits extends QueueLimits {
@@ -42,6 +43,8 @@ export class Scheduler {
   readonly cost: StepCost = new StepCost();
   readonly cache: KvCache;
   readonly queue: WaitQueue<Sequence>;
+  /** Who makes steps fail. */
+  readonly trials: Trials = new Trials();
   /** In their order. */
   readonly running: Sequence[] = [];
   preemptions = 0;
@@ -121,7 +124,7 @@ export class Scheduler {
   }
 
   /** Take sequences out of those that run. What they computed stays in the prefix tree. */
-  retire(leaves: (sequence: Sequence) => boolean, share = true): void {
+  retire(leaves: (sequence: Sequence) => boolean): void {
     let kept = 0;
     for (let i = 0; i < this.running.length; i++) {
       const sequence = this.running[i];
@@ -129,7 +132,7 @@ export class Scheduler {
         this.running[kept++] = sequence;
         continue;
       }
-      this.#giveBack(sequence, share);
+      this.#giveBack(sequence, true);
       this.#freeSiblings(sequence);
       this.queue.leave(sequence);
       this.#forget(sequence);
@@ -138,19 +141,25 @@ export class Scheduler {
   }
 
   /**
-   * A step failed: its sequences leave. What the device holds may be half written, and copies that the step was to make
-   * may be missing, so the others begin anew and nothing that was computed is kept.
+   * A step failed. What the device holds may be half written, and copies that the step was to make may be missing, so all
+   * begin anew and nothing that was computed is kept.
    */
-  abandon(leaves: (sequence: Sequence) => boolean): void {
-    this.retire(leaves, false);
-    while (this.running.length > 0) this.queue.putBack(this.#takeOut(this.running.length - 1, false));
+  abandon(): void {
+    this.#stopAll(false);
     this.cache.clear();
+  }
+
+  #stopAll(share: boolean): void {
+    while (this.running.length > 0) this.queue.putBack(this.#takeOut(this.running.length - 1, share));
+    this.#blocked = false;
   }
 
   /** Fill a step with what the device does next. */
   compose(step: Step, now: number, emit: Emit): void {
     step.clear();
     this.#steps++;
+    // Each group begins with nobody else there.
+    while (this.trials.settle()) this.#stopAll(true);
     for (let i = 0; i < this.running.length; i++) this.#settle(this.running[i], step.batch);
     this.#admit(step.batch, now, emit);
     for (let i = 0; i < this.running.length && step.batch.rows < this.#capacity.rows; i++) {
@@ -212,7 +221,7 @@ export class Scheduler {
   /** In the queue's order; a sequence that finds no room holds back those behind it. */
   #admit(batch: Batch, now: number, emit: Emit): void {
     this.#admitNext(batch, now, emit);
-    if (this.#steps % TURN_STEPS !== 0) return;
+    if (this.#steps % TURN_STEPS !== 0 || this.trials.group !== undefined) return;
     // Where there is no room for one that waits, one that runs may have to make some.
     while (this.queue.length > 0 && this.#giveTurn()) this.#admitNext(batch, now, emit);
   }
@@ -231,7 +240,7 @@ export class Scheduler {
 
   #admitNext(batch: Batch, now: number, emit: Emit): void {
     while (!this.#blocked && this.running.length < this.#capacity.sequences) {
-      const next = this.queue.peek();
+      const next = this.#next();
       if (next === undefined) return;
       const tables = this.cache.begin(next.salt, next.tokens, next.reusable, batch);
       const hit = (tables?.pages ?? 0) * this.#pageTokens;
@@ -241,12 +250,21 @@ export class Scheduler {
         this.#blocked = true;
         return;
       }
-      this.queue.take(next, now);
+      if (this.trials.group === undefined) this.queue.take(next, now);
+      else this.queue.takeAgain(next);
       this.#begin(next, tables, hit, emit);
       const branch = this.cache.branchPoint(tables, next.tokens, next.length) * this.#pageTokens;
       next.shareAt = branch > hit ? branch : this.#wholePages(next.length - 1);
       if (next.shareAt <= hit) next.shareAt = Infinity;
     }
+  }
+
+  /** While there is a trial, its group alone. */
+  #next(): Sequence | undefined {
+    const { group } = this.trials;
+    if (group === undefined) return this.queue.peek();
+    for (const sequence of group) if (sequence.tables === undefined && !sequence.ended) return sequence;
+    return undefined;
   }
 
   #begin(sequence: Sequence, tables: KvTables, computed: number, emit: Emit): void {

@@ -53,6 +53,10 @@ export class Sequence implements QueueEntry {
   cachedTokens = -1;
   /** How often it gave its place to others; memory that ran out does not count. */
   turns = 0;
+  /** Why it has to leave though nobody asked it to. */
+  fault: RoseError | undefined;
+  /** Steps that failed with it in them and nobody to blame; see `Trials`. */
+  unexplained = 0;
   /** Others with the same prompt, which wait to begin where its prompt ends. */
   readonly siblings: Sequence[] = [];
   /** The one it waits for, while it waits so. */

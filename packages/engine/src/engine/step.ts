@@ -1,5 +1,6 @@
 import { Batch, type BatchCapacity } from './batch.ts';
 import type { Sequence } from './sequence.ts';
+import type { Suspect } from './trials.ts';
 
 /** One step on its way through the device: the batch, and whose rows and outputs are in it. */
 export class Step {
@@ -60,6 +61,16 @@ export class Step {
   /** Whether the sequence of row group `s` still runs as it did when this step was composed. */
   memberIsCurrent(s: number): boolean {
     return !this.members[s].ended && this.members[s].run === this.#memberRuns[s];
+  }
+
+  /** Whose rows and outputs are in it and still count, each with how many of its tokens are computed when it is done. */
+  suspects(): Suspect[] {
+    const found = new Map<Sequence, number>();
+    for (let o = 0; o < this.outputCount; o++) {
+      if (this.outputIsCurrent(o)) found.set(this.outputs[o], this.outputs[o].length);
+    }
+    for (let s = 0; s < this.memberCount; s++) if (this.memberIsCurrent(s)) found.set(this.members[s], this.ends[s]);
+    return [...found];
   }
 
   /** Whether the sequence of output `o` does. */

@@ -67,6 +67,8 @@ export interface ModelCounters {
   preemptions: number;
   /** Sequences that gave their place to another tenant or a higher priority for a while. */
   turns: number;
+  /** Engine steps that failed, whether or not a request did because of it. */
+  stepFailures: number;
   /** Engine steps and the sequences they carried, for the mean batch size. */
   steps: number;
   stepSequences: number;

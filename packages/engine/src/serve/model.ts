@@ -68,6 +68,7 @@ export class HubModel implements ServedModel {
     generatedTokens: 0,
     preemptions: 0,
     turns: 0,
+    stepFailures: 0,
     steps: 0,
     stepSequences: 0,
     running: 0,

@@ -72,6 +72,8 @@ export class Metrics {
     this.#readEach(hub, 'rose_preemptions_total', yielded, (m) => m.counters.preemptions);
     const turns = 'Sequences that gave their place to another tenant or a higher priority for a while';
     this.#readEach(hub, 'rose_turns_total', turns, (m) => m.counters.turns);
+    const failures = 'Steps of the engine that failed, whether or not a request did because of it';
+    this.#readEach(hub, 'rose_step_failures_total', failures, (m) => m.counters.stepFailures);
     this.#readEach(hub, 'rose_generated_tokens_total', 'Tokens generated', (m) => m.counters.generatedTokens);
     const pending = 'Number of requests that wait for execution';
     this.#watchEach(hub, 'nv_inference_pending_request_count', pending, (m) => m.counters.waiting);
