@@ -21,9 +21,10 @@ import {
   versionText,
   type Argument,
 } from '@rose/cuda';
-import { encode, KERNELS, seededRandom, specialise, type Specialisation } from '@rose/kernels';
+import { KERNELS, specialise, type Specialisation } from '@rose/kernels';
 import { copyOf, openGpu, tuningsOf } from '../../packages/rose/src/kernel/gpu.ts';
 import { circumstances, writeResult } from '../measure/report.ts';
+import { randomTensor, rounded } from './tensors.ts';
 
 interface Shape {
   readonly id: string;
@@ -48,7 +49,6 @@ const SHAPES: readonly Shape[] = [
 ];
 /** Bytes of weights that rotate: several times the level-2 cache. */
 const ROTATED = 320 * 2 ** 20;
-const DRAWN = 2 ** 20;
 
 const { values } = parseArgs({
   options: {
@@ -66,25 +66,6 @@ const copy = copyOf(gpu);
 const tunings = tuningsOf(gpu, console.log);
 console.log(`${context.device.name}, ${multiprocessors} multiprocessors, copy ${(copy / 1e9).toFixed(0)} GB/s`);
 using library = openLibrary();
-
-/** bf16 numbers of deviation `deviation`; a piece of 2^20 is drawn and repeated. */
-function random(elements: number, deviation: number, seed: number): DeviceMemory {
-  const source = seededRandom(seed);
-  const memory = new DeviceMemory(context, 2 * elements);
-  const drawn = Math.min(elements, DRAWN);
-  memory.write(
-    encode(
-      'bf16',
-      Float64Array.from({ length: drawn }, () => deviation * source.normal()),
-    ),
-  );
-  for (let done = 2 * drawn; done < memory.bytes; done *= 2) {
-    const more = Math.min(done, memory.bytes - done);
-    stream.copy(memory.slice(done, more), memory.slice(0, more));
-  }
-  stream.synchronize();
-  return memory;
-}
 
 function openLibrary(): CublasLt | undefined {
   try {
@@ -146,9 +127,9 @@ for (const shape of SHAPES.filter(({ id }) => id.includes(values.only))) {
   if (rowsList.length === 0) continue;
   const most = Math.max(...rowsList);
   const copies = Math.max(2, Math.ceil(ROTATED / (2 * columns * depth)));
-  using x = random(most * depth, 1, 1);
+  using x = randomTensor(gpu, most * depth, 1, 1);
   using y = new DeviceMemory(context, 2 * most * columns);
-  const w = Array.from({ length: copies }, (_, i) => random(columns * depth, 1 / Math.sqrt(depth), 2 + i));
+  const w = Array.from({ length: copies }, (_, i) => randomTensor(gpu, columns * depth, 1 / Math.sqrt(depth), 2 + i));
   const tensors = { x, w, y };
   for (const rows of rowsList) {
     const name = rows <= 64 ? 'linear_small' : 'linear';
@@ -191,7 +172,3 @@ const result = {
 };
 if (values.json === undefined) await writeResult('gemm', result);
 else writeFileSync(values.json, JSON.stringify(result, undefined, 2));
-
-function rounded(value: number): number {
-  return Number(value.toPrecision(5));
-}

@@ -8,6 +8,9 @@ import cast from './cast.ts';
 import embedding from './embedding.ts';
 import layernorm from './layernorm.ts';
 import linear from './linear.ts';
+import linearGrouped from './linear_grouped.ts';
+import linearGroupedMma from './linear_grouped_mma.ts';
+import linearGroupedSmall from './linear_grouped_small.ts';
 import linearMma from './linear_mma.ts';
 import linearSmall from './linear_small.ts';
 import linearTcgen05 from './linear_tcgen05.ts';
@@ -30,6 +33,9 @@ export const KERNELS: readonly KernelModule[] = [
   embedding,
   layernorm,
   linear,
+  linearGrouped,
+  linearGroupedMma,
+  linearGroupedSmall,
   linearMma,
   linearSmall,
   linearTcgen05,
@@ -48,3 +54,4 @@ export { seededRandom } from './support/random.ts';
 export { bytesOf, decode, encode, halfUlp, isStorable, round } from './support/storage.ts';
 export { decodeItems, splitTokens, type DecodeItems } from './support/decode-items.ts';
 export { interleaveGate, leavesOf, linearKernelFor } from './support/linear.ts';
+export { groupedKernelFor } from './support/linear-grouped.ts';

@@ -8,25 +8,9 @@ import linearSmall from '../src/linear_small.ts';
 import linearTcgen05 from '../src/linear_tcgen05.ts';
 import { specialise, type KernelCase, type KernelModule } from '../src/spec.ts';
 import { interleaveGate, leavesOf, linearKernelFor } from '../src/support/linear.ts';
-import { SIMULATOR } from './support.ts';
+import { runCase } from './support.ts';
 
 /** A row's bits are the same in every kernel, for every number of rows, position and tile. */
-
-type Inputs = Readonly<Record<string, Uint8Array>>;
-
-/** Runs a case; tensors that `given` names have its bytes. Gives the bytes of all tensors afterwards. */
-async function run(module: KernelModule, wanted: KernelCase, given: Inputs = {}): Promise<Record<string, Uint8Array>> {
-  const s = specialise(module, wanted);
-  const { args } = makeCase(module, s);
-  const tensors: Record<string, Uint8Array> = {};
-  for (const [name, argument] of Object.entries(args)) {
-    if (typeof argument === 'number') continue;
-    tensors[name] = argument.bytes.subarray(argument.offset, argument.offset + argument.length);
-    if (given[name]) tensors[name].set(given[name]);
-  }
-  await SIMULATOR.run(module.trace(s), args, module.grid(s, { multiprocessors: 2 }));
-  return tensors;
-}
 
 const rowsOf = (bytes: Uint8Array, rows: number, first: number, count: number): Uint8Array => {
   const row = bytes.length / rows;
@@ -52,12 +36,12 @@ for (const { rows, columns, depth, options, tile } of CASES) {
   const text = JSON.stringify(options);
   test(`${rows} rows, ${columns} x ${depth}, ${text}: equal bits in all kernels and positions`, async () => {
     const dims = { rows, columns, depth };
-    const whole = await run(linear, { dims, options, tuning: { tile: tile ?? 128, ctas: rows > 128 ? 2 : 1 } });
+    const whole = await runCase(linear, { dims, options, tuning: { tile: tile ?? 128, ctas: rows > 128 ? 2 : 1 } });
     assert.ok(
       whole.y.some((byte) => byte !== 0),
       'the product is not zero everywhere',
     );
-    const mma = await run(linearMma, { dims, options });
+    const mma = await runCase(linearMma, { dims, options });
     assert.deepEqual(mma.y, whole.y, 'mma.sync as wgmma');
     for (const [first, count] of [
       [rows - 1, 1],
@@ -71,7 +55,7 @@ for (const { rows, columns, depth, options, tile } of CASES) {
         [linearSmall, { split: Math.min(2, Number(options['leaves'] ?? 1)), stages: 2 }],
         [linearMma, {}],
       ] as const) {
-        const { y } = await run(module, { ...some, tuning }, given);
+        const { y } = await runCase(module, { ...some, tuning }, given);
         assert.deepEqual(y, part('y'), `${module.name}, rows ${first} to ${first + count}`);
       }
     }
@@ -81,7 +65,7 @@ for (const { rows, columns, depth, options, tile } of CASES) {
 test('the columns of q, k and v have the bits of the product in one piece, in all kernels', async () => {
   const { dims, split } = { dims: { rows: 18, columns: 264, depth: 192 }, split: { keys: 72, values: 56 } };
   const options = { bias: true, scale: true } as const;
-  const whole = await run(linearMma, { dims, options });
+  const whole = await runCase(linearMma, { dims, options });
   const own = [dims.columns - split.keys - split.values, split.keys, split.values];
   const part = (first: number, columns: number): Uint8Array =>
     Uint8Array.from({ length: dims.rows * columns * 2 }, (_, i) => {
@@ -91,7 +75,7 @@ test('the columns of q, k and v have the bits of the product in one piece, in al
   const expected = [part(0, own[0]), part(own[0], own[1]), part(own[0] + own[1], own[2])];
   for (const module of [linear, linearSmall, linearMma, linearTcgen05]) {
     const wanted = { dims: { ...dims, ...split }, options: { ...options, split: 'qkv' } };
-    const { q, k, v } = await run(module, wanted, whole);
+    const { q, k, v } = await runCase(module, wanted, whole);
     assert.deepEqual([q, k, v], expected, module.name);
   }
 });
@@ -99,7 +83,7 @@ test('the columns of q, k and v have the bits of the product in one piece, in al
 test('the sums of subtrees, added by the upper tree, are the whole product', async () => {
   const [rows, columns, depth] = [3, 64, 1024];
   const options = { leaves: 8, output: 'f32' } as const;
-  const whole = await run(linearSmall, { dims: { rows, columns, depth }, options });
+  const whole = await runCase(linearSmall, { dims: { rows, columns, depth }, options });
   const shard = (bytes: Uint8Array, count: number, ranks: number, rank: number): Uint8Array => {
     const own = (depth / ranks) * 2;
     return Uint8Array.from(
@@ -110,7 +94,7 @@ test('the sums of subtrees, added by the upper tree, are the whole product', asy
   for (const ranks of [2, 4, 8]) {
     let sums: Float32Array[] = [];
     for (let rank = 0; rank < ranks; rank++) {
-      const { y } = await run(
+      const { y } = await runCase(
         rank % 2 === 0 ? linearSmall : linearMma,
         { dims: { rows, columns, depth: depth / ranks }, options: { ...options, leaves: 8 / ranks } },
         { x: shard(whole.x, rows, ranks, rank), w: shard(whole.w, columns, ranks, rank) },
@@ -127,7 +111,7 @@ test('the sums of subtrees, added by the upper tree, are the whole product', asy
 test('tcgen05: the tile does not follow the rows, and a row has the same bits alone and beside others', async () => {
   const options = { leaves: 2, residual: true } as const;
   const dims = { rows: 259, columns: 64, depth: 256 };
-  const whole = await run(linearTcgen05, { dims, options });
+  const whole = await runCase(linearTcgen05, { dims, options });
   assert.deepEqual(
     specialise(linearTcgen05, { dims: { ...dims, rows: 1 }, options }).tuning,
     specialise(linearTcgen05, { dims, options }).tuning,
@@ -135,10 +119,10 @@ test('tcgen05: the tile does not follow the rows, and a row has the same bits al
   const part = (name: string): Uint8Array => rowsOf(whole[name], dims.rows, 255, 3);
   const given = { x: part('x'), w: whole.w, residual: part('residual') };
   for (const tuning of [{}, { pair: false, tile: 64 }]) {
-    const { y } = await run(linearTcgen05, { dims: { ...dims, rows: 3 }, options, tuning }, given);
+    const { y } = await runCase(linearTcgen05, { dims: { ...dims, rows: 3 }, options, tuning }, given);
     assert.deepEqual(y, part('y'), JSON.stringify(tuning));
   }
-  const mma = await run(linearMma, { dims: { ...dims, rows: 3 }, options }, given);
+  const mma = await runCase(linearMma, { dims: { ...dims, rows: 3 }, options }, given);
   assert.deepEqual(mma.y, part('y'), 'in the simulator, where all tensor cores add up alike');
 });
 
@@ -151,7 +135,7 @@ test('the order in which warps run and copies end changes nothing', async () => 
       { dims: { rows: 9, columns: 64, depth: 256 }, options: { leaves: 2 }, tuning: { stages: 2, step: 64 } },
     ],
   ] as const) {
-    const usual = await run(module, wanted);
+    const usual = await runCase(module, wanted);
     const s = specialise(module, wanted);
     for (const schedule of ['late', 'random'] as const) {
       const { args } = makeCase(module, s);

@@ -23,6 +23,24 @@ export const SIMULATOR: Executor<KernelIR> = {
 /** Multiprocessors that grids are for: few, so that walks over rows take several turns. */
 const MULTIPROCESSORS = 2;
 
+/** Runs a case; tensors that `given` names have its bytes. Gives the bytes of all tensors afterwards. */
+export async function runCase(
+  module: KernelModule,
+  wanted: KernelCase,
+  given: Readonly<Record<string, Uint8Array>> = {},
+): Promise<Record<string, Uint8Array>> {
+  const s = specialise(module, wanted);
+  const { args } = makeCase(module, s);
+  const tensors: Record<string, Uint8Array> = {};
+  for (const [name, argument] of Object.entries(args)) {
+    if (typeof argument === 'number') continue;
+    tensors[name] = argument.bytes.subarray(argument.offset, argument.offset + argument.length);
+    if (given[name]) tensors[name].set(given[name]);
+  }
+  await SIMULATOR.run(module.trace(s), args, module.grid(s, { multiprocessors: MULTIPROCESSORS }));
+  return tensors;
+}
+
 /** Every small case of a kernel, and more, in the simulator within its bounds; all cases assemble without spills. */
 export function testKernel(module: KernelModule, more: readonly KernelCase[] = []): void {
   const cases = [...module.cases.filter(({ large }) => !large), ...more];

@@ -11,7 +11,7 @@ export {
 } from './reduce.ts';
 export { LeafTree, sharedLevel, type LevelPlace } from './leaves.ts';
 export { Consumer, Producer, Ring, type FilledStage, type RingOptions, type UsedStage } from './ring.ts';
-export { STORE_BYTES, STORE_COLUMNS, STORE_ROWS, WarpStore, type StoreTarget } from './store-tile.ts';
+export { STORE_BYTES, STORE_COLUMNS, STORE_ROWS, WarpRows, WarpStore, type StoreTarget } from './store-tile.ts';
 export { afterPrevious, NamedBarrier } from './sync.ts';
 export { TensorMemory } from './tensor-memory.ts';
 export { bandedTile, persistentTiles } from './tiles.ts';

@@ -71,16 +71,7 @@ export class WarpStore {
       bulkWait(1, { read: true });
       emit('warp_sync', { attributes: { mask: 0xffffffff } });
     }
-    // Lane l addresses row l % 8 of matrix l / 8: rows 0 and 8 of 8 columns, then of the next 8.
-    const inside = combine('and', lane, 7);
-    const half = combine('and', combine('shr', lane, 3), 1);
-    const piece = combine('shr', lane, 4);
-    const line = moved(moved(buffer, inside, PITCH), half, 8 * PITCH);
-    for (let block = 0; block < STORE_COLUMNS / 8; block += 2) {
-      const words = [0, 2, 4, 6].map((v) => packWord(values[4 * block + v], values[4 * block + v + 1], this.type));
-      const at = combine('xor', combine('add', piece, block), inside);
-      stmatrix(moved(line, at, 16), words);
-    }
+    layRows(buffer, values, this.type);
     fenceAsync('shared');
     emit('warp_sync', { attributes: { mask: 0xffffffff } });
     when(compare('eq', lane, 0), () => {
@@ -100,5 +91,57 @@ export class WarpStore {
   /** Waits until all stores of this warp have ended; before the CTA ends. */
   drain(): void {
     bulkWait(0);
+  }
+}
+
+/**
+ * Stores accumulators of 16-bit outputs where rows end inside of a tile, so that TMA cannot: each warp lays 16 rows by up
+ * to 64 columns into shared memory with stmatrix, in the 128-byte swizzle, and its lanes take them from there by pieces of
+ * 16 bytes, eight of them a row, so that whole lines are written. Warps do not wait for each other.
+ */
+export class WarpRows {
+  private readonly buffers: Value;
+  private readonly type: 'bf16' | 'f16';
+
+  /** @param warps of the CTA, from warp 0 on, that may store */
+  constructor(warps: number, type: 'bf16' | 'f16') {
+    this.buffers = sharedBytes('rows', warps * BUFFER, 1024, type);
+    this.type = type;
+  }
+
+  /**
+   * @param values of the thread in float32, as mma and wgmma hold them: four of each 8 columns, for a multiple of 16 of them
+   * @param warp number of the warp among those that store
+   * @param put stores a piece of 8 columns, where it is inside: its row among the 16, its number, where it is now
+   */
+  store(values: readonly Int[], warp: Int, put: (row: Int, piece: Int, from: Value) => void): void {
+    const buffer = moved(this.buffers, warp, BUFFER);
+    layRows(buffer, values, this.type);
+    emit('warp_sync', { attributes: { mask: 0xffffffff } });
+    const lane = special('laneid');
+    const pieces = values.length / 4;
+    const piece = combine('and', lane, pieces - 1);
+    for (let first = 0; first < STORE_ROWS; first += 32 / pieces) {
+      const row = combine('add', combine('shr', lane, Math.log2(pieces)), first);
+      const at = combine('xor', piece, combine('and', row, 7));
+      put(row, piece, moved(moved(buffer, row, PITCH), at, 16));
+    }
+    // The next rows are laid when all lanes have read these.
+    emit('warp_sync', { attributes: { mask: 0xffffffff } });
+  }
+}
+
+/** A warp lays its sums of 16 rows into a buffer: rows of 128 bytes, whose pieces of 16 bytes are swizzled. */
+function layRows(buffer: Value, values: readonly Int[], type: 'bf16' | 'f16'): void {
+  // Lane l addresses row l % 8 of matrix l / 8: rows 0 and 8 of 8 columns, then of the next 8.
+  const lane = special('laneid');
+  const inside = combine('and', lane, 7);
+  const half = combine('and', combine('shr', lane, 3), 1);
+  const piece = combine('shr', lane, 4);
+  const line = moved(moved(buffer, inside, PITCH), half, 8 * PITCH);
+  for (let block = 0; block < values.length / 4; block += 2) {
+    const words = [0, 2, 4, 6].map((v) => packWord(values[4 * block + v], values[4 * block + v + 1], type));
+    const at = combine('xor', combine('add', piece, block), inside);
+    stmatrix(moved(line, at, 16), words);
   }
 }

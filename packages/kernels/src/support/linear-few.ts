@@ -21,8 +21,15 @@ import {
   type Ring,
   type Tensor,
 } from '@rose/cute';
-import { DEPTH_STEP, finish, outputTensors, type LinearOptions, type LinearTensors } from './linear.ts';
 import type { Dims } from '../spec.ts';
+import {
+  DEPTH_STEP,
+  finish,
+  outputTensors,
+  type EpilogueTensors,
+  type LinearOptions,
+  type OutputOptions,
+} from './linear.ts';
 
 /**
  * What the kernels for few rows on Hopper's tensor cores have in common: the weights are the first operand (wgmma 64 x
@@ -137,12 +144,12 @@ export function laySums(sums: readonly number[], to: Tensor<f32>): void {
  * @param output the first one's column in y, a multiple of VECTOR
  */
 export function storeVector(
-  t: LinearTensors,
+  t: EpilogueTensors,
   sums: readonly number[],
   row: i32,
   output: i32,
   dims: Dims,
-  options: LinearOptions,
+  options: OutputOptions & Pick<LinearOptions, 'type'>,
 ): void {
   'use gpu';
   const { gate, type } = options;

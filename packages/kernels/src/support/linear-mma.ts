@@ -18,7 +18,7 @@ import {
   type Tensor,
 } from '@rose/cute';
 import type { Dims } from '../spec.ts';
-import { DEPTH_STEP, outputColumns, type LinearOptions, type LinearTensors } from './linear.ts';
+import { DEPTH_STEP, outputColumns, type LinearOptions, type LinearTensors, type OutputOptions } from './linear.ts';
 import { fragmentOutputs } from './linear-fragments.ts';
 
 /** A tile of a matrix product by one CTA of four warps with cp.async, ldmatrix and mma.sync 16 x 8 x 16. */
@@ -59,7 +59,13 @@ export interface TilePlace {
 }
 
 /** Computes and stores one tile, once for a kernel; `t.rows` is the end of the rows that are stored. */
-export function mmaTile(t: LinearTensors, at: TilePlace, dims: Dims, options: LinearOptions, tuning: MmaTuning): void {
+export function mmaTile(
+  t: LinearTensors,
+  at: TilePlace,
+  dims: Dims,
+  options: OutputOptions & Pick<LinearOptions, 'type' | 'leaves'>,
+  tuning: MmaTuning,
+): void {
   'use gpu';
   const { type, leaves } = options;
   const { stages } = tuning;

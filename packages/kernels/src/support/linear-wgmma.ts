@@ -69,7 +69,10 @@ export function tileMemory({ tile, leaves }: TileShape, stores: boolean, reserve
 }
 
 /** Why a tile of so many columns cannot be had. */
-export function tileRefused(tile: number, { gate, leaves }: LinearOptions): string | undefined {
+export function tileRefused(
+  tile: number,
+  { gate, leaves }: Pick<LinearOptions, 'gate' | 'leaves'>,
+): string | undefined {
   if (gate !== 'none' && tile % 128 !== 0) {
     return `a tile of ${tile} columns has no whole stores of gated outputs: use 128 or 256`;
   }
@@ -145,6 +148,16 @@ export class TileProduct {
       }
     }
     return total!;
+  }
+
+  /** Passes over the next tile, of which nothing is wanted. */
+  skip(): void {
+    'use gpu';
+    const { leaves, rounds } = this.shape;
+    for (let round = i32(0); round < rounds * leaves; round += 1) {
+      this.consumer.wait();
+      this.release();
+    }
   }
 
   private multiply(sums: Accumulators, accumulate: boolean): void {

@@ -1,0 +1,186 @@
+import {
+  f32,
+  fenceBarrierInit,
+  gridDependencyWait,
+  i32,
+  persistentTiles,
+  Ring,
+  setMaxRegisters,
+  shared,
+  STORE_COLUMNS,
+  STORE_ROWS,
+  sync,
+  tensorAt,
+  tensorMapPrefetch,
+  tid,
+  tmaLoad,
+  warpId,
+  WarpRows,
+  _,
+  type KernelIR,
+  type TensorMapDescription,
+} from '@rose/cute';
+import { ExpertTiles, mostBlocks, tableBytes } from './support/expert-tiles.ts';
+import {
+  capacityOf,
+  expertEpilogue,
+  expertMaps,
+  GROUPED_DIMS,
+  GROUPED_OPTIONS,
+  groupedArgs,
+  groupedKey,
+  groupedReference,
+  groupedRefused,
+  groupedRoofline,
+  type GroupedTensors,
+} from './support/linear-grouped.ts';
+import { DEPTH_STEP, outputColumns } from './support/linear.ts';
+import { fragmentOutputs } from './support/linear-fragments.ts';
+import { TILE_ROWS, tileMemory, TileProduct, tileRefused, WARPS, WGMMA_THREADS } from './support/linear-wgmma.ts';
+import { traceKernel } from './support/trace.ts';
+import { defineKernel, type KernelModule, type Specialisation } from './spec.ts';
+
+const TUNING = {
+  /** Columns of y of a tile; it has 128 rows. */
+  tile: [128, 256, 192, 64],
+} as const;
+type Grouped = Specialisation<typeof GROUPED_OPTIONS, typeof TUNING>;
+
+/**
+ * The products of a layer of experts for many rows of each, on Hopper's tensor cores: `linear`, whose CTAs find the expert
+ * of each tile. A tile has rows of one expert; it is loaded with rows of the next one behind them, which nobody stores, and
+ * a warpgroup that has no rows of its own does not multiply. See support/linear-grouped.ts.
+ */
+const linearGrouped: KernelModule = defineKernel({
+  name: 'linear_grouped',
+  summary: "y = epilogue(x w[e]^T) for each expert's rows, many of them: TMA, wgmma, warp specialisation (sm_90a)",
+  arch: 'sm_90a',
+  dims: GROUPED_DIMS,
+  options: GROUPED_OPTIONS,
+  tuning: TUNING,
+  refuse: ({ dims, options, tuning: { tile } }) => groupedRefused(dims, options) ?? tileRefused(tile, options),
+  choose: ({ columns }, options) => {
+    const tiles = ([256, 192, 128, 64] as const).filter((tile) => tileRefused(tile, options) === undefined);
+    // The fewest columns beyond the last one, then the widest tile.
+    const waste = (tile: number): number => Math.ceil(columns / tile) * tile;
+    return { tile: tiles.toSorted((a, b) => waste(a) - waste(b))[0] };
+  },
+  tables: { key: groupedKey },
+  args: groupedArgs,
+  maps: (s) => mapsOf(s),
+  trace: record,
+  grid: ({ dims, options, tuning: { tile } }, { multiprocessors }) => {
+    const blocks = mostBlocks(dims.rows, dims.experts, TILE_ROWS, options.form);
+    return [Math.min(multiprocessors, blocks * Math.ceil(dims.columns / tile)), 1, 1];
+  },
+  reference: (values, dims, options) => groupedReference(values as never, dims, options),
+  roofline: groupedRoofline,
+  cases: [
+    { dims: { rows: 150, columns: 64, depth: 64, experts: 4 } },
+    {
+      dims: { rows: 140, columns: 136, depth: 72, experts: 2 },
+      options: { bias: true, residual: true, scale: true, type: 'f16' },
+      tuning: { tile: 64 },
+    },
+    {
+      dims: { rows: 60, columns: 128, depth: 256, experts: 3 },
+      options: { form: 'masked', leaves: 4, gate: 'silu' },
+    },
+    {
+      dims: { rows: 133, columns: 64, depth: 512, experts: 2 },
+      options: { leaves: 8, output: 'f32' },
+    },
+    { dims: { rows: 32768, columns: 1536, depth: 2048, experts: 128 }, options: { gate: 'silu' }, large: true },
+    { dims: { rows: 32768, columns: 2048, depth: 768, experts: 128 }, options: { leaves: 4 }, large: true },
+    { dims: { rows: 16384, columns: 2048, depth: 768, experts: 128 }, options: { form: 'masked' }, large: true },
+  ],
+});
+
+export default linearGrouped;
+
+function mapsOf(s: Grouped): Record<string, TensorMapDescription> {
+  return expertMaps(s.dims, s.options, TILE_ROWS, s.tuning.tile);
+}
+
+function record(s: Grouped): KernelIR {
+  const { dims, options, tuning } = s;
+  const { type, leaves } = options;
+  const { tile } = tuning;
+  const rounds = Math.ceil(dims.depth / leaves / DEPTH_STEP);
+  const shape = { type, tile, leaves, rounds };
+  const memory = tileMemory(shape, false, tableBytes(dims.experts) + WARPS * STORE_ROWS * STORE_COLUMNS * 2);
+  const { bytesX, bytesW, stages, warpBytes } = memory;
+  const across = Math.ceil(dims.columns / tile);
+  const outputs = outputColumns({ columns: tile }, options);
+  const width = outputColumns(dims, options);
+  const body = (t: GroupedTensors): void => {
+    'use gpu';
+    const stageX = shared(type, [bytesX / 2, stages], { align: 1024, name: 'x' });
+    const stageW = shared(type, [bytesW / 2, stages], { align: 1024, name: 'w' });
+    const own = warpBytes > 0 ? shared(f32, [warpBytes / 4, WARPS], { align: 1024, name: 'sums' }) : undefined;
+    const store = options.output === 'same' ? new WarpRows(WARPS, type) : undefined;
+    const tiles = new ExpertTiles(dims.experts, TILE_ROWS);
+    const ring = new Ring({ stages, producer: { kind: 'tma' }, consumers: WARPS });
+    if (tid() === 0) {
+      ring.init();
+      fenceBarrierInit();
+    }
+    if (tid() === 256) {
+      tensorMapPrefetch(t.x);
+      tensorMapPrefetch(t.w);
+    }
+    gridDependencyWait();
+    if (warpId() === WARPS) tiles.fill(t.groups, t.rows, capacityOf(dims, options));
+    sync();
+    const count = tiles.count() * across;
+    const group = tid() >> 7;
+    if (group === 2) {
+      setMaxRegisters('dec', 40);
+      if (tid() === 256) {
+        const producer = ring.producer();
+        persistentTiles(count, (number) => {
+          'use gpu';
+          const at = tiles.find(number, across);
+          for (let k = i32(0); k < rounds * leaves * DEPTH_STEP; k += DEPTH_STEP) {
+            const stage = producer.acquire();
+            stage.expect(bytesX + bytesW);
+            tmaLoad(stageX(0, stage.index), t.x, [k, at.row], stage.barrier);
+            tmaLoad(stageW(0, stage.index), t.w, [k, at.column * tile, at.expert], stage.barrier);
+          }
+        });
+      }
+    } else {
+      setMaxRegisters('inc', 232);
+      const product = new TileProduct(shape, memory, ring, { x: stageX, w: stageW }, own, () => {});
+      persistentTiles(count, (number) => {
+        'use gpu';
+        const at = tiles.find(number, across);
+        if (at.row + group * 64 < at.end) {
+          const total = product.sums();
+          const epilogue = expertEpilogue(t, at.expert, at.end);
+          const row = at.row + warpId() * 16;
+          for (let c = 0; c < outputs; c += STORE_COLUMNS) {
+            const column = at.column * outputs + c;
+            const columns = Math.min(STORE_COLUMNS, outputs - c);
+            const part = fragmentOutputs(total, c, columns, { row, column }, epilogue, dims, options);
+            if (store) {
+              store.store(part.values, warpId(), (inside, piece, from) => {
+                'use gpu';
+                const place = (column >> 3) + piece;
+                if (row + inside < at.end && place * 8 < width)
+                  t.y(row + inside, _)
+                    .tile(8, place)
+                    .store(tensorAt(from, type, [8]).load());
+              });
+            } else part.store();
+          }
+        } else product.skip();
+      });
+    }
+  };
+  return traceKernel('linear_grouped', linearGrouped.args(dims, options), WGMMA_THREADS, body, {
+    maps: ['x', 'w'],
+    minBlocks: 1,
+    waits: true,
+  });
+}
