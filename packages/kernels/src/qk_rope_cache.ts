@@ -1,5 +1,6 @@
 import {
   bid,
+  e4m3,
   f32,
   fma,
   idiv,
@@ -17,7 +18,9 @@ import {
 } from '@rose/cute';
 import { rowBucket } from './support/bucket.ts';
 import { sumOfSquares, vectorsOf } from './support/rows.ts';
+import { cacheType } from './support/attention.ts';
 import { PAGE } from './support/page.ts';
+import { saturated } from './support/reference.ts';
 import { traceKernel } from './support/trace.ts';
 import { APPROXIMATION, bound, SUM_DEPTH } from './support/rounding.ts';
 import { bytesOf } from './support/storage.ts';
@@ -40,8 +43,12 @@ const ROTATED = bound(
   'as rmsnorm, then two products and an addition; the magnitude is that of both elements of the pair',
 );
 
+const STORED = bound(1, 'a quotient by the scale');
+
 const OPTIONS = {
   type: ['bf16', 'f16'],
+  /** Keys and values in the cache: as they are, or of 8 bits, each key head's divided by its scale. */
+  cache: ['same', 'e4m3'],
   norm: [true, false],
   weight: ['plain', 'plus_one'],
   layout: ['neox', 'interleaved'],
@@ -56,7 +63,8 @@ const TUNING = { threads: [128, 256] } as const;
  * A row of `qkv` has the query heads, the key heads, the value heads. `layout`: `neox` pairs element i with i +
  * rotary / 2, `interleaved` 2i with 2i + 1. `table[p]` has the cosines of position p for its rotary / 2 angles, then the
  * sines. `slot` is page * 16 + place in the page; negative: the token is not kept (padding). A page holds [kv head][16
- * tokens][head] for keys, and in another tensor for values.
+ * tokens][head] for keys, and in another tensor for values. A cache of e4m3 has a float32 scale for each key head, of keys
+ * and of values, by which attention multiplies: what is stored is the quotient, rounded once, and beyond 448 it is 448.
  */
 const qkRopeCache: KernelModule = defineKernel({
   name: 'qk_rope_cache',
@@ -85,17 +93,22 @@ const qkRopeCache: KernelModule = defineKernel({
       return { ...options, tokens: rowBucket(tokens), qHeads, kvHeads, head, rotary };
     },
   },
-  args: ({ tokens, qHeads, kvHeads, head, rotary, positions, pages }, { type, norm, weight }) => {
+  args: ({ tokens, qHeads, kvHeads, head, rotary, positions, pages }, options) => {
+    const { type, norm, weight } = options;
     const weights = normal(0.3, weight === 'plain' ? 1 : 0);
+    const narrow = options.cache === 'e4m3';
+    // So small that some elements are beyond e4m3.
+    const scales = input('f32', [kvHeads], normal(0.0005, 0.005));
     return {
       qkv: input(type, [tokens, (qHeads + 2 * kvHeads) * head]),
       ...(norm ? { qWeight: input(type, [head], weights), kWeight: input(type, [head], weights) } : {}),
       table: input('f32', [positions, 2, rotary / 2], angles(rotary / 2)),
       positions: input('i32', [tokens], integers(positions)),
       slots: input('i32', [tokens], slots(pages * PAGE)),
+      ...(narrow ? { keyScale: scales, valueScale: scales } : {}),
       q: output(type, [tokens, qHeads * head], ROTATED),
-      keys: updated(type, [pages, kvHeads, PAGE, head], ROTATED),
-      values: updated(type, [pages, kvHeads, PAGE, head]),
+      keys: updated(cacheType(options), [pages, kvHeads, PAGE, head], ROTATED),
+      values: updated(cacheType(options), [pages, kvHeads, PAGE, head], narrow ? STORED : undefined),
       eps: scalar('f32', 1e-6),
       tokens: scalar('i32', tokens),
     };
@@ -107,7 +120,7 @@ const qkRopeCache: KernelModule = defineKernel({
     1,
   ],
   reference: (given, { tokens, qHeads, kvHeads, head, rotary }, options) => {
-    const { qkv, qWeight, kWeight, table, positions, slots, eps } = given;
+    const { qkv, qWeight, kWeight, keyScale, valueScale, table, positions, slots, eps } = given;
     const rowLength = (qHeads + 2 * kvHeads) * head;
     const q = { values: new Float64Array(tokens * qHeads * head), magnitude: new Float64Array(tokens * qHeads * head) };
     const keys = { values: given.keys.slice(), magnitude: given.keys.map(Math.abs) };
@@ -147,15 +160,24 @@ const qkRopeCache: KernelModule = defineKernel({
         if (slot < 0) continue;
         const kvHead = (h - qHeads) % kvHeads;
         const at = ((Math.floor(slot / PAGE) * kvHeads + kvHead) * PAGE + (slot % PAGE)) * head;
-        if (h < qHeads + kvHeads) rotate(from, kWeight, token, keys, at);
+        const isKey = h < qHeads + kvHeads;
+        if (isKey) rotate(from, kWeight, token, keys, at);
         else values.set(from, at);
+        const scale = isKey ? keyScale : valueScale;
+        if (!scale) continue;
+        for (let i = at; i < at + head; i++) {
+          if (isKey) keys.magnitude[i] /= scale[kvHead];
+          const stored = isKey ? keys.values : values;
+          stored[i] = saturated(stored[i] / scale[kvHead]);
+        }
       }
     }
     return { q, keys, values };
   },
-  roofline: ({ tokens, qHeads, kvHeads, head, rotary, positions }, { type }) => ({
+  roofline: ({ tokens, qHeads, kvHeads, head, rotary, positions }, options) => ({
     bytes:
-      bytesOf(type, 2 * tokens * (qHeads + 2 * kvHeads) * head) +
+      bytesOf(options.type, 2 * tokens * (qHeads + kvHeads) * head) +
+      bytesOf(cacheType(options), 2 * tokens * kvHeads * head) +
       bytesOf('f32', Math.min(tokens, positions) * rotary) +
       bytesOf('i32', 2 * tokens),
     flops: tokens * (qHeads + kvHeads) * (4 * head + 3 * rotary),
@@ -176,6 +198,10 @@ const qkRopeCache: KernelModule = defineKernel({
       options: { norm: false, type: 'f16' },
     },
     {
+      dims: { tokens: 5, qHeads: 4, kvHeads: 2, head: 64, rotary: 64, positions: 32, pages: 3 },
+      options: { cache: 'e4m3' },
+    },
+    {
       dims: { tokens: 8192, qHeads: 32, kvHeads: 8, head: 128, rotary: 128, positions: 32768, pages: 1024 },
       large: true,
     },
@@ -188,6 +214,8 @@ interface Tensors {
   readonly qkv: Tensor;
   readonly qWeight?: Tensor;
   readonly kWeight?: Tensor;
+  readonly keyScale?: Tensor<f32>;
+  readonly valueScale?: Tensor<f32>;
   readonly table: Tensor;
   readonly positions: Tensor;
   readonly slots: Tensor;
@@ -235,11 +263,23 @@ function record({ dims, options, tuning: { threads } }: Specialisation<typeof OP
       if (h < qHeads) vectorsOf(t.q(token, _), VECTOR)(_, h * lanes + lane).store(y);
       else if (slot >= 0) {
         const page = slot >> 4;
-        if (h < qHeads + kvHeads) vectorsOf(t.keys(page, h - qHeads, slot & (PAGE - 1), _), VECTOR)(_, lane).store(y);
-        else vectorsOf(t.values(page, h - qHeads - kvHeads, slot & (PAGE - 1), _), VECTOR)(_, lane).store(raw);
+        if (h < qHeads + kvHeads) {
+          const kept = t.keyScale ? quotients(rotated, t.keyScale[h - qHeads]) : y;
+          vectorsOf(t.keys(page, h - qHeads, slot & (PAGE - 1), _), VECTOR)(_, lane).store(kept);
+        } else {
+          const kvHead = h - qHeads - kvHeads;
+          const kept = t.valueScale ? quotients(raw.to(f32), t.valueScale[kvHead]) : raw;
+          vectorsOf(t.values(page, kvHead, slot & (PAGE - 1), _), VECTOR)(_, lane).store(kept);
+        }
       }
     }
   });
+}
+
+/** What a cache of 8 bits keeps. */
+function quotients(x: Fragment, scale: f32): Fragment {
+  'use gpu';
+  return x.map((e) => e / scale).to(e4m3);
 }
 
 /** Element i with i + rotary / 2, which another lane has. `angles`: (cosine or sine, angle). */
