@@ -14,6 +14,7 @@ export type { Schema } from './grammar/schema-node.ts';
 export type * from './serve/api.ts';
 export type * from './serve/options.ts';
 export { openModels } from './serve/hub.ts';
+export { emptyHub } from './serve/empty.ts';
 export { openCheckpoint, readModel } from './checkpoint/open.ts';
 export { resolveModel, type DownloadProgress, type ResolveOptions } from './checkpoint/hub.ts';
 export { contextTokenBytes, describe, parameterCount, weightBytes, type WeightFormat } from './model/memory.ts';

@@ -1,9 +1,12 @@
 import type { FastifyBaseLogger } from 'fastify';
 import type { ModelHub } from '@rose/engine';
+import type { TritonModels } from './triton/models.ts';
 
 /** What every protocol of one server shares. */
 export interface ServerContext {
   readonly hub: ModelHub;
+  /** The hub's models and those of the repository, in Triton's words. */
+  readonly models: TritonModels;
   /** Rose's version. */
   readonly version: string;
   /** Largest body, and largest tensor that one may declare. */

@@ -1,2 +1,3 @@
 /** The protocols of Rose over one port. */
 export { startServer, type RunningServer, type ServerOptions } from './server.ts';
+export type { ControlMode, RepositoryOptions } from './repository/repository.ts';

@@ -4,7 +4,7 @@ import fastify, { LogController, type FastifyBaseLogger, type FastifyInstance } 
 import { RoseError, type ModelHub } from '@rose/engine';
 import { pino } from 'pino';
 import type { ServerContext } from './context.ts';
-import { startGrpcServer } from './grpc/server.ts';
+import { startGrpcServer, type RunningGrpcServer } from './grpc/server.ts';
 import { requestError } from './http/errors.ts';
 import { Metrics } from './metrics/metrics.ts';
 import { observe } from './metrics/observe.ts';
@@ -13,6 +13,8 @@ import { openaiError, sendOpenAIError } from './openai/errors.ts';
 import { openaiNotFound, openaiRoutes } from './openai/routes.ts';
 import { pageRoutes } from './page/routes.ts';
 import { statusRoutes } from './status.ts';
+import type { RepositoryOptions } from './repository/repository.ts';
+import { TritonModels } from './triton/models.ts';
 import { tritonNotFound, tritonRoutes } from './triton/routes.ts';
 
 export interface ServerOptions {
@@ -30,6 +32,8 @@ export interface ServerOptions {
    * Default 60,000.
    */
   readonly sendTimeoutMs?: number;
+  /** Directories of models to serve over Triton's protocols beside those of the hub. */
+  readonly repository?: RepositoryOptions;
   /** Default: faults of Rose go to stderr. */
   readonly logger?: FastifyBaseLogger;
 }
@@ -39,6 +43,8 @@ export interface RunningServer {
   readonly port: number;
   /** Of gRPC, if that is served. */
   readonly grpcPort: number | undefined;
+  /** What the repository served at the start, as `NAME/VERSION`; undefined: there is no repository. */
+  readonly repositoryModels: readonly string[] | undefined;
   /**
    * Refuse new requests, let running responses end, and cut those that last longer.
    * @param limitMs how long they may take; default 10 seconds
@@ -54,14 +60,20 @@ const HEADER_BYTES = 64 * 1024;
 
 /**
  * Serve a hub's models over HTTP (Triton under `/v2`, OpenAI under `/v1`, metrics, and the page at `/`) and gRPC.
- * @throws the system's error (`EADDRINUSE`, `EACCES`...) when the address cannot be listened on
+ * @throws the system's error (`EADDRINUSE`, `EACCES`...) when the address cannot be listened on; RoseError when the
+ *   repository cannot be opened
  */
 export async function startServer(hub: ModelHub, options: ServerOptions): Promise<RunningServer> {
   const log = options.logger ?? pino({ name: 'rose', level: 'warn' }, pino.destination({ fd: 2, sync: true }));
   const maxBodyBytes = options.maxBodyBytes ?? DEFAULT_BODY_BYTES;
   const metrics = new Metrics(hub);
   const { version, sendTimeoutMs = DEFAULT_SEND_TIMEOUT_MS } = options;
-  const context: ServerContext = { hub: observe(hub, metrics), version, maxBodyBytes, sendTimeoutMs, log };
+  const observed = observe(hub, metrics);
+  const models = new TritonModels(observed, (name) => metrics.statisticsOf(name));
+  const context: ServerContext = { hub: observed, models, version, maxBodyBytes, sendTimeoutMs, log };
+  if (options.repository !== undefined) {
+    await models.openRepository(options.repository, (message) => log.warn(message));
+  }
   const app = fastify({
     loggerInstance: log,
     logController: new LogController({ disableRequestLogging: true }),
@@ -96,14 +108,15 @@ export async function startServer(hub: ModelHub, options: ServerOptions): Promis
     request.url.startsWith('/v1') ? openaiNotFound(request, reply) : tritonNotFound(reply),
   );
 
-  const grpc =
-    options.grpcPort === undefined
-      ? undefined
-      : await startGrpcServer(context, { host: options.host, port: options.grpcPort });
+  let grpc: RunningGrpcServer | undefined;
   try {
+    if (options.grpcPort !== undefined) {
+      grpc = await startGrpcServer(context, { host: options.host, port: options.grpcPort });
+    }
     await app.listen({ host: options.host, port: options.port });
   } catch (error) {
     await grpc?.close(0);
+    await models.close(0);
     throw error;
   }
   const { port } = app.server.address() as AddressInfo;
@@ -112,8 +125,10 @@ export async function startServer(hub: ModelHub, options: ServerOptions): Promis
     url: `http://${host}:${port}`,
     port,
     grpcPort: grpc?.port,
+    repositoryModels: options.repository && models.repositoryVersions,
     close: async (limitMs = DEFAULT_CLOSE_MS) => {
       await Promise.all([drain.close(limitMs), grpc?.close(limitMs)]);
+      await models.close(0);
     },
   };
 }

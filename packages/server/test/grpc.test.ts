@@ -266,13 +266,10 @@ test('what is not served is refused, the repository lists the models', async (t)
   );
   hub.healthy = false;
   assert.deepEqual((await call(SERVICE, 'RepositoryIndex', { ready: true })).models, []);
-  for (const name of [
-    'ModelStatistics',
-    'RepositoryModelLoad',
-    'SystemSharedMemoryRegister',
-    'TraceSetting',
-    'LogSettings',
-  ]) {
+  for (const name of ['RepositoryModelLoad', 'RepositoryModelUnload']) {
+    await assert.rejects(call(SERVICE, name, { modelName: 'chat' }), { code: status.UNAVAILABLE });
+  }
+  for (const name of ['SystemSharedMemoryRegister', 'TraceSetting', 'LogSettings']) {
     await assert.rejects(call(SERVICE, name), { code: status.UNIMPLEMENTED });
   }
   assert.deepEqual((await call(SERVICE, 'SystemSharedMemoryStatus')).regions, {});

@@ -28,11 +28,9 @@ function binaryRequest(json: object, ...tensors: Uint8Array[]): { body: Buffer; 
 test('server and model metadata', async (t) => {
   const { get } = await serve(t);
   const server = await (await get('/v2?anything=1')).json();
-  assert.deepEqual(server, {
-    name: 'triton',
-    version: '0.0.1',
-    extensions: ['model_configuration', 'binary_tensor_data', 'parameters'],
-  });
+  const repository = ['model_repository', 'model_repository(unload_dependents)', 'schedule_policy'];
+  const extensions = [...repository, 'model_configuration', 'binary_tensor_data', 'parameters', 'statistics'];
+  assert.deepEqual(server, { name: 'triton', version: '0.0.1', extensions });
   const model = await (await get('/v2/models/embed')).json();
   assert.deepEqual(model, {
     name: 'embed',

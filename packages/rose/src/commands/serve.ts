@@ -2,14 +2,15 @@ import { createServer } from 'node:net';
 import { Command, Option } from 'commander';
 import type { DialectOptions, ModelHub, ModelSource, OpenProgress, ServedModel, Task } from '@rose/engine';
 import type { RunningServer } from '@rose/server';
-import { CommandError, ExitCode } from '../errors.ts';
+import { CommandError, ExitCode, roseCode } from '../errors.ts';
 import { bundledModels, locate, open } from '../models.ts';
 import { addDeviceOptions, collect, integer, type DeviceOptions } from '../options.ts';
 import { amount, bold, bytes, dim, say, statusLine } from '../output.ts';
+import { addRepositoryOptions, repositoryOptions, type RepositoryFlags } from '../repository.ts';
 import { exitCodeOfSignal, onStop } from '../signals.ts';
 import { version } from '../version.ts';
 
-interface Options extends DeviceOptions {
+interface Options extends DeviceOptions, RepositoryFlags {
   host: string;
   port: number;
   /** Undefined: the port after `port`; false: no gRPC. */
@@ -26,7 +27,10 @@ interface Options extends DeviceOptions {
 export function serveCommand(): Command {
   const command = new Command('serve')
     .description('serve models over HTTP and gRPC: OpenAI, Triton (KServe v2), rerank, metrics and a page')
-    .argument('[models...]', 'directories, bundled models or names on the hub (default: all bundled models)')
+    .argument(
+      '[models...]',
+      'directories, bundled models or names on the hub (default: all bundled models, none beside a repository)',
+    )
     .option('--host <address>', 'address to listen on; 0.0.0.0 lets other machines in', '127.0.0.1')
     .option('--port <number>', 'port to listen on; 0 takes a free one', integer(0, 65_535), 8000)
     .option(
@@ -72,11 +76,12 @@ export function serveCommand(): Command {
       integer(1, 86_400),
       60,
     );
-  return addDeviceOptions(command)
+  return addDeviceOptions(addRepositoryOptions(command))
     .addHelpText(
       'after',
       '\nSIGINT (Ctrl-C) and SIGTERM let running requests end; a second one does not wait.\n\n' +
-        'Examples:\n  rose serve\n  rose serve ./my-model Qwen/Qwen3-0.6B --served-model-name mine,qwen --quantize int8',
+        'Examples:\n  rose serve\n  rose serve ./my-model Qwen/Qwen3-0.6B --served-model-name mine,qwen --quantize int8\n' +
+        '  rose serve --model-repository ./models --model-control-mode poll',
     )
     .action(serve);
 }
@@ -94,7 +99,8 @@ async function serve(models: string[], options: Options): Promise<void> {
   const grpcPort = grpcPortOf(options);
   await checkAddress(options.host, options.port, '--port');
   if (grpcPort !== undefined) await checkAddress(options.host, grpcPort, '--grpc-port');
-  const sources = await sourcesOf(models, options.servedModelName);
+  const repository = repositoryOptions(options);
+  const sources = await sourcesOf(models, options.servedModelName, repository !== undefined);
   say(`${bold('rose')} ${version}, Node.js ${process.versions.node}`);
   const dialect = dialectOptions(options);
   const hub = await load(
@@ -110,8 +116,10 @@ async function serve(models: string[], options: Options): Promise<void> {
     version,
     sendTimeoutMs,
     ...(grpcPort !== undefined && { grpcPort }),
+    ...(repository && { repository }),
   }).catch(async (error: unknown) => {
     await hub.close();
+    if (roseCode(error) === 'invalid') throw new CommandError(ExitCode.model, (error as Error).message);
     throw addressError(error, host, port, '--port');
   });
   announce(hub, server);
@@ -128,7 +136,7 @@ async function serve(models: string[], options: Options): Promise<void> {
       : 'stopping',
   );
   await hub.drain(options.drainSeconds * 1000);
-  await server.close();
+  await server.close(repository && options.drainSeconds * 1000);
   await hub.close();
   offStop();
 }
@@ -141,7 +149,9 @@ function dialectOptions({ toolFormat, reasoningFormat }: Options): DialectOption
 async function sourcesOf(
   models: readonly string[],
   servedNames: readonly string[] | undefined,
+  besideRepository: boolean,
 ): Promise<ModelSource[]> {
+  if (models.length === 0 && besideRepository) return [];
   const wanted = models.length > 0 ? models : bundledModels();
   if (wanted.length === 0) throw new CommandError(ExitCode.model, 'no models come with this Rose: name one to serve.');
   const names = servedNames?.flatMap((list) => list.split(',')).map((name) => name.trim());
@@ -167,6 +177,7 @@ async function sourcesOf(
 }
 
 async function load(sources: readonly ModelSource[], options: Options): Promise<ModelHub> {
+  if (sources.length === 0) return (await import('@rose/engine')).emptyHub();
   const status = statusLine();
   const milliseconds = new Map<string, number>();
   const onProgress = (event: OpenProgress): void => {
@@ -218,12 +229,14 @@ function grpcPortOf({ grpc, grpcPort, port }: Options): number | undefined {
   );
 }
 
-function announce(hub: ModelHub, { url, grpcPort }: RunningServer): void {
+function announce(hub: ModelHub, { url, grpcPort, repositoryModels }: RunningServer): void {
   const reachable = url.replace('//0.0.0.0:', '//127.0.0.1:').replace('//[::]:', '//[::1]:');
   say(`listening on ${bold(url)}`);
   say(dim(`  page ${reachable}/   OpenAI ${reachable}/v1   Triton ${reachable}/v2   metrics ${reachable}/metrics`));
   if (grpcPort !== undefined) say(dim(`  gRPC ${new URL(reachable).hostname}:${grpcPort}`));
-  say(`try:\n  ${example(hub.models[0], reachable)}`);
+  if (repositoryModels !== undefined) say(`model repository: ${repositoryModels.join(', ') || 'nothing loaded'}`);
+  const [first] = hub.models;
+  say(`try:\n  ${first === undefined ? `curl -X POST ${reachable}/v2/repository/index` : example(first, reachable)}`);
 }
 
 /** A request that the first model can answer, for a shell. */

@@ -1,19 +1,22 @@
-import { create, fromJson, type JsonValue } from '@bufbuild/protobuf';
-import type { ServerContext } from '../context.ts';
-import { TritonError } from '../triton/errors.ts';
-import { modelConfig, modelMetadata, serverMetadata } from '../triton/metadata.ts';
+import { fromJson, type JsonValue } from '@bufbuild/protobuf';
+import { readOverride, type LoadOverride } from '../repository/override.ts';
+import { modelStatistics } from '../statistics/describe.ts';
+import { refuseRepositoryName } from '../triton/errors.ts';
+import { modelMetadata, serverMetadata } from '../triton/metadata.ts';
 import type { TritonModel } from '../triton/model.ts';
 import type { TritonModels } from '../triton/models.ts';
 import {
   ModelConfigResponseSchema,
   ModelMetadataResponseSchema,
-  RepositoryIndexResponse_ModelIndexSchema,
+  ModelStatisticsResponseSchema,
   RepositoryIndexResponseSchema,
   ServerMetadataResponseSchema,
   type ModelConfigResponse,
   type ModelMetadataResponse,
+  type ModelStatisticsResponse,
   type RepositoryIndexRequest,
   type RepositoryIndexResponse,
+  type RepositoryModelLoadRequest,
   type ServerMetadataResponse,
 } from './proto/inference_pb.js';
 
@@ -22,30 +25,28 @@ export function grpcServerMetadata(version: string): ServerMetadataResponse {
   return fromJson(ServerMetadataResponseSchema, serverMetadata(version) as JsonValue);
 }
 
-export function grpcModelMetadata(model: TritonModel): ModelMetadataResponse {
-  return fromJson(ModelMetadataResponseSchema, modelMetadata(model) as JsonValue);
+export function grpcModelMetadata(models: TritonModels, name: string, version: string): ModelMetadataResponse {
+  const model = models.find(name, version);
+  return fromJson(ModelMetadataResponseSchema, modelMetadata(model, models.versions(name, version)) as JsonValue);
 }
 
 export function grpcModelConfig(model: TritonModel): ModelConfigResponse {
-  return fromJson(ModelConfigResponseSchema, { config: modelConfig(model) as JsonValue });
+  return fromJson(ModelConfigResponseSchema, { config: model.config() as JsonValue });
 }
 
-/** Every model that the server was started with; each is one version. */
-export async function repositoryIndex(
-  { hub }: ServerContext,
+export async function grpcRepositoryIndex(
   models: TritonModels,
-  request: RepositoryIndexRequest,
+  { repositoryName, ready }: RepositoryIndexRequest,
 ): Promise<RepositoryIndexResponse> {
-  if (request.repositoryName !== '') throw new TritonError(501, "'repository_name' specification is not supported");
-  const index = await Promise.all(
-    [...models].map(async ({ name }) => {
-      const ready = await hub.get(name).ready();
-      const state = ready ? 'READY' : 'UNAVAILABLE';
-      const reason = ready ? '' : 'its engine cannot answer now';
-      return create(RepositoryIndexResponse_ModelIndexSchema, { name, version: '1', state, reason });
-    }),
-  );
-  return create(RepositoryIndexResponseSchema, {
-    models: index.filter(({ state }) => !request.ready || state === 'READY'),
-  });
+  if (repositoryName !== '') throw refuseRepositoryName();
+  return fromJson(RepositoryIndexResponseSchema, { models: (await models.index(ready)) as unknown as JsonValue });
+}
+
+export function grpcModelStatistics(models: readonly TritonModel[]): ModelStatisticsResponse {
+  return fromJson(ModelStatisticsResponseSchema, { model_stats: models.map(modelStatistics) as JsonValue });
+}
+
+/** What a load request brings: texts, and files as bytes. */
+export function loadOverride({ parameters }: RepositoryModelLoadRequest): LoadOverride {
+  return readOverride(Object.entries(parameters).map(([name, value]) => [name, value.parameterChoice.value]));
 }

@@ -12,8 +12,8 @@ import {
 const PERIOD_MS = 1000;
 
 /** Readiness, whatever service is named: clients of Triton name none, or its own. */
-export async function checkHealth({ hub }: ServerContext): Promise<HealthCheckResponse> {
-  const status = (await hub.ready()) ? Status.SERVING : Status.NOT_SERVING;
+export async function checkHealth({ models }: ServerContext): Promise<HealthCheckResponse> {
+  const status = (await models.ready()) ? Status.SERVING : Status.NOT_SERVING;
   return create(HealthCheckResponseSchema, { status });
 }
 

@@ -3,10 +3,11 @@ import {
   InferParameterSchema,
   ModelInferResponse_InferOutputTensorSchema,
   ModelInferResponseSchema,
+  type InferParameter,
   type ModelInferResponse,
 } from './proto/inference_pb.js';
-import type { TritonModel } from '../triton/model.ts';
-import { byName, tensorToBytes, type Tensor } from '../triton/tensor.ts';
+import type { ModelResponse, ParameterValue, TritonModel } from '../triton/model.ts';
+import { byName, tensorToBytes } from '../triton/tensor.ts';
 
 /**
  * The outputs that were asked for, in that order, as far as the model made them. Clients read tensors from
@@ -15,19 +16,33 @@ import { byName, tensorToBytes, type Tensor } from '../triton/tensor.ts';
 export function inferResponse(
   model: TritonModel,
   { id, outputs }: { readonly id: string; readonly outputs: readonly string[] | undefined },
-  tensors: readonly Tensor[],
+  response: ModelResponse,
 ): ModelInferResponse {
-  const made = byName(tensors);
+  const made = byName(response.outputs);
   const wanted = (outputs ?? [...made.keys()]).flatMap((name) => made.get(name) ?? []);
   return create(ModelInferResponseSchema, {
     modelName: model.name,
-    modelVersion: '1',
+    modelVersion: model.version,
     id,
+    parameters: Object.fromEntries(
+      [...(response.parameters ?? [])].map(([name, value]) => [name, inferParameter(value)]),
+    ),
     outputs: wanted.map(({ name, datatype, shape }) =>
       create(ModelInferResponse_InferOutputTensorSchema, { name, datatype, shape: shape.map(BigInt) }),
     ),
     rawOutputContents: wanted.map((tensor) => tensorToBytes(tensor) as Uint8Array<ArrayBuffer>),
   });
+}
+
+function inferParameter(value: ParameterValue): InferParameter {
+  const choice = (): InferParameter['parameterChoice'] => {
+    if (typeof value === 'boolean') return { case: 'boolParam', value };
+    if (typeof value === 'string') return { case: 'stringParam', value };
+    if (typeof value === 'number' && !Number.isSafeInteger(value)) return { case: 'doubleParam', value };
+    const exact = BigInt(value);
+    return exact < 2n ** 63n ? { case: 'int64Param', value: exact } : { case: 'uint64Param', value: exact };
+  };
+  return create(InferParameterSchema, { parameterChoice: choice() });
 }
 
 /** In a stream every response says whether it is its request's last. */

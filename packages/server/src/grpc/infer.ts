@@ -4,9 +4,10 @@ import type { Metadata, ServerDuplexStream, ServerUnaryCall } from '@grpc/grpc-j
 import type { ServerContext } from '../context.ts';
 import { tenantOf } from '../http/tenant.ts';
 import { TritonError } from '../triton/errors.ts';
-import type { TritonModel } from '../triton/model.ts';
+import type { ModelResponse, TritonModel } from '../triton/model.ts';
 import type { TritonModels } from '../triton/models.ts';
-import { byName, type Tensor } from '../triton/tensor.ts';
+import { byName } from '../triton/tensor.ts';
+import { onlyResponse } from '../triton/only-response.ts';
 import { checkRequest } from '../triton/validate.ts';
 import { readInferRequest, type GrpcInferRequest } from './infer-request.ts';
 import { inferResponse, markFinal } from './infer-response.ts';
@@ -37,8 +38,7 @@ export async function modelInfer(models: TritonModels, call: Call): Promise<Mode
     throw new TritonError(501, "ModelInfer RPC doesn't support models with decoupled transaction policy");
   }
   const { request, responses } = start(model, call.request, call);
-  const [tensors] = await Array.fromAsync(responses);
-  return inferResponse(model, request, tensors);
+  return inferResponse(model, request, await onlyResponse(model, responses));
 }
 
 /**
@@ -71,9 +71,9 @@ export function modelStreamInfer(context: ServerContext, models: TritonModels, c
         await sendAll(writer, model, message, request, responses);
         return;
       }
-      const [tensors] = await Array.fromAsync(responses);
+      const response = await onlyResponse(model, responses);
       await before;
-      await writer.write({ inferResponse: markFinal(inferResponse(model, request, tensors), true) });
+      await writer.write({ inferResponse: markFinal(inferResponse(model, request, response), true) });
     } catch (error) {
       if (call.cancelled) return;
       if (failing) return fail(error);
@@ -112,10 +112,10 @@ async function sendAll(
   model: TritonModel,
   message: ModelInferRequest,
   request: GrpcInferRequest,
-  responses: AsyncIterable<readonly Tensor[]>,
+  responses: AsyncIterable<ModelResponse>,
 ): Promise<void> {
-  for await (const tensors of responses) {
-    await writer.write({ inferResponse: markFinal(inferResponse(model, request, tensors), false) });
+  for await (const response of responses) {
+    await writer.write({ inferResponse: markFinal(inferResponse(model, request, response), false) });
   }
   if (!request.emptyFinalResponse) return;
   const last = { id: request.id, modelName: model.name, modelVersion: message.modelVersion };
@@ -126,7 +126,7 @@ function start(
   model: TritonModel,
   message: ModelInferRequest,
   call: AnyCall,
-): { request: GrpcInferRequest; responses: AsyncIterable<readonly Tensor[]> } {
+): { request: GrpcInferRequest; responses: AsyncIterable<ModelResponse> } {
   const request = readInferRequest(message, model);
   checkRequest(model, request.inputs, request.outputs, request.id);
   const controller = new AbortController();
@@ -134,11 +134,15 @@ function start(
   // Also comes when the call's deadline passes.
   call.once('cancelled', abort);
   if (call.cancelled) abort();
+  const { custom, timeoutMs, priority, sequence } = request.parameters;
   const responses = model.run({
+    id: request.id,
     inputs: byName(request.inputs),
     outputs: request.outputs && new Set(request.outputs),
-    parameters: request.parameters.custom,
-    timeoutMs: request.parameters.timeoutMs,
+    parameters: custom,
+    timeoutMs,
+    priority,
+    sequence,
     signal: controller.signal,
     tenant: tenantOf({ headers: headersOf(call) }),
   });

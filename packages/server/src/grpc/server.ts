@@ -11,10 +11,16 @@ import {
 } from '@grpc/grpc-js';
 import { create, type Message } from '@bufbuild/protobuf';
 import type { ServerContext } from '../context.ts';
-import { refuseSharedMemory, TritonError } from '../triton/errors.ts';
-import { TritonModels } from '../triton/models.ts';
+import { refuseRepositoryName, refuseSharedMemory, TritonError } from '../triton/errors.ts';
 import { serviceDefinition } from './definition.ts';
-import { grpcModelConfig, grpcModelMetadata, grpcServerMetadata, repositoryIndex } from './describe.ts';
+import {
+  grpcModelConfig,
+  grpcModelMetadata,
+  grpcModelStatistics,
+  grpcRepositoryIndex,
+  grpcServerMetadata,
+  loadOverride,
+} from './describe.ts';
 import { checkHealth, watchHealth } from './health.ts';
 import { modelInfer, modelStreamInfer } from './infer.ts';
 import { Health, type HealthCheckRequest, type HealthCheckResponse } from './proto/health_pb.js';
@@ -22,6 +28,8 @@ import {
   CudaSharedMemoryStatusResponseSchema,
   GRPCInferenceService,
   ModelReadyResponseSchema,
+  RepositoryModelLoadResponseSchema,
+  RepositoryModelUnloadResponseSchema,
   ServerLiveResponseSchema,
   ServerReadyResponseSchema,
   SystemSharedMemoryStatusResponseSchema,
@@ -30,8 +38,11 @@ import {
   type ModelInferResponse,
   type ModelMetadataRequest,
   type ModelReadyRequest,
+  type ModelStatisticsRequest,
   type ModelStreamInferResponse,
   type RepositoryIndexRequest,
+  type RepositoryModelLoadRequest,
+  type RepositoryModelUnloadRequest,
 } from './proto/inference_pb.js';
 import { serviceError } from './status.ts';
 
@@ -82,33 +93,41 @@ export async function startGrpcServer(
 }
 
 function inferenceService(context: ServerContext): UntypedServiceImplementation {
-  const { hub, version } = context;
-  const models = new TritonModels(hub);
+  const { models, version } = context;
   const unary = <Request>(answer: Answer<Request>) => unaryHandler(context, answer);
   return {
     ServerLive: unary(async () => create(ServerLiveResponseSchema, { live: true })),
-    ServerReady: unary(async () => create(ServerReadyResponseSchema, { ready: await hub.ready() })),
+    ServerReady: unary(async () => create(ServerReadyResponseSchema, { ready: await models.ready() })),
     // Clients ask before a model is there, and expect a plain no.
     ModelReady: unary<ModelReadyRequest>(async ({ request: { name, version: wanted } }) => {
-      const known = [...models].some((model) => model.name === name) && (wanted === '' || wanted === '1');
-      return create(ModelReadyResponseSchema, { ready: known && (await hub.get(name).ready()) });
+      return create(ModelReadyResponseSchema, { ready: await models.isReady(name, wanted) });
     }),
     ServerMetadata: unary(async () => grpcServerMetadata(version)),
     ModelMetadata: unary<ModelMetadataRequest>(async ({ request }) =>
-      grpcModelMetadata(models.find(request.name, request.version)),
+      grpcModelMetadata(models, request.name, request.version),
     ),
     ModelConfig: unary<ModelConfigRequest>(async ({ request }) =>
       grpcModelConfig(models.find(request.name, request.version)),
     ),
-    ModelStatistics: refused(context, 'the statistics extension is not supported: see /metrics'),
+    ModelStatistics: unary<ModelStatisticsRequest>(async ({ request }) =>
+      grpcModelStatistics(models.select(request.name, request.version)),
+    ),
     ModelInfer: unary<ModelInferRequest>((call) =>
       modelInfer(models, call as ServerUnaryCall<ModelInferRequest, ModelInferResponse>),
     ),
     ModelStreamInfer: (call: ServerDuplexStream<ModelInferRequest, ModelStreamInferResponse>) =>
       modelStreamInfer(context, models, call),
-    RepositoryIndex: unary<RepositoryIndexRequest>(({ request }) => repositoryIndex(context, models, request)),
-    RepositoryModelLoad: refused(context, 'explicit model load / unload is not allowed: models are named at start'),
-    RepositoryModelUnload: refused(context, 'explicit model load / unload is not allowed: models are named at start'),
+    RepositoryIndex: unary<RepositoryIndexRequest>(({ request }) => grpcRepositoryIndex(models, request)),
+    RepositoryModelLoad: unary<RepositoryModelLoadRequest>(async ({ request }) => {
+      if (request.repositoryName !== '') throw refuseRepositoryName();
+      await models.load(request.modelName, loadOverride(request));
+      return create(RepositoryModelLoadResponseSchema);
+    }),
+    RepositoryModelUnload: unary<RepositoryModelUnloadRequest>(async ({ request }) => {
+      if (request.repositoryName !== '') throw refuseRepositoryName();
+      await models.unload(request.modelName);
+      return create(RepositoryModelUnloadResponseSchema);
+    }),
     SystemSharedMemoryStatus: unary(async () => create(SystemSharedMemoryStatusResponseSchema)),
     SystemSharedMemoryRegister: unaryHandler(context, () => Promise.reject(refuseSharedMemory())),
     SystemSharedMemoryUnregister: unaryHandler(context, () => Promise.reject(refuseSharedMemory())),

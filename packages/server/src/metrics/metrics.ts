@@ -1,8 +1,8 @@
 import { Counter, Gauge, Histogram, Registry } from 'prom-client';
 import type { ModelHub, ServedModel } from '@rose/engine';
+import { ModelStatistics, type FailureReason } from '../statistics/statistics.ts';
 
-/** Triton's reasons for failures. Each is there, at 0, from the start. */
-export type FailureReason = 'REJECTED' | 'CANCELED' | 'BACKEND' | 'OTHER';
+/** Each is there, at 0, from the start. */
 const REASONS: readonly FailureReason[] = ['REJECTED', 'CANCELED', 'BACKEND', 'OTHER'];
 
 /** Buckets of Triton's own first-response histogram, and a few below them. */
@@ -52,6 +52,8 @@ export class Metrics {
     REQUEST_SECONDS,
   );
 
+  readonly #statistics: Map<string, ModelStatistics> = new Map();
+
   constructor(hub: ModelHub) {
     for (const model of hub.models) {
       const labels = labelsOf(model);
@@ -87,8 +89,20 @@ export class Metrics {
     this.#watchEach(hub, 'rose_sequence_bytes', 'Bytes of sequence memory on the device', (m) => m.memory.sequences);
   }
 
-  fail(model: ServedModel, reason: FailureReason): void {
+  /** @param milliseconds from the request to its failure */
+  fail(model: ServedModel, reason: FailureReason, milliseconds: number): void {
     this.failure.inc(failureLabels(model, reason));
+    this.statisticsOf(model.name).failed(Math.round(milliseconds * 1e6), reason);
+  }
+
+  /** The statistics of a model of the hub. */
+  statisticsOf(name: string): ModelStatistics {
+    let statistics = this.#statistics.get(name);
+    if (statistics === undefined) {
+      statistics = new ModelStatistics();
+      this.#statistics.set(name, statistics);
+    }
+    return statistics;
   }
 
   #counter(name: string, help: string, labelNames = ['model', 'version']): Counter {

@@ -10,7 +10,8 @@ import {
   type ScoreResult,
   type ServedModel,
 } from '@rose/engine';
-import { labelsOf, type FailureReason, type Metrics } from './metrics.ts';
+import type { FailureReason } from '../statistics/statistics.ts';
+import { labelsOf, type Metrics } from './metrics.ts';
 
 /** The same hub, with every request of every protocol measured. */
 export function observe(hub: ModelHub, metrics: Metrics): ModelHub {
@@ -55,7 +56,7 @@ async function measure<T>(model: ServedModel, metrics: Metrics, items: number, w
     succeed(model, metrics, items, started);
     return result;
   } catch (error) {
-    metrics.fail(model, reasonOf(error));
+    metrics.fail(model, reasonOf(error), performance.now() - started);
     throw error;
   }
 }
@@ -86,11 +87,11 @@ async function* generate(model: ServedModel, request: GenerateRequest, metrics: 
     succeed(model, metrics, 1, started);
   } catch (error) {
     ended = true;
-    metrics.fail(model, reasonOf(error));
+    metrics.fail(model, reasonOf(error), performance.now() - started);
     throw error;
   } finally {
     // The reader left before the end.
-    if (!ended) metrics.fail(model, 'CANCELED');
+    if (!ended) metrics.fail(model, 'CANCELED', performance.now() - started);
   }
 }
 
@@ -101,6 +102,9 @@ function succeed(model: ServedModel, metrics: Metrics, items: number, started: n
   metrics.inferences.inc(labels, items);
   metrics.requestMicroseconds.inc(labels, Math.round(milliseconds * 1000));
   metrics.requestSeconds.observe(labels, milliseconds / 1000);
+  const ns = Math.round(milliseconds * 1e6);
+  // The engine works on many requests at a time, and takes new ones in between: all of it counts as computing.
+  metrics.statisticsOf(model.name).succeed(items, ns, 0, { computeInput: 0, computeInfer: ns, computeOutput: 0 });
 }
 
 const REASONS: Readonly<Partial<Record<ErrorCode, FailureReason>>> = {

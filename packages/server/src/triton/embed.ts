@@ -1,8 +1,9 @@
 import type { ServedModel } from '@rose/engine';
+import type { BuiltinModel } from './builtin.ts';
 import { invalid } from './errors.ts';
-import type { ModelRequest, TritonModel } from './model.ts';
+import type { ModelRequest, ModelResponse } from './model.ts';
 import { booleanParameter, checkParameters, ID_INPUTS, MAX_BATCH, tokenRows } from './pooling-inputs.ts';
-import { fp32Rows, textsOf, type BytesTensor, type Tensor } from './tensor.ts';
+import { fp32Rows, textsOf, type BytesTensor } from './tensor.ts';
 
 /**
  * An embedding model.
@@ -16,7 +17,7 @@ import { fp32Rows, textsOf, type BytesTensor, type Tensor } from './tensor.ts';
  * Output: EMBEDDING [batch, width] FP32. Parameters: `truncate` (boolean, default false) shortens texts that are too
  * long; `dimensions` keeps the first so many elements and normalises again.
  */
-export function embeddingModel(model: ServedModel): TritonModel {
+export function embeddingModel(model: ServedModel): BuiltinModel {
   const width = model.spec.hiddenSize;
   return {
     name: model.name,
@@ -33,7 +34,7 @@ export function embeddingModel(model: ServedModel): TritonModel {
   };
 }
 
-async function* run(model: ServedModel, request: ModelRequest): AsyncIterable<readonly Tensor[]> {
+async function* run(model: ServedModel, request: ModelRequest): AsyncIterable<ModelResponse> {
   checkParameters(model.name, request, ['truncate', 'dimensions']);
   const dimensions = request.parameters.get('dimensions');
   if (dimensions !== undefined && typeof dimensions !== 'number') {
@@ -47,7 +48,7 @@ async function* run(model: ServedModel, request: ModelRequest): AsyncIterable<re
     tenant: request.tenant,
     signal: request.signal,
   });
-  yield [fp32Rows('EMBEDDING', result.embeddings, dimensions ?? model.spec.hiddenSize)];
+  yield { outputs: [fp32Rows('EMBEDDING', result.embeddings, dimensions ?? model.spec.hiddenSize)] };
 }
 
 function inputsOf(model: string, request: ModelRequest): (string | number[])[] {

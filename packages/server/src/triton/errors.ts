@@ -52,3 +52,7 @@ export function refuseSharedMemory(): TritonError {
 export function refuseClassification(output: string): TritonError {
   return new TritonError(501, `the classification extension is not supported: leave it out for output '${output}'`);
 }
+
+export function refuseRepositoryName(): TritonError {
+  return new TritonError(501, "'repository_name' specification is not supported");
+}

@@ -1,7 +1,8 @@
 import type { GenerateEvent, GeneratedToken, ServedModel, Vocabulary } from '@rose/engine';
+import type { BuiltinModel } from './builtin.ts';
 import { invalid } from './errors.ts';
 import { generateParameters, SAMPLING_INPUTS } from './generate-parameters.ts';
-import type { InputSpec, ModelRequest, TritonModel } from './model.ts';
+import type { InputSpec, ModelRequest, ModelResponse } from './model.ts';
 import { numbers, numbersOf, texts, textsOf, type BytesTensor, type NumericTensor, type Tensor } from './tensor.ts';
 
 /** Outputs that a request must ask for, each by an input `return_NAME`. */
@@ -19,7 +20,7 @@ const EXTRAS: readonly Extra[] = [
  * A model that generates text, with the tensors of Triton's vLLM backend and the sampling scalars of its
  * TensorRT-LLM backend. `text_input` is text: control tokens in it are not, unless `parse_special` is true.
  */
-export function generatingModel(model: ServedModel): TritonModel {
+export function generatingModel(model: ServedModel): BuiltinModel {
   return {
     name: model.name,
     maxBatchSize: 0,
@@ -49,7 +50,7 @@ export function generatingModel(model: ServedModel): TritonModel {
   };
 }
 
-async function* run(model: ServedModel, request: ModelRequest): AsyncIterable<readonly Tensor[]> {
+async function* run(model: ServedModel, request: ModelRequest): AsyncIterable<ModelResponse> {
   const [prompt] = textsOf(request.inputs.get('text_input') as BytesTensor);
   const stream = flagOf(request, 'stream') ?? false;
   const exclude = flagOf(request, 'exclude_input_in_output');
@@ -77,9 +78,9 @@ async function* run(model: ServedModel, request: ModelRequest): AsyncIterable<re
   for await (const event of events) {
     answers ??= new AnswerSet(generation.n ?? 1, model.vocabulary, returns, logprobs ?? 0);
     answers.take(event);
-    if (stream && answers.hasNews(event)) yield answers.respond('');
+    if (stream && answers.hasNews(event)) yield { outputs: answers.respond('') };
   }
-  if (!stream && answers !== undefined) yield answers.respond(exclude === true ? '' : prompt);
+  if (!stream && answers !== undefined) yield { outputs: answers.respond(exclude === true ? '' : prompt) };
 }
 
 /** What happened since the last response, an element an answer, as the vLLM backend reports it. */

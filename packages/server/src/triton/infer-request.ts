@@ -1,7 +1,7 @@
 import { isDataType } from './datatype.ts';
 import { invalid, malformed, refuseClassification, refuseSharedMemory } from './errors.ts';
 import { JsonObject, JsonSyntaxError, parseJson, type JsonValue } from './json.ts';
-import type { TritonModel } from './model.ts';
+import type { ModelFace } from './model.ts';
 import { takeParameters, type RequestParameters } from './parameters.ts';
 import { elementCount, printShape, tensorFromBytes, tensorFromJson, type Tensor } from './tensor.ts';
 
@@ -20,7 +20,7 @@ export interface InferRequest {
 export function readInferRequest(
   body: Buffer,
   headerLength: string | undefined,
-  model: TritonModel,
+  model: ModelFace,
   maxBytes: number,
 ): InferRequest {
   const split = headerLength === undefined ? body.length : parseHeaderLength(headerLength, body.length);
@@ -72,7 +72,7 @@ function parseHeaderLength(text: string, length: number): number {
 }
 
 /** A body without JSON is the one input of a model that has only one. No model here has. */
-function refuseRawRequest({ name, inputs }: TritonModel): never {
+function refuseRawRequest({ name, inputs }: ModelFace): never {
   throw invalid(
     `Raw request must only have 1 input (found 1) to be deduced but got ${inputs.length} inputs in '${name}' model configuration`,
   );
@@ -81,7 +81,7 @@ function refuseRawRequest({ name, inputs }: TritonModel): never {
 function readInput(
   input: JsonObject,
   binary: { bytes: Buffer; readonly allowed: boolean },
-  model: TritonModel,
+  model: ModelFace,
   maxBytes: number,
 ): Tensor {
   const parameters = objectOf(input, 'parameters');

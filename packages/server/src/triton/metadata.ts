@@ -1,22 +1,32 @@
+import type { BuiltinModel } from './builtin.ts';
 import { configType } from './datatype.ts';
 import { fullShape, type TritonModel } from './model.ts';
 
-/** What runs the models, in Triton's words. */
-const BACKEND = 'rose';
+/** What runs the models that are named at the start, in Triton's words. */
+export const BUILTIN_BACKEND = 'rose';
 
 export const SERVER_NAME = 'triton';
 /** Protocol extensions that work here. */
-const EXTENSIONS: readonly string[] = ['model_configuration', 'binary_tensor_data', 'parameters'];
+const EXTENSIONS: readonly string[] = [
+  'model_repository',
+  'model_repository(unload_dependents)',
+  'schedule_policy',
+  'model_configuration',
+  'binary_tensor_data',
+  'parameters',
+  'statistics',
+];
 
 export function serverMetadata(version: string): object {
   return { name: SERVER_NAME, version, extensions: EXTENSIONS };
 }
 
-export function modelMetadata(model: TritonModel): object {
+/** @param versions those to name */
+export function modelMetadata(model: TritonModel, versions: readonly string[]): object {
   return {
     name: model.name,
-    versions: ['1'],
-    platform: BACKEND,
+    versions,
+    platform: model.platform,
     inputs: model.inputs.map(({ name, datatypes, dims }) => ({
       name,
       datatype: datatypes[0],
@@ -26,8 +36,8 @@ export function modelMetadata(model: TritonModel): object {
   };
 }
 
-/** The model's configuration as protobuf's JSON with every default printed, which is what Triton's clients parse. */
-export function modelConfig(model: TritonModel): object {
+/** A built-in model's configuration as protobuf's JSON with every default printed, which is what clients parse. */
+export function builtinConfig(model: BuiltinModel): object {
   const { name, decoupled } = model;
   const dynamicBatching = {
     preferred_batch_size: [],
@@ -40,7 +50,7 @@ export function modelConfig(model: TritonModel): object {
   return {
     name,
     platform: '',
-    backend: BACKEND,
+    backend: BUILTIN_BACKEND,
     runtime: '',
     version_policy: { latest: { num_versions: 1 } },
     max_batch_size: model.maxBatchSize,

@@ -1,9 +1,22 @@
 import type { DataType } from './datatype.ts';
-import type { JsonValue } from './json.ts';
+import type { ModelStatistics } from '../statistics/statistics.ts';
 import type { Tensor } from './tensor.ts';
 
 /** A model as Triton's clients see it: named tensors in, named tensors out. */
-export interface TritonModel {
+export interface TritonModel extends ModelFace {
+  /** Decimal digits. */
+  readonly version: string;
+  /** What runs it, in metadata. */
+  readonly platform: string;
+  /** The configuration as protobuf's JSON with every default printed. */
+  config(): object;
+  /** Whether it can answer now. */
+  ready(): Promise<boolean>;
+  readonly statistics: ModelStatistics;
+}
+
+/** What a request is checked against, and who answers it. */
+export interface ModelFace {
   readonly name: string;
   /** 0: shapes are whole. Otherwise every shape has one more dimension in front, the batch, of at most this size. */
   readonly maxBatchSize: number;
@@ -11,11 +24,18 @@ export interface TritonModel {
   readonly decoupled: boolean;
   readonly inputs: readonly InputSpec[];
   readonly outputs: readonly OutputSpec[];
-  /** Facts for people, shown in the model's configuration. */
-  readonly facts: Readonly<Record<string, string>>;
-  /** Run a checked request. One set of tensors a response. */
-  run(request: ModelRequest): AsyncIterable<readonly Tensor[]>;
+  /** Run a checked request. */
+  run(request: ModelRequest): AsyncIterable<ModelResponse>;
 }
+
+/** One of a request's responses. */
+export interface ModelResponse {
+  readonly outputs: readonly Tensor[];
+  readonly parameters?: ReadonlyMap<string, ParameterValue>;
+}
+
+/** What a parameter may be. */
+export type ParameterValue = string | number | bigint | boolean;
 
 export interface InputSpec {
   readonly name: string;
@@ -33,19 +53,32 @@ export interface OutputSpec {
 }
 
 export interface ModelRequest {
+  /** The client's; may be empty. */
+  readonly id: string;
   readonly inputs: ReadonlyMap<string, Tensor>;
   /** Names of the outputs that the client wants; undefined: it did not say. */
   readonly outputs: ReadonlySet<string> | undefined;
   /** Parameters that are not Triton's own. */
-  readonly parameters: ReadonlyMap<string, JsonValue>;
-  /** Milliseconds for queue and work together. */
+  readonly parameters: ReadonlyMap<string, ParameterValue>;
+  /** Milliseconds: of a built-in model for queue and work together, of one in the repository as its queue policy says. */
   readonly timeoutMs: number | undefined;
+  /** Of a model with priority levels: 1 is the first, 0 the default. */
+  readonly priority: number;
+  /** Undefined: the request is no part of a sequence. */
+  readonly sequence: Sequence | undefined;
   readonly signal: AbortSignal;
   /** See `tenantOf`. */
   readonly tenant: string;
 }
 
+/** A request's place in a sequence of requests that belong together. */
+export interface Sequence {
+  readonly id: string | bigint;
+  readonly start: boolean;
+  readonly end: boolean;
+}
+
 /** A shape as metadata shows it. */
-export function fullShape(model: Pick<TritonModel, 'maxBatchSize'>, dims: readonly number[]): readonly number[] {
+export function fullShape(model: Pick<ModelFace, 'maxBatchSize'>, dims: readonly number[]): readonly number[] {
   return model.maxBatchSize > 0 ? [-1, ...dims] : dims;
 }

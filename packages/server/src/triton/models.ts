@@ -1,38 +1,149 @@
-import { RoseError, type ModelHub, type ServedModel } from '@rose/engine';
-import { embeddingModel } from './embed.ts';
-import { invalid } from './errors.ts';
-import { generatingModel } from './generate.ts';
-import type { TritonModel } from './model.ts';
-import { scoringModel } from './score.ts';
+import { RoseError, type ModelHub } from '@rose/engine';
+import type { WireCall } from '../backend/protocol.ts';
+import type { LoadOverride } from '../repository/override.ts';
+import { ModelRepository, type IndexEntry, type RepositoryOptions } from '../repository/repository.ts';
+import type { ModelStatistics } from '../statistics/statistics.ts';
+import { builtinModel } from './builtin.ts';
+import { invalid, TritonError } from './errors.ts';
+import type { ModelResponse, TritonModel } from './model.ts';
+import { byName, tensorFromBytes } from './tensor.ts';
+import { checkRequest } from './validate.ts';
 
-/** A hub's models in Triton's words. Each has the one version 1. */
+/** All models of a server in Triton's words: those of the hub, each with the one version 1, and those of a repository. */
 export class TritonModels {
-  readonly #models: ReadonlyMap<string, TritonModel>;
+  readonly #hub: ModelHub;
+  readonly #builtin: ReadonlyMap<string, TritonModel>;
+  #repository: ModelRepository | undefined;
 
-  constructor(hub: ModelHub) {
-    this.#models = new Map(hub.models.map((model) => [model.name, tritonModel(model)]));
+  constructor(hub: ModelHub, statisticsOf: (name: string) => ModelStatistics) {
+    this.#hub = hub;
+    this.#builtin = new Map(hub.models.map((model) => [model.name, builtinModel(model, statisticsOf(model.name))]));
+  }
+
+  /** @throws RoseError `invalid` where a model that must be there at the start cannot be loaded */
+  async openRepository(options: RepositoryOptions, warn: (message: string) => void): Promise<void> {
+    this.#repository = await ModelRepository.open(options, {
+      call: (call, signal) => this.#call(call, signal),
+      warn,
+      taken: new Set(this.#builtin.keys()),
+    });
   }
 
   /**
    * @param version decimal digits; undefined or empty: the server chooses
-   * @throws RoseError `not_found`, TritonError where the version is no number
+   * @throws RoseError `not_found`, TritonError where the version is no number or not ready
    */
   find(name: string, version: string | undefined): TritonModel {
-    if (version && !/^\d+$/.test(version)) {
-      throw invalid(`failed to get model version from specified version string '${version}'`);
-    }
-    const model = this.#models.get(name);
-    if (model !== undefined && (!version || Number(version) === 1)) return model;
-    const which = version ? `'${name}' version ${Number(version)}` : `'${name}'`;
+    const number = numberOf(version);
+    const model = this.#builtin.get(name);
+    if (model !== undefined && (number === undefined || number === 1)) return model;
+    if (model === undefined && this.#repository !== undefined) return this.#repository.find(name, number);
+    const which = number === undefined ? `'${name}'` : `'${name}' version ${number}`;
     throw new RoseError('not_found', `Request for unknown model: ${which} is not found`);
   }
 
-  [Symbol.iterator](): Iterator<TritonModel> {
-    return this.#models.values();
+  /** Versions for metadata: the one that was named, or all that answer. */
+  versions(name: string, version: string | undefined): string[] {
+    if (version) return [String(numberOf(version))];
+    return this.#builtin.has(name) ? ['1'] : (this.#repository?.readyVersions(name) ?? []).map(String);
+  }
+
+  /** Versions that answer: all, those of a model, or one. */
+  select(name: string, version: string | undefined): TritonModel[] {
+    if (name === '') return this.all;
+    const number = numberOf(version);
+    if (!this.all.some((model) => model.name === name && (number === undefined || model.version === String(number)))) {
+      throw invalid(`requested model ${version ? `version ${number} of ` : ''}'${name}' is not available`);
+    }
+    return this.versions(name, version).map((one) => this.find(name, one));
+  }
+
+  /** Whether the model, or its version, is or was in service. */
+  has(name: string, version: string | undefined): boolean {
+    const number = numberOf(version);
+    if (this.#builtin.has(name)) return number === undefined || number === 1;
+    return this.#repository?.has(name, number) ?? false;
+  }
+
+  /** Every version that answers. */
+  get all(): TritonModel[] {
+    return [...this.#builtin.values(), ...(this.#repository?.models ?? [])];
+  }
+
+  /** Versions of the repository that answer, as `NAME/VERSION`. */
+  get repositoryVersions(): string[] {
+    return (this.#repository?.models ?? []).map(({ name, version }) => `${name}/${version}`);
+  }
+
+  /** Whether every model that should answer can. */
+  async ready(): Promise<boolean> {
+    return (this.#repository?.ready ?? true) && this.#hub.ready();
+  }
+
+  /** Whether a model can answer; of one that does not exist the answer is no. */
+  async isReady(name: string, version: string | undefined): Promise<boolean> {
+    try {
+      return await this.find(name, version).ready();
+    } catch (error) {
+      if (error instanceof RoseError || (error instanceof TritonError && error.status === 503)) return false;
+      throw error;
+    }
+  }
+
+  /** @param onlyReady leave out what cannot answer */
+  async index(onlyReady: boolean): Promise<IndexEntry[]> {
+    const builtin = await Promise.all(
+      [...this.#builtin.values()].map(async (model): Promise<IndexEntry> => {
+        const { name, version } = model;
+        if (await model.ready()) return { name, version, state: 'READY' };
+        return { name, version, state: 'UNAVAILABLE', reason: 'its engine cannot answer now' };
+      }),
+    );
+    const index = [...builtin, ...((await this.#repository?.index()) ?? [])];
+    return onlyReady ? index.filter(({ state }) => state === 'READY') : index;
+  }
+
+  async load(name: string, override: LoadOverride): Promise<void> {
+    await this.#explicit().load(name, override);
+  }
+
+  async unload(name: string): Promise<void> {
+    await this.#explicit().unload(name);
+  }
+
+  /** Free what the repository holds; the hub is its owner's. */
+  async close(limitMs: number): Promise<void> {
+    await this.#repository?.close(limitMs);
+  }
+
+  #explicit(): ModelRepository {
+    if (this.#repository !== undefined) return this.#repository;
+    throw new TritonError(503, 'explicit model load / unload is not allowed if polling is enabled');
+  }
+
+  /** One model's request to another. */
+  #call(call: WireCall, signal: AbortSignal): AsyncIterable<ModelResponse> {
+    const model = this.find(call.model, call.version);
+    const inputs = call.inputs.map(({ name, datatype, shape, data }) =>
+      tensorFromBytes(name, datatype, shape, data, model.name),
+    );
+    checkRequest(model, inputs, call.outputs, '');
+    return model.run({
+      id: '',
+      inputs: byName(inputs),
+      outputs: call.outputs && new Set(call.outputs),
+      parameters: new Map(Object.entries(call.parameters)),
+      timeoutMs: undefined,
+      priority: 0,
+      sequence: undefined,
+      signal,
+      tenant: '',
+    });
   }
 }
 
-function tritonModel(model: ServedModel): TritonModel {
-  const make = { generate: generatingModel, embed: embeddingModel, score: scoringModel };
-  return make[model.task](model);
+function numberOf(version: string | undefined): number | undefined {
+  if (version === undefined || version === '') return undefined;
+  if (/^\d+$/.test(version)) return Number(version);
+  throw invalid(`failed to get model version from specified version string '${version}'`);
 }

@@ -1,7 +1,7 @@
 import { invalid } from './errors.ts';
 import type { InferRequest } from './infer-request.ts';
-import type { TritonModel } from './model.ts';
-import { printElements, tensorToBytes, type Tensor } from './tensor.ts';
+import type { ModelResponse, ParameterValue, TritonModel } from './model.ts';
+import { printElements, tensorToBytes } from './tensor.ts';
 
 export interface InferResponse {
   readonly body: Buffer;
@@ -10,7 +10,8 @@ export interface InferResponse {
 }
 
 /** The reply of `/infer`: JSON, and behind it the outputs that the client wants as bytes. */
-export function inferResponse(model: TritonModel, request: InferRequest, tensors: readonly Tensor[]): InferResponse {
+export function inferResponse(model: TritonModel, request: InferRequest, response: ModelResponse): InferResponse {
+  const tensors = response.outputs;
   const wanted = request.outputs ?? tensors.map(({ name }) => ({ name, binary: request.parameters.binaryOutput }));
   const raw: Uint8Array[] = [];
   const outputs = wanted.map(({ name, binary }) => {
@@ -23,21 +24,38 @@ export function inferResponse(model: TritonModel, request: InferRequest, tensors
     return `{${head},"parameters":{"binary_data_size":${bytes.length}}}`;
   });
   const id = request.id === '' ? '' : `"id":${JSON.stringify(request.id)},`;
+  const { name, version } = model;
   const json = Buffer.from(
-    `{${id}"model_name":${JSON.stringify(model.name)},"model_version":"1","outputs":[${outputs.join(',')}]}`,
+    `{${id}"model_name":${JSON.stringify(name)},"model_version":"${version}",${printParameters(response)}"outputs":[${outputs.join(',')}]}`,
   );
   if (raw.length === 0) return { body: json, headerLength: undefined };
   return { body: Buffer.concat([json, ...raw]), headerLength: json.length };
 }
 
 /** One reply of `/generate`: the outputs as members, one element as a scalar, with keys in alphabetical order. */
-export function generateResponse(model: TritonModel, id: string, tensors: readonly Tensor[]): string {
-  const members: [string, string][] = tensors.map((tensor) => {
+export function generateResponse(
+  model: TritonModel,
+  id: string,
+  { outputs, parameters = new Map() }: ModelResponse,
+): string {
+  const members: [string, string][] = outputs.map((tensor) => {
     const elements = printElements(tensor);
     return [tensor.name, elements.length === 1 ? elements[0] : `[${elements.join(',')}]`];
   });
-  members.push(['model_name', JSON.stringify(model.name)], ['model_version', '"1"']);
+  for (const [name, value] of parameters) members.push([name, printParameter(value)]);
+  members.push(['model_name', JSON.stringify(model.name)], ['model_version', `"${model.version}"`]);
   if (id !== '') members.push(['id', JSON.stringify(id)]);
   members.sort(([a], [b]) => (a < b ? -1 : 1));
   return `{${members.map(([key, value]) => `${JSON.stringify(key)}:${value}`).join(',')}}`;
+}
+
+function printParameters({ parameters }: ModelResponse): string {
+  if (parameters === undefined || parameters.size === 0) return '';
+  const members = [...parameters].map(([name, value]) => `${JSON.stringify(name)}:${printParameter(value)}`);
+  return `"parameters":{${members.join(',')}},`;
+}
+
+/** A parameter as JSON; 64-bit integers stay exact. */
+function printParameter(value: ParameterValue): string {
+  return typeof value === 'bigint' ? String(value) : JSON.stringify(value);
 }

@@ -12,20 +12,22 @@ import { sendEvents } from '../http/event-stream.ts';
 import { invalid, tritonErrorBody, TritonError, tritonStatus } from './errors.ts';
 import { readGenerateBody } from './generate-request.ts';
 import { readInferRequest } from './infer-request.ts';
-import { modelConfig, modelMetadata, serverMetadata } from './metadata.ts';
-import type { TritonModel } from './model.ts';
-import { TritonModels } from './models.ts';
+import { modelMetadata, serverMetadata } from './metadata.ts';
+import type { ModelResponse, TritonModel } from './model.ts';
+import { onlyResponse } from './only-response.ts';
 import { takeParameters } from './parameters.ts';
+import { repositoryRoutes } from './repository-routes.ts';
 import { generateResponse, inferResponse } from './respond.ts';
-import { byName, type Tensor } from './tensor.ts';
+import { byName } from './tensor.ts';
+import { modelStatistics } from '../statistics/describe.ts';
+import type { TritonModels } from './models.ts';
 import { checkRequest } from './validate.ts';
 
 type Request = FastifyRequest<{ Params: PathParameters }>;
 
 /** NVIDIA Triton's HTTP protocol (KServe v2 with Triton's extensions) under `/v2`. */
 export function tritonRoutes(app: FastifyInstance, context: ServerContext): void {
-  const { hub } = context;
-  const models = new TritonModels(hub);
+  const { models } = context;
   takeRawBodies(app);
   app.setErrorHandler((error, _, reply) => sendError(reply, error, context));
 
@@ -42,17 +44,28 @@ export function tritonRoutes(app: FastifyInstance, context: ServerContext): void
   serve('GET', '/v2', async (_, reply) => sendJson(reply, serverMetadata(context.version)));
   serve('GET', '/v2/health/live', async (_, reply) => sendJson(reply, { live: true }));
   serve('GET', '/v2/health/ready', async (_, reply) => {
-    const ready = await hub.ready();
+    const ready = await models.ready();
     return sendJson(reply.code(ready ? 200 : 400), { ready });
   });
-  serveModel('GET', '', async (model, _, reply) => sendJson(reply, modelMetadata(model)));
-  serveModel('GET', '/config', async (model, _, reply) => sendJson(reply, modelConfig(model)));
-  serveModel('GET', '/ready', async (model, _, reply) => {
-    if (!(await hub.get(model.name).ready())) throw invalid('Model version not ready');
-    return sendJson(reply, { name: model.name, ready: true });
-  });
+  serveModel('GET', '', async (model, { params }, reply) =>
+    sendJson(reply, modelMetadata(model, models.versions(params.model, params.version))),
+  );
+  serveModel('GET', '/config', async (model, _, reply) => sendJson(reply, model.config()));
+  for (const version of ['', '/versions/:version(^\\d+$)']) {
+    serve('GET', `/v2/models/:model${version}/ready`, async ({ params: { model, version } }, reply) => {
+      if (!(await models.isReady(model, version))) throw notReady(models, model, version);
+      return sendJson(reply, { name: model, ready: true });
+    });
+    serve('GET', `/v2/models/:model${version}/stats`, async ({ params: { model, version } }, reply) =>
+      sendJson(reply, { model_stats: models.select(model, version).map(modelStatistics) }),
+    );
+  }
+  serve('GET', '/v2/models/stats', async (_, reply) =>
+    sendJson(reply, { model_stats: models.all.map(modelStatistics) }),
+  );
   serveModel('POST', '/infer', (model, request, reply) => infer(context, model, request, reply));
   serveModel('POST', '/generate', (model, request, reply) => generate(context, model, request, reply));
+  repositoryRoutes(models, serve, sendJson);
   serveModel('POST', '/generate_stream', (model, request, reply) => generateStream(context, model, request, reply));
 }
 
@@ -79,17 +92,22 @@ async function infer(
   const { inputs, outputs, parameters, id } = inferRequest;
   const names = outputs?.map(({ name }) => name);
   checkRequest(model, inputs, names, id);
-  const [tensors] = await Array.fromAsync(
+  const { custom, timeoutMs, priority, sequence } = parameters;
+  const made = await onlyResponse(
+    model,
     model.run({
+      id,
       inputs: byName(inputs),
       outputs: names && new Set(names),
-      parameters: parameters.custom,
-      timeoutMs: parameters.timeoutMs,
+      parameters: custom,
+      timeoutMs,
+      priority,
+      sequence,
       signal,
       tenant: tenantOf(request),
     }),
   );
-  const response = inferResponse(model, inferRequest, tensors);
+  const response = inferResponse(model, inferRequest, made);
   const encoding = acceptedEncoding(request.headers['accept-encoding']);
   if (encoding !== undefined) reply.header('content-encoding', encoding);
   if (response.headerLength !== undefined) reply.header('inference-header-content-length', response.headerLength);
@@ -105,11 +123,11 @@ async function generate(
   reply: FastifyReply,
 ): Promise<unknown> {
   const { id, responses } = startGenerate(context, model, request, reply);
-  let only: readonly Tensor[] | undefined;
-  for await (const tensors of responses) {
+  let only: ModelResponse | undefined;
+  for await (const response of responses) {
     // Leaving the loop also cancels what is still to come.
     if (only !== undefined) throw notOneResponse();
-    only = tensors;
+    only = response;
   }
   if (only === undefined) throw notOneResponse();
   return reply.type('application/json').send(Buffer.from(generateResponse(model, id, only)));
@@ -123,7 +141,7 @@ async function generateStream(
 ): Promise<unknown> {
   const { id, responses, signal } = startGenerate(context, model, request, reply);
   async function* events(): AsyncIterable<string> {
-    for await (const tensors of responses) yield generateResponse(model, id, tensors);
+    for await (const response of responses) yield generateResponse(model, id, response);
   }
   await sendEvents(reply, events(), {
     contentType: 'text/event-stream; charset=utf-8',
@@ -138,7 +156,7 @@ function startGenerate(
   model: TritonModel,
   request: Request,
   reply: FastifyReply,
-): { id: string; responses: AsyncIterable<readonly Tensor[]>; signal: AbortSignal } {
+): { id: string; responses: AsyncIterable<ModelResponse>; signal: AbortSignal } {
   const encoding = request.headers['content-encoding'];
   if (encoding !== undefined && encoding !== 'identity') {
     throw invalid("Unsupported content-encoding, only 'identity' is supported.");
@@ -147,10 +165,10 @@ function startGenerate(
   const body = Buffer.isBuffer(request.body) ? request.body : Buffer.alloc(0);
   const { id, inputs, parameters } = readGenerateBody(body, model, context.maxBodyBytes);
   checkRequest(model, inputs, undefined, id);
-  const { custom, timeoutMs } = takeParameters(parameters);
+  const { custom, timeoutMs, priority, sequence } = takeParameters(parameters);
   const tenant = tenantOf(request);
-  const parts = { inputs: byName(inputs), outputs: undefined, parameters: custom };
-  const responses = model.run({ ...parts, timeoutMs, signal, tenant });
+  const parts = { id, inputs: byName(inputs), outputs: undefined, parameters: custom };
+  const responses = model.run({ ...parts, timeoutMs, priority, sequence, signal, tenant });
   return { id, responses, signal };
 }
 
@@ -158,6 +176,13 @@ function notOneResponse(): TritonError {
   return invalid(
     'generate expects model to produce exactly 1 response, use generate stream for model that generates various number of responses',
   );
+}
+
+/** Why a model cannot answer: that it does not exist is another status than that it is not ready. */
+function notReady(models: TritonModels, name: string, version: string | undefined): Error {
+  if (models.has(name, version)) return invalid('Model version not ready');
+  const which = version === undefined ? `'${name}'` : `'${name}' version ${Number(version)}`;
+  return new RoseError('not_found', `Request for unknown model: ${which} is not found`);
 }
 
 /** As bytes, so that no charset is added to the content type: Triton's clients compare it. */

@@ -1,9 +1,10 @@
 import type { ScoreInput, ServedModel } from '@rose/engine';
 import { scoresOf } from '../scores.ts';
+import type { BuiltinModel } from './builtin.ts';
 import { invalid } from './errors.ts';
-import type { ModelRequest, TritonModel } from './model.ts';
+import type { ModelRequest, ModelResponse } from './model.ts';
 import { booleanParameter, checkParameters, ID_INPUTS, MAX_BATCH, tokenRows } from './pooling-inputs.ts';
-import { fp32Rows, textsOf, type BytesTensor, type Tensor } from './tensor.ts';
+import { fp32Rows, textsOf, type BytesTensor } from './tensor.ts';
 
 /**
  * A classifier over pairs of texts (a reranker).
@@ -18,7 +19,7 @@ import { fp32Rows, textsOf, type BytesTensor, type Tensor } from './tensor.ts';
  * Outputs: SCORE [batch, labels] FP32, the sigmoid of a single label or the softmax over several; LOGITS
  * [batch, labels] FP32. Parameter: `truncate` (boolean, default false) shortens texts that are too long.
  */
-export function scoringModel(model: ServedModel): TritonModel {
+export function scoringModel(model: ServedModel): BuiltinModel {
   const labels = labelsOf(model);
   return {
     name: model.name,
@@ -44,7 +45,7 @@ export function scoringModel(model: ServedModel): TritonModel {
   };
 }
 
-async function* run(model: ServedModel, request: ModelRequest): AsyncIterable<readonly Tensor[]> {
+async function* run(model: ServedModel, request: ModelRequest): AsyncIterable<ModelResponse> {
   checkParameters(model.name, request, ['truncate']);
   const { logits } = await model.score({
     inputs: inputsOf(model.name, request),
@@ -54,7 +55,7 @@ async function* run(model: ServedModel, request: ModelRequest): AsyncIterable<re
     signal: request.signal,
   });
   const width = labelsOf(model).length;
-  yield [fp32Rows('SCORE', logits.map(scoresOf), width), fp32Rows('LOGITS', logits, width)];
+  yield { outputs: [fp32Rows('SCORE', logits.map(scoresOf), width), fp32Rows('LOGITS', logits, width)] };
 }
 
 function inputsOf(model: string, request: ModelRequest): ScoreInput[] {

@@ -1,3 +1,4 @@
+import { joinBytes, splitBytes } from './bytes.ts';
 import { elementOf, type DataType, type NumericType } from './datatype.ts';
 import { invalid, malformed } from './errors.ts';
 import type { JsonValue } from './json.ts';
@@ -97,30 +98,16 @@ export function tensorFromBytes(
   model: string,
 ): Tensor {
   if (datatype !== 'BYTES') return { name, datatype, shape, data: bytes };
-  const data: Uint8Array[] = [];
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  for (let at = 0; at < bytes.length;) {
-    const start = at + 4;
-    const end = start <= bytes.length ? start + view.getUint32(at, true) : Infinity;
-    if (end > bytes.length) {
-      const place = `element ${data.length} of inference input '${name}' for model '${model}'`;
-      throw invalid(`incomplete string data: ${place} ends beyond the ${bytes.length} bytes of the input`);
-    }
-    data.push(bytes.subarray(start, end));
-    at = end;
-  }
+  const data = splitBytes(bytes, (elements) => {
+    const place = `element ${elements} of inference input '${name}' for model '${model}'`;
+    throw invalid(`incomplete string data: ${place} ends beyond the ${bytes.length} bytes of the input`);
+  });
   return { name, datatype, shape, data };
 }
 
 /** Bytes of a tensor in a binary response. */
 export function tensorToBytes(tensor: Tensor): Uint8Array {
-  if (tensor.datatype !== 'BYTES') return tensor.data;
-  const parts = tensor.data.flatMap((element) => {
-    const length = Buffer.alloc(4);
-    length.writeUInt32LE(element.length);
-    return [length, element];
-  });
-  return Buffer.concat(parts);
+  return tensor.datatype === 'BYTES' ? joinBytes(tensor.data) : tensor.data;
 }
 
 /** Each element as JSON. */

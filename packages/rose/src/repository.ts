@@ -1,0 +1,63 @@
+import { existsSync } from 'node:fs';
+import { resolve } from 'node:path';
+import { Option, type Command } from 'commander';
+import type { ControlMode, RepositoryOptions } from '@rose/server';
+import { CommandError, ExitCode } from './errors.ts';
+import { collect, integer } from './options.ts';
+
+/** What the command line says of a model repository. */
+export interface RepositoryFlags {
+  modelRepository?: string[];
+  modelControlMode?: ControlMode;
+  loadModel?: string[];
+  repositoryPollSecs?: number;
+  exitOnError: boolean;
+}
+
+export function addRepositoryOptions(command: Command): Command {
+  return command
+    .option(
+      '--model-repository <directory>',
+      'a directory of models with config.pbtxt, as Triton has them (several times: more of them)',
+      collect,
+    )
+    .addOption(
+      new Option(
+        '--model-control-mode <mode>',
+        'who decides what is loaded from it: the start, clients, or changes of its files (default: none)',
+      ).choices(['none', 'explicit', 'poll']),
+    )
+    .option('--load-model <name>', 'load it at the start, with mode explicit; * alone is all (several times)', collect)
+    .option(
+      '--repository-poll-secs <n>',
+      'seconds between two looks at the repository, with mode poll (default: 15)',
+      integer(1, 86_400),
+    )
+    .option('--no-exit-on-error', 'start even if a model of the repository cannot be loaded');
+}
+
+/** Undefined: there is no repository. */
+export function repositoryOptions(options: RepositoryFlags): RepositoryOptions | undefined {
+  const { modelRepository, modelControlMode: mode, loadModel, repositoryPollSecs, exitOnError } = options;
+  const refuse = (option: string, needs: string): never => {
+    throw new CommandError(ExitCode.usage, `${option} has no effect without ${needs}.`);
+  };
+  if (modelRepository === undefined) {
+    if (mode !== undefined) refuse('--model-control-mode', '--model-repository');
+    if (loadModel !== undefined) refuse('--load-model', '--model-repository');
+    if (repositoryPollSecs !== undefined) refuse('--repository-poll-secs', '--model-repository');
+    return undefined;
+  }
+  if (loadModel !== undefined && mode !== 'explicit') refuse('--load-model', '--model-control-mode explicit');
+  if (repositoryPollSecs !== undefined && mode !== 'poll')
+    refuse('--repository-poll-secs', '--model-control-mode poll');
+  const missing = modelRepository.find((directory) => !existsSync(directory));
+  if (missing !== undefined) throw new CommandError(ExitCode.model, `there is no model repository "${missing}".`);
+  return {
+    directories: modelRepository.map((directory) => resolve(directory)),
+    exitOnError,
+    ...(mode !== undefined && { mode }),
+    ...(loadModel !== undefined && { loadModels: loadModel }),
+    ...(repositoryPollSecs !== undefined && { pollSeconds: repositoryPollSecs }),
+  };
+}

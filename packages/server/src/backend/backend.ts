@@ -1,0 +1,38 @@
+import type { ModelConfig } from '../grpc/proto/model_config_pb.js';
+import type { ModelStatistics } from '../statistics/statistics.ts';
+import type { ModelFace, ModelRequest, ModelResponse } from '../triton/model.ts';
+import type { WireCall } from './protocol.ts';
+
+/** One version of a model, as a backend is asked to load it. */
+export interface LoadRequest {
+  readonly name: string;
+  readonly version: number;
+  /** The version's directory. */
+  readonly directory: string;
+  /** Complete and checked. */
+  readonly config: ModelConfig;
+  readonly face: Omit<ModelFace, 'run'>;
+  readonly statistics: ModelStatistics;
+  /** Ask another model on behalf of this one. */
+  readonly call: (call: WireCall, signal: AbortSignal) => AsyncIterable<ModelResponse>;
+  /** Something for the operator to read. */
+  readonly warn: (message: string) => void;
+}
+
+/** A version that a backend has loaded. */
+export interface BackendModel {
+  /** Why it cannot answer now; undefined: it can. */
+  readonly trouble: string | undefined;
+  run(request: ModelRequest): AsyncIterable<ModelResponse>;
+  /** Wait until requests under way have ended, at most so many milliseconds, then free everything. */
+  close(limitMs: number): Promise<void>;
+}
+
+/** A kind of model that the repository can hold. */
+export interface Backend {
+  /** The file that a version directory holds unless the configuration names another; the first that exists. */
+  readonly files: readonly string[];
+  /** Complete a configuration from what the model itself says. */
+  complete(config: ModelConfig, directory: string): Promise<ModelConfig>;
+  load(request: LoadRequest): Promise<BackendModel>;
+}

@@ -1,0 +1,321 @@
+import { Worker } from 'node:worker_threads';
+import { RoseError } from '@rose/engine';
+import type { Job, JobHolder } from '../scheduling/job.ts';
+import { TritonError, tritonStatus } from '../triton/errors.ts';
+import type { ModelRequest, ModelResponse } from '../triton/model.ts';
+import { tensorFromBytes } from '../triton/tensor.ts';
+import { codeOf, statusOf } from './codes.ts';
+import {
+  now,
+  type ExecuteTimes,
+  type FromInstance,
+  type InstanceData,
+  type ToInstance,
+  type WireCall,
+  type WireOutcome,
+  type WireRequest,
+  type WireResponse,
+} from './protocol.ts';
+import { toWire } from './wire.ts';
+
+/** What an instance needs of the rest of the server. */
+export interface InstanceSurroundings {
+  /** Ask another model on behalf of this one. */
+  call(call: WireCall, signal: AbortSignal): AsyncIterable<ModelResponse>;
+  /** Check a response against the configuration. */
+  accept(job: Job, response: ModelResponse): void;
+  /** A batch was executed. */
+  executed(rows: number, started: number, times: ExecuteTimes, ended: number): void;
+  decoupled: boolean;
+}
+
+const entry: URL = new URL(
+  import.meta.url.endsWith('.ts') ? './instance.worker.ts' : './instance.worker.js',
+  import.meta.url,
+);
+
+/** Responses that are reported as taken together. */
+const TAKEN_TOGETHER = 8;
+
+/** Time for `finalize`. */
+const CLOSE_MS = 10_000;
+
+/** Loads the model's class and lets it complete its configuration. */
+export async function completeByModel(data: Omit<InstanceData, 'complete'>): Promise<InstanceData['config']> {
+  const worker = spawn({ ...data, complete: true });
+  try {
+    const message = await firstMessage(worker);
+    if (message.kind === 'completed') return message.config;
+    throw loadError(message);
+  } finally {
+    await worker.terminate();
+  }
+}
+
+/** One object of a model's class in a thread of its own. It executes one batch at a time. */
+export class Instance implements JobHolder {
+  readonly #worker: Worker;
+  readonly #surroundings: InstanceSurroundings;
+  /** Requests in the thread that have not ended. */
+  readonly #jobs: Map<number, { job: Job; untold: number; times: ExecuteTimes | undefined }> = new Map();
+  readonly #calls: Map<number, AbortController> = new Map();
+  #batch: readonly Job[] = [];
+  #onIdle: () => void = () => {};
+  #onLost: ((reason: string) => void) | undefined;
+  #closed: (() => void) | undefined;
+
+  /** Resolves when the model has initialized; rejects with why it has not. */
+  static async start(data: Omit<InstanceData, 'complete'>, surroundings: InstanceSurroundings): Promise<Instance> {
+    const instance = new Instance(spawn({ ...data, complete: false }), surroundings);
+    try {
+      await instance.#started;
+    } catch (error) {
+      await instance.#worker.terminate();
+      throw error;
+    }
+    return instance;
+  }
+
+  readonly #started: Promise<void>;
+
+  private constructor(worker: Worker, surroundings: InstanceSurroundings) {
+    this.#worker = worker;
+    this.#surroundings = surroundings;
+    const started = Promise.withResolvers<void>();
+    this.#started = started.promise;
+    let reason = '';
+    worker.on('message', (message: FromInstance) => {
+      if (message.kind === 'ready') started.resolve();
+      else if (message.kind === 'failed') {
+        started.reject(loadError(message));
+        this.#closed?.();
+      } else this.#receive(message);
+    });
+    worker.on('error', (error: unknown) => (reason = error instanceof Error ? error.message : String(error)));
+    worker.on('exit', (code) => {
+      reason ||= `its thread ended with code ${code}`;
+      started.reject(new RoseError('invalid', reason));
+      this.#lose(reason);
+    });
+  }
+
+  /** Whether a batch is being executed. */
+  get busy(): boolean {
+    return this.#batch.length > 0;
+  }
+
+  /** Whether any request is in the thread, be it one whose responses are still to come. */
+  get empty(): boolean {
+    return this.#jobs.size === 0 && !this.busy;
+  }
+
+  /** @param onIdle called each time the instance can take a batch or has answered a request to its end */
+  watch(onIdle: () => void, onLost: (reason: string) => void): void {
+    this.#onIdle = onIdle;
+    this.#onLost = onLost;
+  }
+
+  /** Execute a batch; the instance must not be busy. */
+  execute(batch: readonly Job[]): void {
+    const started = now();
+    this.#batch = batch;
+    const requests = batch.map((job): WireRequest => {
+      job.start(started);
+      job.holder = this;
+      this.#jobs.set(job.number, { job, untold: 0, times: undefined });
+      return wireRequest(job.number, job.request);
+    });
+    this.#post({ kind: 'execute', requests });
+  }
+
+  cancelled(job: Job): void {
+    this.#post({ kind: 'cancel', request: job.number });
+    if (this.#surroundings.decoupled) this.#jobs.delete(job.number);
+    this.#onIdle();
+  }
+
+  taken(job: Job): void {
+    const entry = this.#jobs.get(job.number);
+    if (entry === undefined || ++entry.untold < TAKEN_TOGETHER) return;
+    this.#post({ kind: 'taken', request: job.number, count: entry.untold });
+    entry.untold = 0;
+  }
+
+  /** Let the model finalize, then end its thread. Requests must have ended. */
+  async close(): Promise<void> {
+    this.#onLost = () => {};
+    let limit: NodeJS.Timeout | undefined;
+    await new Promise<void>((resolve) => {
+      this.#closed = resolve;
+      limit = setTimeout(resolve, CLOSE_MS);
+      this.#worker.once('exit', () => resolve());
+      this.#post({ kind: 'close' });
+    });
+    clearTimeout(limit);
+    await this.#worker.terminate();
+  }
+
+  #post(message: ToInstance): void {
+    this.#worker.postMessage(message);
+  }
+
+  #receive(message: FromInstance): void {
+    switch (message.kind) {
+      case 'executed':
+        this.#executed(message.times, message.outcomes);
+        return;
+      case 'response':
+        this.#response(message.request, message.outcome);
+        return;
+      case 'end':
+        this.#end(message.request);
+        return;
+      case 'call':
+        void this.#call(message);
+        return;
+      case 'cancelCall':
+        this.#calls.get(message.call)?.abort();
+        return;
+      case 'closed':
+        this.#closed?.();
+    }
+  }
+
+  #executed(times: ExecuteTimes, outcomes: readonly WireOutcome[] | undefined): void {
+    const ended = now();
+    const batch = this.#batch;
+    const started = batch[0].started as number;
+    this.#batch = [];
+    this.#surroundings.executed(
+      batch.reduce((rows, job) => rows + job.rows, 0),
+      started,
+      times,
+      outcomes === undefined ? times.computeEnd : ended,
+    );
+    batch.forEach((job, i) => {
+      const outcome = outcomes?.[i];
+      if (outcome === undefined) {
+        const entry = this.#jobs.get(job.number);
+        if (entry) entry.times = times;
+        return;
+      }
+      this.#jobs.delete(job.number);
+      if (!this.#answer(job, outcome)) return;
+      job.succeed({
+        computeInput: times.computeStart - started,
+        computeInfer: times.computeEnd - times.computeStart,
+        computeOutput: now() - times.computeEnd,
+      });
+    });
+    this.#onIdle();
+  }
+
+  #response(number: number, outcome: WireOutcome): void {
+    const job = this.#jobs.get(number)?.job;
+    if (job !== undefined && !this.#answer(job, outcome)) {
+      this.#jobs.delete(number);
+      this.#onIdle();
+    }
+  }
+
+  #end(number: number): void {
+    const entry = this.#jobs.get(number);
+    if (entry === undefined) return;
+    this.#jobs.delete(number);
+    const { job, times } = entry;
+    const started = job.started as number;
+    // A request may end before `execute` returns.
+    const computeStart = times?.computeStart ?? started;
+    job.succeed({ computeInput: computeStart - started, computeInfer: now() - computeStart, computeOutput: 0 });
+    this.#onIdle();
+  }
+
+  /** Hand an outcome on. False: the job has ended with it. */
+  #answer(job: Job, outcome: WireOutcome): boolean {
+    if (job.ended) return false;
+    if ('error' in outcome) {
+      const { code, message } = outcome.error;
+      job.fail(new TritonError(statusOf(code), message), code === 'CANCELLED' ? 'CANCELED' : 'BACKEND');
+      return false;
+    }
+    try {
+      const response = modelResponse(outcome.response);
+      this.#surroundings.accept(job, response);
+      job.responses.push(response);
+      job.sent++;
+      return true;
+    } catch (error) {
+      job.fail(error, 'BACKEND');
+      return false;
+    }
+  }
+
+  async #call(wire: WireCall): Promise<void> {
+    const { call } = wire;
+    const controller = new AbortController();
+    this.#calls.set(call, controller);
+    try {
+      for await (const { outputs, parameters } of this.#surroundings.call(wire, controller.signal)) {
+        if (controller.signal.aborted) break;
+        const response = { outputs: outputs.map(toWire), parameters: Object.fromEntries(parameters ?? []) };
+        this.#post({ kind: 'answer', call, outcome: { response } });
+      }
+    } catch (error) {
+      const message = error instanceof Error ? error.message : String(error);
+      this.#post({ kind: 'answer', call, outcome: { error: { code: codeOf(tritonStatus(error)), message } } });
+    } finally {
+      this.#calls.delete(call);
+      this.#post({ kind: 'answered', call });
+    }
+  }
+
+  #lose(reason: string): void {
+    for (const controller of this.#calls.values()) controller.abort();
+    const jobs = [...this.#jobs.values()];
+    this.#jobs.clear();
+    this.#batch = [];
+    for (const { job } of jobs) {
+      job.fail(
+        new TritonError(500, `the instance of the model failed while it worked on the request: ${reason}`),
+        'BACKEND',
+      );
+    }
+    this.#onLost?.(reason);
+  }
+}
+
+function spawn(data: InstanceData): Worker {
+  // Flags of the server's own process are not for models.
+  return new Worker(entry, { name: `model ${data.name}`, workerData: data, execArgv: [] });
+}
+
+async function firstMessage(worker: Worker): Promise<FromInstance> {
+  return new Promise((resolve, reject) => {
+    worker.once('message', resolve);
+    worker.once('error', (error: unknown) => reject(RoseError.from(error)));
+    worker.once('exit', (code) => reject(new RoseError('invalid', `its thread ended with code ${code}`)));
+  });
+}
+
+function loadError(message: FromInstance): RoseError {
+  return new RoseError('invalid', message.kind === 'failed' ? message.error.message : `unexpected ${message.kind}`);
+}
+
+function wireRequest(number: number, request: ModelRequest): WireRequest {
+  const { id, inputs, outputs, parameters, sequence } = request;
+  return {
+    number,
+    id,
+    inputs: [...inputs.values()].map(toWire),
+    outputs: outputs && [...outputs],
+    parameters: Object.fromEntries(parameters),
+    sequence,
+  };
+}
+
+function modelResponse({ outputs, parameters }: WireResponse): ModelResponse {
+  return {
+    outputs: outputs.map(({ name, datatype, shape, data }) => tensorFromBytes(name, datatype, shape, data, '')),
+    parameters: new Map(Object.entries(parameters)),
+  };
+}

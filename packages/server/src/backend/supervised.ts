@@ -1,0 +1,79 @@
+import type { Instance } from './instance.ts';
+
+/** How long to wait before the next attempt, after so many that failed; the last one stands for all further ones. */
+const RETRY_MS = [0, 1000, 2000, 5000, 10_000, 30_000];
+
+/** An instance that is started again when its thread fails. */
+export class SupervisedInstance {
+  readonly #start: () => Promise<Instance>;
+  readonly #onUp: (instance: Instance) => void;
+  readonly #onDown: (instance: Instance, reason: string) => void;
+  #instance: Instance | undefined;
+  #retry: NodeJS.Timeout | undefined;
+  #closed = false;
+  #starting: Promise<void> | undefined;
+  /** Why there is no instance now. */
+  reason = '';
+
+  private constructor(
+    start: () => Promise<Instance>,
+    onUp: (instance: Instance) => void,
+    onDown: (instance: Instance, reason: string) => void,
+  ) {
+    this.#start = start;
+    this.#onUp = onUp;
+    this.#onDown = onDown;
+  }
+
+  /** The first start must succeed: a model that cannot initialize is not loaded. */
+  static async open(
+    start: () => Promise<Instance>,
+    onUp: (instance: Instance) => void,
+    onDown: (instance: Instance, reason: string) => void,
+  ): Promise<SupervisedInstance> {
+    const supervised = new SupervisedInstance(start, onUp, onDown);
+    supervised.#up(await start());
+    return supervised;
+  }
+
+  get instance(): Instance | undefined {
+    return this.#instance;
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+    clearTimeout(this.#retry);
+    await this.#starting;
+    await this.#instance?.close();
+    this.#instance = undefined;
+  }
+
+  #up(instance: Instance): void {
+    this.#instance = instance;
+    this.reason = '';
+    instance.watch(
+      () => this.#onUp(instance),
+      (reason) => {
+        this.#instance = undefined;
+        this.reason = reason;
+        this.#onDown(instance, reason);
+        this.#restart(0);
+      },
+    );
+    this.#onUp(instance);
+  }
+
+  #restart(attempt: number): void {
+    if (this.#closed) return;
+    const wait = RETRY_MS[Math.min(attempt, RETRY_MS.length - 1)];
+    this.#retry = setTimeout(() => {
+      this.#starting = this.#start()
+        .then((instance) => this.#up(instance))
+        .catch((error: unknown) => {
+          this.reason = `it failed and cannot start again: ${error instanceof Error ? error.message : String(error)}`;
+          this.#restart(attempt + 1);
+        })
+        .finally(() => (this.#starting = undefined));
+    }, wait);
+  }
+}

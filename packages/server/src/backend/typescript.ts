@@ -1,0 +1,167 @@
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import type { ModelConfig } from '../grpc/proto/model_config_pb.js';
+import { configFromJson, configJson } from '../repository/config-json.ts';
+import { schedulerOptions } from '../repository/scheduling.ts';
+import { Job } from '../scheduling/job.ts';
+import { Scheduler } from '../scheduling/scheduler.ts';
+import type { ModelStatistics } from '../statistics/statistics.ts';
+import { invalid, TritonError } from '../triton/errors.ts';
+import type { ModelRequest, ModelResponse } from '../triton/model.ts';
+import type { Backend, BackendModel, LoadRequest } from './backend.ts';
+import type { ModelConfig as ModelConfigJson } from './api.ts';
+import { completeByModel, Instance, type InstanceSurroundings } from './instance.ts';
+import { acceptResponse } from './accept.ts';
+import type { InstanceData } from './protocol.ts';
+import { SupervisedInstance } from './supervised.ts';
+
+const FILES = ['model.ts', 'model.mts', 'model.js', 'model.mjs'];
+
+/** Models written in TypeScript or JavaScript, each instance in a thread of its own. */
+export const typescriptBackend: Backend = {
+  files: FILES,
+  complete: async (config, directory) => {
+    const data = { ...instanceData(config, directory), version: '', instance: 0 };
+    return configFromJson(await completeByModel(data), `the configuration that ${data.file} returned`);
+  },
+  load: (request) => TypeScriptModel.load(request),
+};
+
+class TypeScriptModel implements BackendModel {
+  readonly #statistics: ModelStatistics;
+  readonly #scheduler: Scheduler;
+  readonly #inOrder: boolean;
+  readonly #batched: boolean;
+  #instances: readonly SupervisedInstance[] = [];
+  #previous: Promise<unknown> = Promise.resolve();
+  #closing = false;
+  #onIdle: () => void = () => {};
+
+  static async load(request: LoadRequest): Promise<TypeScriptModel> {
+    const model = new TypeScriptModel(request);
+    await model.#start(request);
+    return model;
+  }
+
+  private constructor({ config, statistics }: LoadRequest) {
+    this.#statistics = statistics;
+    this.#scheduler = new Scheduler(schedulerOptions(config));
+    this.#batched = config.maxBatchSize > 0;
+    const { schedulingChoice } = config;
+    this.#inOrder = schedulingChoice.case === 'dynamicBatching' && schedulingChoice.value.preserveOrdering;
+  }
+
+  get trouble(): string | undefined {
+    if (this.#closing) return 'it is being unloaded';
+    return this.#instances.every(({ instance }) => instance === undefined) ? this.#instances[0].reason : undefined;
+  }
+
+  run(request: ModelRequest): AsyncIterable<ModelResponse> {
+    if (this.#closing) throw new TritonError(503, 'the model is being unloaded');
+    const rows = this.#batched ? ([...request.inputs.values()][0]?.shape[0] ?? 1) : 1;
+    const job = new Job(request, rows, this.#statistics);
+    try {
+      this.#scheduler.add(job);
+    } catch (error) {
+      job.fail(error, 'REJECTED');
+    }
+    return this.#inOrder ? this.#ordered(job) : job.responses;
+  }
+
+  async close(limitMs: number): Promise<void> {
+    this.#closing = true;
+    let limit: NodeJS.Timeout | undefined;
+    if (!this.#idle()) {
+      await new Promise<void>((resolve) => {
+        this.#onIdle = resolve;
+        limit = setTimeout(resolve, limitMs);
+      });
+    }
+    clearTimeout(limit);
+    this.#scheduler.abandon(new TritonError(503, 'the model was unloaded'));
+    await Promise.all(this.#instances.map((instance) => instance.close()));
+  }
+
+  /** Start all instances; when one fails none is left. */
+  async #start(request: LoadRequest): Promise<void> {
+    const { config, directory, version } = request;
+    const data = { ...instanceData(config, directory), version: String(version) };
+    const surroundings: InstanceSurroundings = {
+      decoupled: request.face.decoupled,
+      call: request.call,
+      accept: (job, response) => this.#accept(request, job, response),
+      executed: (rows, started, times, ended) =>
+        this.#statistics.executed(rows, {
+          computeInput: times.computeStart - started,
+          computeInfer: times.computeEnd - times.computeStart,
+          computeOutput: ended - times.computeEnd,
+        }),
+    };
+    const count = config.instanceGroup.reduce((sum, group) => sum + group.count, 0);
+    const started = await Promise.allSettled(
+      Array.from({ length: count }, (_, instance) =>
+        SupervisedInstance.open(
+          () => Instance.start({ ...data, instance }, surroundings),
+          (up) => this.#up(up),
+          (down, reason) => {
+            this.#scheduler.detach(down);
+            request.warn(`instance ${instance} of model '${request.name}' version ${version} failed: ${reason}`);
+          },
+        ),
+      ),
+    );
+    this.#instances = started.flatMap((result) => (result.status === 'fulfilled' ? [result.value] : []));
+    const failed = started.find((result) => result.status === 'rejected');
+    if (failed === undefined) return;
+    await Promise.all(this.#instances.map((instance) => instance.close()));
+    throw failed.reason;
+  }
+
+  #up(instance: Instance): void {
+    this.#scheduler.attach(instance);
+    if (this.#closing && this.#idle()) this.#onIdle();
+  }
+
+  #idle(): boolean {
+    return this.#scheduler.waiting === 0 && this.#instances.every(({ instance }) => instance?.empty ?? true);
+  }
+
+  #accept({ face }: LoadRequest, job: Job, response: ModelResponse): void {
+    acceptResponse(face, job, response);
+    if (!face.decoupled) return;
+    const kind = response.outputs.length === 0 ? 'emptyResponse' : 'success';
+    const at = Number(process.hrtime.bigint());
+    this.#statistics.responded(job.sent, kind, at - job.lastEvent, 0);
+    job.lastEvent = at;
+  }
+
+  /** Nothing is answered before what came earlier. */
+  async *#ordered({ responses }: Job): AsyncIterable<ModelResponse> {
+    const before = this.#previous;
+    const own = Promise.withResolvers<void>();
+    this.#previous = own.promise;
+    try {
+      const next = responses.next();
+      await Promise.allSettled([next, before]);
+      const first = await next;
+      if (first.done) return;
+      yield first.value;
+      yield* responses;
+    } finally {
+      await responses.return();
+      own.resolve();
+    }
+  }
+}
+
+function instanceData(config: ModelConfig, directory: string): Omit<InstanceData, 'complete' | 'version' | 'instance'> {
+  const file = modelFile(config, directory);
+  return { file, directory, name: config.name, config: configJson(config) as ModelConfigJson };
+}
+
+function modelFile({ defaultModelFilename }: ModelConfig, directory: string): string {
+  const names = defaultModelFilename === '' ? FILES : [defaultModelFilename];
+  const name = names.find((candidate) => existsSync(join(directory, candidate)));
+  if (name === undefined) throw invalid(`there is no ${names.join(' or ')} in the version's directory`);
+  return join(directory, name);
+}

@@ -1,0 +1,113 @@
+import {
+  DataType,
+  ModelInstanceGroup_Kind as Kind,
+  ModelQueuePolicy_TimeoutAction as TimeoutAction,
+  type ModelConfig,
+  type ModelDynamicBatching,
+  type ModelInput,
+  type ModelOutput,
+} from '../grpc/proto/model_config_pb.js';
+import { invalid, TritonError } from '../triton/errors.ts';
+
+/** Larger numbers are mistakes, or somebody who wants the server to run out of memory. */
+const MOST_INSTANCES = 1024;
+const MOST_LEVELS = 1024n;
+
+/** Refuse a configuration that makes no sense, with Triton's texts, and one that asks for what Rose does not do. */
+export function checkConfig(config: ModelConfig): void {
+  const { name, maxBatchSize, schedulingChoice } = config;
+  if (maxBatchSize < 0) throw invalid(`'max_batch_size' must be non-negative value for ${name}`);
+  for (const input of config.input) checkTensor('model input', input, maxBatchSize, name);
+  for (const output of config.output) checkTensor('model output', output, maxBatchSize, name);
+  checkUnique(name, 'input', config.input);
+  checkUnique(name, 'output', config.output);
+  if (schedulingChoice.case === 'dynamicBatching') checkBatching(config, schedulingChoice.value);
+  for (const group of config.instanceGroup) {
+    const which = `instance group ${group.name} of model ${name}`;
+    if (group.kind === Kind.GPU) throw invalid(`${which} has kind KIND_GPU but no GPUs are available`);
+    if (group.gpus.length > 0)
+      throw invalid(`${which} has kind KIND_${Kind[group.kind]} but specifies one or more GPUs`);
+  }
+  const instances = config.instanceGroup.reduce((sum, { count }) => sum + count, 0);
+  if (instances > MOST_INSTANCES) throw invalid(`${instances} instances are more than ${MOST_INSTANCES} for ${name}`);
+  checkFileName(config.defaultModelFilename, 'default_model_filename');
+  refuseUnknown(config);
+}
+
+/** A file of the model's directory that the configuration names must lie there. */
+function checkFileName(file: string, field: string): void {
+  if (file.split(/[/\\]/).includes('..') || /^[/\\]|\0/.test(file)) {
+    throw invalid(`${field} '${file}' must stay within the version's directory`);
+  }
+}
+
+function checkTensor(what: string, tensor: ModelInput | ModelOutput, maxBatchSize: number, model: string): void {
+  const fail = (problem: string): never => {
+    throw invalid(`${what} ${problem} for ${model}`);
+  };
+  if (tensor.name === '') fail("must specify 'name'");
+  const which = `'${tensor.name}'`;
+  if (tensor.dataType === DataType.TYPE_INVALID) fail(`${which} must specify 'data_type'`);
+  if (tensor.dims.length === 0) fail(`${which} must specify 'dims'`);
+  if (tensor.dims.some((dim) => dim < 1n && dim !== -1n)) {
+    fail(`${which} dimension must be integer >= 1, or -1 to indicate a variable-size dimension`);
+  }
+  if (tensor.isShapeTensor) fail(`${which} is a shape tensor: shape tensors are only supported for TensorRT platform`);
+  const { reshape } = tensor;
+  if (reshape === undefined) return;
+  if (maxBatchSize === 0 && reshape.shape.length === 0) {
+    fail(`${which} cannot have empty reshape for non-batching model as scalar tensors are not supported`);
+  }
+  const free = (dims: readonly bigint[]): number => dims.filter((dim) => dim === -1n).length;
+  const size = (dims: readonly bigint[]): bigint => dims.reduce((product, dim) => product * (dim < 0n ? 1n : dim), 1n);
+  if (free(reshape.shape) !== free(tensor.dims)) {
+    fail(`${which} has different number of variable-size dimensions for dims and reshape`);
+  }
+  if (size(reshape.shape) !== size(tensor.dims)) fail(`${which} has different size for dims and reshape`);
+}
+
+function checkUnique(model: string, what: string, tensors: readonly { readonly name: string }[]): void {
+  const names = tensors.map(({ name }) => name);
+  const twice = names.find((name, i) => names.indexOf(name) !== i);
+  if (twice !== undefined) throw invalid(`${what} '${twice}' is specified twice for ${model}`);
+}
+
+function checkBatching({ name, maxBatchSize }: ModelConfig, batching: ModelDynamicBatching): void {
+  if (maxBatchSize === 0) throw invalid(`dynamic batching needs a 'max_batch_size' of at least 1 for ${name}`);
+  for (const size of batching.preferredBatchSize) {
+    if (size <= 0) throw invalid(`dynamic batching preferred size must be positive for ${name}`);
+    if (size > maxBatchSize) throw invalid(`dynamic batching preferred size must be <= max batch size for ${name}`);
+  }
+  const levels = batching.priorityLevels;
+  if (levels > MOST_LEVELS) throw invalid(`'priority_levels' must be at most ${MOST_LEVELS} for ${name}`);
+  if (levels > 0n && (batching.defaultPriorityLevel < 1n || batching.defaultPriorityLevel > levels)) {
+    throw invalid(`default priority level must be in range [1, ${levels}] for ${name}`);
+  }
+  for (const level of Object.keys(batching.priorityQueuePolicy)) {
+    if (BigInt(level) < 1n || BigInt(level) > levels) {
+      throw invalid(`priority queue policy must have priority level in range [1, ${levels}] for ${name}`);
+    }
+  }
+  if (!batching.preserveOrdering) return;
+  if (levels > 1n) throw invalid(`Only one priority level is allowed when 'preserve_ordering' is true for ${name}`);
+  const policies = [batching.defaultQueuePolicy, ...Object.values(batching.priorityQueuePolicy)];
+  if (policies.some((policy) => policy?.timeoutAction === TimeoutAction.DELAY)) {
+    throw invalid(`Queue policy can not have DELAY as timeout action when 'preserve_ordering' is true for ${name}`);
+  }
+}
+
+/** What would otherwise have no effect, though the model's author counts on it. */
+function refuseUnknown(config: ModelConfig): void {
+  const asked: readonly (readonly [boolean, string])[] = [
+    [config.schedulingChoice.case === 'ensembleScheduling', 'ensemble_scheduling'],
+    [config.schedulingChoice.case === 'sequenceBatching', 'sequence_batching'],
+    [config.batchInput.length > 0, 'batch_input'],
+    [config.batchOutput.length > 0, 'batch_output'],
+    [config.modelWarmup.length > 0, 'model_warmup'],
+    [(config.modelRepositoryAgents?.agents.length ?? 0) > 0, 'model_repository_agents'],
+  ];
+  const field = asked.find(([set]) => set)?.[1];
+  if (field !== undefined) {
+    throw new TritonError(501, `${field} of model '${config.name}' is not supported by Rose: leave it out`);
+  }
+}

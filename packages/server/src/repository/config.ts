@@ -1,0 +1,96 @@
+import { create } from '@bufbuild/protobuf';
+import { fromText } from '@bufbuild/protobuf/txtpb';
+import {
+  ModelConfigSchema,
+  ModelInstanceGroup_Kind as Kind,
+  ModelInstanceGroupSchema,
+  ModelOptimizationPolicySchema,
+  ModelOptimizationPolicy_PinnedMemoryBufferSchema as PinnedMemorySchema,
+  ModelVersionPolicySchema,
+  type ModelConfig,
+} from '../grpc/proto/model_config_pb.js';
+import { invalid } from '../triton/errors.ts';
+import { configFromJson } from './config-json.ts';
+
+/** A sequence that is silent for so long is over, unless its model says otherwise. */
+const DEFAULT_IDLE_MICROSECONDS = 1_000_000n;
+
+/**
+ * Read a configuration in protobuf's text format.
+ * @param file for messages
+ * @throws TritonError that names the line
+ */
+export function parseConfig(text: string, file: string): ModelConfig {
+  try {
+    return fromText(ModelConfigSchema, text);
+  } catch (error) {
+    const { message } = error as Error;
+    throw invalid(`failed to read text proto from ${file}: line ${lineOf(text, message)}: ${message}`);
+  }
+}
+
+/** The parser says what is wrong but not where: it is in the last line of the shortest beginning with that error. */
+function lineOf(text: string, message: string): number {
+  const lines = text.split('\n');
+  for (let count = 1; count < lines.length; count++) {
+    try {
+      fromText(ModelConfigSchema, lines.slice(0, count).join('\n'));
+    } catch (error) {
+      if ((error as Error).message === message) return count;
+    }
+  }
+  return lines.length;
+}
+
+/** Read a configuration in protobuf's JSON, as a load request brings it. */
+export function parseConfigOverride(text: string): ModelConfig {
+  let json: unknown;
+  try {
+    json = JSON.parse(text);
+  } catch (error) {
+    throw invalid(`Invalid config override: ${(error as Error).message}`);
+  }
+  if (typeof json !== 'object' || json === null) throw invalid('Invalid config override: it must be a JSON object');
+  return configFromJson(json, 'Invalid config override: the text');
+}
+
+/** The configuration of a model that has no `config.pbtxt`. */
+export function emptyConfig(): ModelConfig {
+  return create(ModelConfigSchema);
+}
+
+/** Fill in what Triton fills in. Changes `config`. */
+export function completeConfig(config: ModelConfig, name: string, backend: string): ModelConfig {
+  config.name ||= name;
+  if (config.backend === '' && config.platform === '') config.backend = backend;
+  config.versionPolicy ??= create(ModelVersionPolicySchema, {
+    policyChoice: { case: 'latest', value: { numVersions: 1 } },
+  });
+  const { policyChoice } = config.versionPolicy;
+  if (policyChoice.case === 'latest' && policyChoice.value.numVersions === 0) policyChoice.value.numVersions = 1;
+  config.optimization ??= create(ModelOptimizationPolicySchema);
+  config.optimization.inputPinnedMemory ??= create(PinnedMemorySchema, { enable: true });
+  config.optimization.outputPinnedMemory ??= create(PinnedMemorySchema, { enable: true });
+  const { schedulingChoice } = config;
+  if (schedulingChoice.case === 'dynamicBatching') {
+    const { value } = schedulingChoice;
+    if (value.preferredBatchSize.length === 0 && config.maxBatchSize > 0) {
+      value.preferredBatchSize.push(config.maxBatchSize);
+    }
+  } else if (schedulingChoice.case === 'sequenceBatching') {
+    schedulingChoice.value.maxSequenceIdleMicroseconds ||= DEFAULT_IDLE_MICROSECONDS;
+  }
+  completeInstances(config);
+  return config;
+}
+
+function completeInstances(config: ModelConfig): void {
+  if (config.instanceGroup.length === 0) {
+    config.instanceGroup.push(create(ModelInstanceGroupSchema, { name: config.name }));
+  }
+  config.instanceGroup.forEach((group, i) => {
+    group.name ||= `${config.name}_${i}`;
+    if (group.kind === Kind.AUTO) group.kind = Kind.CPU;
+    if (group.count < 1) group.count = 1;
+  });
+}

@@ -1,0 +1,28 @@
+import { DataType as ConfigType, type ModelConfig } from '../grpc/proto/model_config_pb.js';
+import type { DataType } from '../triton/datatype.ts';
+import type { ModelFace } from '../triton/model.ts';
+
+/** What requests to a configured model are checked against. */
+export function faceOf(config: ModelConfig): Omit<ModelFace, 'run'> {
+  return {
+    name: config.name,
+    maxBatchSize: config.maxBatchSize,
+    decoupled: config.modelTransactionPolicy?.decoupled ?? false,
+    inputs: config.input.map(({ name, dataType, dims, optional }) => ({
+      name,
+      datatypes: [datatypeOf(dataType)],
+      dims: dims.map(Number),
+      optional,
+    })),
+    outputs: config.output.map(({ name, dataType, dims }) => ({
+      name,
+      datatype: datatypeOf(dataType),
+      dims: dims.map(Number),
+    })),
+  };
+}
+
+/** The protocol's name of a configuration's type. */
+function datatypeOf(type: ConfigType): DataType {
+  return type === ConfigType.TYPE_STRING ? 'BYTES' : (ConfigType[type].slice('TYPE_'.length) as DataType);
+}

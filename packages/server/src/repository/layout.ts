@@ -1,0 +1,75 @@
+import { readdir, readFile, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { invalid, TritonError } from '../triton/errors.ts';
+import { versionOfDirectory } from './versions.ts';
+
+export const CONFIG_FILE = 'config.pbtxt';
+
+/** Models by name, each with the directories that hold one of that name. */
+export async function scanRepositories(repositories: readonly string[]): Promise<Map<string, string[]>> {
+  const models = new Map<string, string[]>();
+  for (const repository of repositories) {
+    for (const name of await directoriesIn(repository)) {
+      if (name.startsWith('.')) continue;
+      const others = models.get(name) ?? [];
+      models.set(name, [...others, join(repository, name)]);
+    }
+  }
+  return models;
+}
+
+/** Numbers of the versions that a model's directory holds. */
+export async function versionsIn(directory: string): Promise<number[]> {
+  const names = await directoriesIn(directory);
+  return names.flatMap((name) => versionOfDirectory(name) ?? []).sort((a, b) => a - b);
+}
+
+/** The text of the model's configuration; undefined: it has none. */
+export async function readConfigFile(directory: string): Promise<string | undefined> {
+  try {
+    return await readFile(join(directory, CONFIG_FILE), 'utf8');
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
+    throw invalid(`failed to read ${CONFIG_FILE}: ${(error as Error).message}`);
+  }
+}
+
+/** Changes whenever a file below the directory does. */
+export async function fingerprint(directory: string): Promise<string> {
+  const names = await readdir(directory, { recursive: true });
+  const lines = await Promise.all(
+    names.sort().map(async (name) => {
+      // A file may go while it is looked at: that is a change too.
+      const facts = await stat(join(directory, name)).catch(() => undefined);
+      return facts?.isDirectory() ? name : `${name} ${facts?.size} ${facts?.mtimeMs} ${facts?.ino}`;
+    }),
+  );
+  return lines.join('\n');
+}
+
+/** @throws TritonError when a client's name could lead out of the repository */
+export function checkModelName(name: string): void {
+  if (name.trim() === '') throw invalid('Model name cannot be empty. Please enter a valid name to deploy.');
+  if (/[/\\\0]/.test(name) || name === '.' || name === '..') {
+    throw invalid(`invalid model name '${name}', model name must not contain path traversal characters`);
+  }
+}
+
+/** Names of the directories in one; a link to a directory counts. */
+async function directoriesIn(directory: string): Promise<string[]> {
+  let entries;
+  try {
+    entries = await readdir(directory, { withFileTypes: true });
+  } catch (error) {
+    throw new TritonError(500, `failed to read ${directory}: ${(error as Error).message}`);
+  }
+  const names = await Promise.all(
+    entries.map(async (entry) => {
+      if (entry.isDirectory()) return entry.name;
+      if (!entry.isSymbolicLink()) return undefined;
+      const facts = await stat(join(directory, entry.name)).catch(() => undefined);
+      return facts?.isDirectory() ? entry.name : undefined;
+    }),
+  );
+  return names.filter((name) => name !== undefined).sort();
+}

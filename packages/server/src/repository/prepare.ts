@@ -1,0 +1,92 @@
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Backend } from '../backend/backend.ts';
+import { typescriptBackend } from '../backend/typescript.ts';
+import type { ModelConfig } from '../grpc/proto/model_config_pb.js';
+import { invalid, TritonError } from '../triton/errors.ts';
+import { checkConfig } from './check-config.ts';
+import { completeConfig, emptyConfig, parseConfig, parseConfigOverride } from './config.ts';
+import { configJson } from './config-json.ts';
+import { CONFIG_FILE, fingerprint, readConfigFile, versionsIn } from './layout.ts';
+import { wantedVersions } from './versions.ts';
+
+const BACKENDS: ReadonlyMap<string, Backend> = new Map([['typescript', typescriptBackend]]);
+
+/** A model as it stands in its directory, ready to be loaded. */
+export interface PreparedModel {
+  readonly config: ModelConfig;
+  readonly backend: Backend;
+  /** Those that the version policy wants. */
+  readonly versions: readonly PreparedVersion[];
+}
+
+export interface PreparedVersion {
+  readonly number: number;
+  readonly directory: string;
+  /** Two loads with the same key load the same. */
+  readonly key: string;
+}
+
+/**
+ * Read a model's directory: its configuration, completed and checked, and the versions to load.
+ * @param override a configuration that replaces the directory's, in JSON
+ * @throws TritonError saying what is wrong with it
+ */
+export async function prepareModel(name: string, directory: string, override?: string): Promise<PreparedModel> {
+  const text = override === undefined ? await readConfigFile(directory) : undefined;
+  let config: ModelConfig;
+  if (override !== undefined) config = parseConfigOverride(override);
+  else config = text === undefined ? emptyConfig() : parseConfig(text, join(directory, CONFIG_FILE));
+  if (config.name !== '' && config.name !== name) {
+    const rule = 'directory name must equal model name';
+    throw invalid(`unexpected directory name '${name}' for model '${config.name}', ${rule}`);
+  }
+  const there = await versionsIn(directory);
+  const newest = there.length === 0 ? directory : join(directory, String(there.at(-1)));
+  completeConfig(config, name, backendIn(newest) ?? '');
+  const backend = backendOf(config);
+  const wanted = wantedVersions(config.versionPolicy, there);
+  if (wanted.length === 0) {
+    throw invalid(`at least one version must be available under the version policy of model '${name}'`);
+  }
+  checkConfig(config);
+  if (config.input.length === 0 || config.output.length === 0) {
+    config = completeConfig(
+      await backend.complete(config, join(directory, String(wanted.at(-1)))),
+      name,
+      config.backend,
+    );
+    checkConfig(config);
+  }
+  if (config.output.length === 0) {
+    throw invalid(`must specify one or more 'output's for ${name}, in ${CONFIG_FILE} or by the model itself`);
+  }
+  const key = JSON.stringify(configJson(config));
+  const versions = await Promise.all(
+    wanted.map(async (number): Promise<PreparedVersion> => {
+      const place = join(directory, String(number));
+      return { number, directory: place, key: `${place}\n${key}\n${await fingerprint(place)}` };
+    }),
+  );
+  return { config, backend, versions };
+}
+
+/** The backend whose file a version's directory holds. */
+function backendIn(directory: string): string | undefined {
+  for (const [name, { files }] of BACKENDS) {
+    if (files.some((file) => existsSync(join(directory, file)))) return name;
+  }
+  return undefined;
+}
+
+function backendOf(config: ModelConfig): Backend {
+  const { name, backend, platform } = config;
+  if (backend === '' && platform === '') {
+    throw invalid(`must specify 'platform' or 'backend' for '${name}', or give a version the file model.ts`);
+  }
+  const found = BACKENDS.get(backend);
+  if (found !== undefined) return found;
+  const there = [...BACKENDS.keys()].join(', ');
+  const what = backend === '' ? `platform '${platform}'` : `backend '${backend}'`;
+  throw new TritonError(400, `unable to find a backend for ${what} of model '${name}'; Rose has: ${there}`);
+}

@@ -1,0 +1,84 @@
+import { RoseError } from '@rose/engine';
+import { now } from '../backend/protocol.ts';
+import type { FailureReason, ModelStatistics, BatchTimes } from '../statistics/statistics.ts';
+import type { ModelRequest, ModelResponse } from '../triton/model.ts';
+import { Channel } from './channel.ts';
+
+/** Who has the job now. */
+export interface JobHolder {
+  /** The job was cancelled. */
+  cancelled(job: Job): void;
+  /** A response of it was taken. */
+  taken(job: Job): void;
+}
+
+let last = 0;
+
+/** A request on its way through a model, and its times in nanoseconds. */
+export class Job {
+  readonly number: number = ++last;
+  readonly request: ModelRequest;
+  /** Rows; 1 where the model has no batch dimension. */
+  readonly rows: number;
+  readonly responses: Channel<ModelResponse>;
+  readonly arrived: number = now();
+  /** When it was handed to an instance; undefined: it waits. */
+  started: number | undefined;
+  /** Responses sent so far. */
+  sent = 0;
+  /** When the latest response came, or execution began. */
+  lastEvent = 0;
+  ended = false;
+  holder: JobHolder | undefined;
+  readonly #statistics: ModelStatistics;
+  readonly #onAbort: () => void;
+
+  constructor(request: ModelRequest, rows: number, statistics: ModelStatistics) {
+    this.request = request;
+    this.rows = rows;
+    this.#statistics = statistics;
+    statistics.pending++;
+    const cancel = (): void => this.#cancel();
+    this.responses = new Channel(() => this.holder?.taken(this), cancel);
+    this.#onAbort = cancel;
+    request.signal.addEventListener('abort', cancel);
+  }
+
+  start(at: number): void {
+    this.started = at;
+    this.lastEvent = at;
+    this.#statistics.pending--;
+  }
+
+  succeed(times: BatchTimes): void {
+    if (!this.#end()) return;
+    const { arrived, started = arrived } = this;
+    this.#statistics.succeed(this.rows, now() - arrived, started - arrived, times);
+    this.responses.end();
+  }
+
+  fail(error: unknown, reason: FailureReason): void {
+    if (!this.#end()) return;
+    this.#statistics.failed(now() - this.arrived, reason);
+    this.responses.fail(error);
+  }
+
+  #cancel(): void {
+    const { holder } = this;
+    if (this.ended) return;
+    if (this.started !== undefined && this.sent > 0) {
+      this.#statistics.responded(this.sent, 'cancel', now() - this.lastEvent, 0);
+    }
+    this.fail(new RoseError('cancelled', 'the request was cancelled'), 'CANCELED');
+    holder?.cancelled(this);
+  }
+
+  /** False: it has ended before. */
+  #end(): boolean {
+    if (this.ended) return false;
+    this.ended = true;
+    if (this.started === undefined) this.#statistics.pending--;
+    this.request.signal.removeEventListener('abort', this.#onAbort);
+    return true;
+  }
+}

@@ -1,0 +1,109 @@
+import { now } from '../backend/protocol.ts';
+import { nextBatch, type Batching } from './batching.ts';
+import type { Job, JobHolder } from './job.ts';
+import { PolicyQueue, type QueuePolicy } from './policy-queue.ts';
+
+/** What executes batches, one at a time. */
+export interface Executor {
+  readonly busy: boolean;
+  execute(batch: readonly Job[]): void;
+}
+
+export interface SchedulerOptions {
+  /** Undefined: every request is a batch of its own. */
+  readonly batching: Batching | undefined;
+  /** Queue policies of the priority levels, the first level first. */
+  readonly policies: readonly [QueuePolicy, ...QueuePolicy[]];
+  /** From 1; where a request names no level that there is. */
+  readonly defaultLevel: number;
+}
+
+/** Requests of one model that wait, and the executors that take them. */
+export class Scheduler implements JobHolder {
+  readonly #options: SchedulerOptions;
+  readonly #levels: readonly PolicyQueue[];
+  readonly #executors: Set<Executor> = new Set();
+  #soon: NodeJS.Immediate | undefined;
+  #later: NodeJS.Timeout | undefined;
+
+  constructor(options: SchedulerOptions) {
+    this.#options = options;
+    this.#levels = options.policies.map((policy) => new PolicyQueue(policy));
+  }
+
+  get waiting(): number {
+    return this.#levels.reduce((sum, level) => sum + level.size, 0);
+  }
+
+  attach(executor: Executor): void {
+    this.#executors.add(executor);
+    this.dispatch();
+  }
+
+  detach(executor: Executor): void {
+    this.#executors.delete(executor);
+  }
+
+  /** @throws TritonError when the queue of its level is full */
+  add(job: Job): void {
+    const { priority } = job.request;
+    const level = priority >= 1 && priority <= this.#levels.length ? priority : this.#options.defaultLevel;
+    this.#levels[level - 1].add(job);
+    job.holder = this;
+    // Requests that arrive together should be seen together.
+    if (this.#options.batching === undefined) this.dispatch();
+    else this.#soon ??= setImmediate(() => this.dispatch());
+  }
+
+  cancelled(job: Job): void {
+    for (const level of this.#levels) level.remove(new Set([job]));
+  }
+
+  taken(): void {}
+
+  /** Fail everything that waits. */
+  abandon(error: unknown): void {
+    for (const level of this.#levels) {
+      const { jobs } = level;
+      level.remove(new Set(jobs));
+      for (const job of jobs) job.fail(error, 'OTHER');
+    }
+    clearTimeout(this.#later);
+  }
+
+  /** Give executors what they can take. */
+  dispatch(): void {
+    clearImmediate(this.#soon);
+    clearTimeout(this.#later);
+    this.#soon = undefined;
+    const at = now();
+    for (const level of this.#levels) level.expire(at);
+    for (const executor of this.#executors) {
+      if (executor.busy) continue;
+      const jobs = this.#levels.flatMap((level) => level.jobs);
+      if (jobs.length === 0) return;
+      const { batching } = this.#options;
+      const decision = batching === undefined ? { batch: jobs.slice(0, 1) } : nextBatch(jobs, batching, at);
+      if ('waitNs' in decision) {
+        this.#wake(Math.min(decision.waitNs, this.#expiry() - at));
+        return;
+      }
+      const batch = new Set(decision.batch);
+      for (const level of this.#levels) level.remove(batch);
+      executor.execute(decision.batch);
+    }
+    // Nobody is free, and what expires is told so at once.
+    const expiry = this.#expiry();
+    if (expiry < Infinity) this.#wake(expiry - at);
+  }
+
+  #expiry(): number {
+    return Math.min(...this.#levels.map((level) => level.nextExpiry));
+  }
+
+  #wake(ns: number): void {
+    // Timers know whole milliseconds; a wait shorter than one passes on the event loop.
+    if (ns < 1e6) this.#soon ??= setImmediate(() => this.dispatch());
+    else this.#later = setTimeout(() => this.dispatch(), Math.floor(ns / 1e6));
+  }
+}

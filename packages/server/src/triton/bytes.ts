@@ -1,0 +1,29 @@
+/** Elements of BYTES as they travel: each with its length in front, four bytes, little-endian. */
+export function joinBytes(elements: readonly Uint8Array[]): Buffer {
+  const size = elements.reduce((sum, { length }) => sum + 4 + length, 0);
+  const joined = Buffer.allocUnsafe(size);
+  let at = 0;
+  for (const element of elements) {
+    at = joined.writeUInt32LE(element.length, at);
+    joined.set(element, at);
+    at += element.length;
+  }
+  return joined;
+}
+
+/**
+ * The elements of joined bytes, as views.
+ * @param onIncomplete called where an element ends beyond the bytes, with the number of those before it
+ */
+export function splitBytes(bytes: Uint8Array, onIncomplete: (elements: number) => never): Uint8Array[] {
+  const elements: Uint8Array[] = [];
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  for (let at = 0; at < bytes.length;) {
+    const start = at + 4;
+    const end = start <= bytes.length ? start + view.getUint32(at, true) : Infinity;
+    if (end > bytes.length) onIncomplete(elements.length);
+    elements.push(bytes.subarray(start, end));
+    at = end;
+  }
+  return elements;
+}
