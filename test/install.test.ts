@@ -97,15 +97,15 @@ test('the packed packages install into an empty project and run there', async (c
     writeFileSync(
       join(project, 'kernels.js'),
       `import { compileKernel } from '@rose/cute';
-       import { KERNELS, specialise } from '@rose/kernels';
+       import { KERNELS, shippedTables, specialise } from '@rose/kernels';
        for (const kernel of KERNELS) {
          const ir = kernel.trace(specialise(kernel, kernel.cases[0]));
          const { ptx } = compileKernel(ir, { arch: kernel.arch ?? 'sm_90a' }).program;
          if (!ptx.includes('.visible .entry')) throw new Error(kernel.name);
        }
-       console.log(KERNELS.length > 0);`,
+       console.log(KERNELS.length > 0, shippedTables().length > 0);`,
     );
     const node = platformNode(project) ?? process.execPath;
-    assert.equal(command(node, ['kernels.js'], project), 'true\n');
+    assert.equal(command(node, ['kernels.js'], project), 'true true\n');
   });
 });

@@ -47,8 +47,8 @@ const TUNING = {
   split: [1, 2, 4, 8],
   /** CTAs of a cluster, side by side: each loads a part of x for all of them. */
   share: [1, 2, 4, 8],
-  /** The next kernel may start at once, and not only when the weights are read: where its CTAs find room beside these. */
-  early: [true, false],
+  /** When the next kernel may start and load weights: at once, when all of these are on their way, or when they are read. */
+  next: ['start', 'loaded', 'half', 'read'],
 } as const;
 type Small = Specialisation<typeof LINEAR_OPTIONS, typeof TUNING>;
 
@@ -99,7 +99,7 @@ const linearSmall: KernelModule = defineKernel({
     const alone = tiles * split <= 132;
     const room = alone ? ALONE : BESIDE;
     const stages = ([8, 6, 5, 4, 3] as const).find((count) => count * stageBytes(held(rows), step) <= room) ?? 2;
-    return { rows: held(rows), step, stages, split, share: 1, early: alone };
+    return { rows: held(rows), step, stages, split, share: 1, next: alone ? 'start' : 'read' };
   },
   tables: { key: (dims, options) => ({ ...linearKey(dims, options), rows: held(dims.rows) }) },
   args: linearArgs,
@@ -146,7 +146,7 @@ function mapsOf({ dims, options, tuning }: Small): Record<string, TensorMapDescr
 function record(s: Small): KernelIR {
   const { dims, options, tuning } = s;
   const { type, leaves, gate } = options;
-  const { rows, step, stages, split, share, early } = tuning;
+  const { rows, step, stages, split, share, next } = tuning;
   const boxes = step / DEPTH_STEP;
   const rounds = Math.ceil(dims.depth / leaves / step);
   // Of a CTA, and those whose weights are loaded before the kernel before this one has ended.
@@ -174,7 +174,7 @@ function record(s: Small): KernelIR {
     }
     if (share > 1) clusterSync();
     else sync();
-    if (early) gridLaunchDependents();
+    if (next === 'start') gridLaunchDependents();
     const rank = split === 1 ? 0 : clusterRank();
     const part = share === 1 ? 0 : clusterRank();
     const tile = split === 1 ? bid() : bid() >> Math.log2(split);
@@ -201,11 +201,14 @@ function record(s: Small): KernelIR {
         for (const [i, stage] of early.entries()) loadW(stage, first + i * step);
         gridDependencyWait();
         for (const [i, stage] of early.entries()) loadX(stage, first + i * step);
+        const half = (ahead + Math.floor((rounds * leavesHere - ahead) / 2)) * step;
         for (let k = i32(ahead * step); k < rounds * leavesHere * step; k += step) {
+          if (next === 'half' && k === half) gridLaunchDependents();
           const stage = producer.acquire();
           loadW(stage, first + k);
           loadX(stage, first + k);
         }
+        if (next === 'loaded') gridLaunchDependents();
         if (share > 1) producer.drain();
       }
     } else {
@@ -215,7 +218,7 @@ function record(s: Small): KernelIR {
       });
       laySums(product.sums(), parts);
     }
-    if (!early) gridLaunchDependents();
+    if (next === 'read') gridLaunchDependents();
     if (split > 1) clusterSync();
     else sync();
 

@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import { Command } from 'commander';
-import type { Choice, KernelModule, Specialisation, TunedDevice, TuningTable } from '@rose/kernels';
+import type { Choice, KernelCase, KernelModule, TunedDevice, TuningTable } from '@rose/kernels';
 import { CommandError, ExitCode } from '../errors.ts';
 import type { Shape } from '../kernel/shapes.ts';
 import type { TunedCase, TuningBench } from '../kernel/tune.ts';
@@ -159,14 +159,14 @@ export async function tuneAll(
           signal: () => (signal !== undefined ? 'stop' : performance.now() >= share ? 'enough' : 'go'),
           onTry: (tried, best) => {
             status.show(
-              `${i + 1} of ${todo.length}: ${module.name} ${sizes(wanted)}: ${count(tried, 'tuning')}, best ${best.toFixed(2)} us`,
+              `${i + 1} of ${todo.length}: ${module.name} ${sizes(module, wanted)}: ${count(tried, 'tuning')}, best ${best.toFixed(2)} us`,
             );
           },
         });
       } catch (error) {
         status.clear();
         if (!(error instanceof TuningExcluded)) throw lost(error, module, done, path);
-        await print(`${module.name} ${sizes(wanted)}: cannot be measured: ${error.message}\n`);
+        await print(`${module.name} ${sizes(module, wanted)}: cannot be measured: ${error.message}\n`);
         continue;
       }
       if (!result) break;
@@ -210,13 +210,15 @@ function describe(module: KernelModule, { s, chosen, tuning, ...result }: TunedC
       ? `${microseconds.toFixed(2)} us as chosen (${list(tuning)})`
       : `${microseconds.toFixed(2)} us with ${list(Object.fromEntries(differs))}, ${gain.toFixed(1)} % less than ` +
         `${chosenMicroseconds.toFixed(2)} us as chosen (${list(chosen)})`;
-  const lines = [`${module.name} ${sizes(s)}: ${what}; ${count(tried, 'tuning')}`];
+  const lines = [`${module.name} ${sizes(module, s)}: ${what}; ${count(tried, 'tuning')}`];
   for (const { tuning: out, why } of excluded) lines.push(`  left out: ${list(out)}: ${why}`);
   return lines.join('\n');
 }
 
-function sizes({ dims, options = {} }: Pick<Specialisation, 'dims'> & { readonly options?: object }): string {
-  return list({ ...dims, ...options });
+/** Sizes, and options that are not the usual ones. */
+function sizes({ options: space }: KernelModule, { dims, options = {} }: KernelCase): string {
+  const unusual = Object.entries(options).filter(([name, value]) => value !== space[name][0]);
+  return list({ ...dims, ...Object.fromEntries(unusual) });
 }
 
 function list(values: Readonly<Record<string, Choice | undefined>>): string {

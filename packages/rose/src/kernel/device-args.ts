@@ -10,7 +10,7 @@ import {
 } from '@rose/kernels';
 
 /** Elements of a tensor that are drawn one by one: drawing every element of a long one would take minutes. */
-const DRAWN = 2 ** 20;
+const DRAWN = 2 ** 18;
 /** What outputs hold before a kernel writes them: NaN in every float type. */
 const POISON = 0xff;
 

@@ -70,7 +70,7 @@ export interface TuneOptions {
 
 /** Replays of a tuning in the search, and in each round of the end. */
 const QUICK = 5;
-const CAREFUL = 11;
+const CAREFUL = 7;
 const ROUNDS = 3;
 /** Tunings of the search that are timed again. */
 const FINALISTS = 3;
