@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
+import type { StepResult } from '../src/device/device.ts';
 import type { LlmEngine } from '../src/engine/llm.ts';
 import { PoolingEngine } from '../src/engine/pooling.ts';
 import { GREEDY, type EngineRequest } from '../src/engine/request.ts';
@@ -136,6 +137,34 @@ for (const loop of ['plain', 'overlapped'] as const) {
       assert.match(failureOf(sink, 3), /poisoned/);
       for (const id of [1, 2, 4, 5]) assert.equal(sink.tokensOf(id).length, 20);
       assert.deepEqual(sink.tokensOf(1), expected.get(1));
+    });
+
+    test('what a step brings cannot be told to one of its requests: that one fails', async () => {
+      const { model, engine } = begin();
+      const step = model.step.bind(model);
+      const broken = (result: StepResult): StepResult => ({
+        ...result,
+        get topTokens(): Int32Array {
+          throw new Error('no list');
+        },
+      });
+      model.step = (batch) => {
+        const result = step(batch);
+        return result instanceof Promise ? result.then(broken) : broken(result);
+      };
+      for (const request of requests()) {
+        const command = { ...request.command, ...(request.id === 6 && { logprobs: 1 }) };
+        engine.submit({ ...request, command } as EngineRequest, 0);
+      }
+      const sink = await drain(engine);
+      assert.match(failureOf(sink, 6), /no list/);
+      check(sink, [6]);
+      // One has ended in the very step that fails.
+      engine.submit(generateRequest(50, [1, 2, 3], { maxTokens: 1 }), 0);
+      engine.submit(generateRequest(51, [1, 2, 3], { logprobs: 1 }), 0);
+      await drain(engine, sink);
+      assert.equal(sink.endOf(50).kind, 'finished');
+      assert.match(failureOf(sink, 51), /no list/);
     });
 
     test('requests that come or go while the one at fault is looked for', async () => {

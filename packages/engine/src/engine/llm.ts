@@ -274,7 +274,10 @@ export class LlmEngine implements Engine {
     if (behind?.result instanceof Promise) await behind.result.catch(() => {});
     const { scheduler } = this;
     const suspects = step.suspects();
+    // It may have failed when some of what it brought was taken in already.
+    scheduler.retire(hasEnded);
     scheduler.abandon();
+    this.#options.grammars?.flush();
     await this.probe();
     if (this.failure !== undefined) scheduler.trials.end();
     const blamed =
