@@ -206,12 +206,15 @@ function prepared(
     kernel = new Kernel(context, compileKernel(module.trace(s), { arch: gpu.arch }).program);
     kernels.set(key, kernel);
   }
-  const maps = module.maps(s);
+  const [maps, wanted] = [module.maps(s), module.args(s.dims, s.options)];
   const grid = module.grid(s, { multiprocessors });
+  // Of linear_grouped: which tile is next.
+  const next = new DeviceMemory(context, 4);
+  stream.fill(next, 0);
   const launches = groups.map((starts, n) => {
-    const ranges = { x: x.slice(0, 2 * rows * depth), w: w[n % w.length], groups: starts, y };
+    const ranges = { x: x.slice(0, 2 * rows * depth), w: w[n % w.length], groups: starts, y, next };
     const args: Record<string, Argument> = { rows };
-    for (const [tensor, memory] of Object.entries(ranges)) {
+    for (const [tensor, memory] of Object.entries(ranges).filter(([name]) => name in wanted)) {
       args[tensor] = tensor in maps ? encodeTensorMap(context, { ...maps[tensor], memory }) : memory;
     }
     return kernel

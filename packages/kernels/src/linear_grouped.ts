@@ -3,7 +3,7 @@ import {
   fenceBarrierInit,
   gridDependencyWait,
   i32,
-  persistentTiles,
+  min,
   Ring,
   setMaxRegisters,
   shared,
@@ -13,11 +13,13 @@ import {
   tensorAt,
   tensorMapPrefetch,
   tid,
+  TileQueue,
   tmaLoad,
   warpId,
   WarpRows,
   _,
   type KernelIR,
+  type Tensor,
   type TensorMapDescription,
 } from '@rose/cute';
 import { ExpertTiles, mostBlocks, tableBytes } from './support/expert-tiles.ts';
@@ -38,7 +40,7 @@ import { DEPTH_STEP, outputColumns } from './support/linear.ts';
 import { fragmentOutputs } from './support/linear-fragments.ts';
 import { TILE_ROWS, tileMemory, TileProduct, tileRefused, WARPS, WGMMA_THREADS } from './support/linear-wgmma.ts';
 import { traceKernel } from './support/trace.ts';
-import { defineKernel, type KernelModule, type Specialisation } from './spec.ts';
+import { defineKernel, updated, values, type KernelModule, type Specialisation } from './spec.ts';
 
 const TUNING = {
   /** Columns of y of a tile; it has 128 rows. */
@@ -66,14 +68,21 @@ const linearGrouped: KernelModule = defineKernel({
     return { tile: tiles.toSorted((a, b) => waste(a) - waste(b))[0] };
   },
   tables: { key: groupedKey },
-  args: groupedArgs,
+  args: (dims, options) => ({
+    ...groupedArgs(dims, options),
+    // Hands out tiles: zero before the first launch, and again after each.
+    next: updated('u32', [1], undefined, values([0])),
+  }),
   maps: (s) => mapsOf(s),
   trace: record,
   grid: ({ dims, options, tuning: { tile } }, { multiprocessors }) => {
     const blocks = mostBlocks(dims.rows, dims.experts, TILE_ROWS, options.form);
     return [Math.min(multiprocessors, blocks * Math.ceil(dims.columns / tile)), 1, 1];
   },
-  reference: (values, dims, options) => groupedReference(values as never, dims, options),
+  reference: (values, dims, options) => ({
+    ...groupedReference(values as never, dims, options),
+    next: Float64Array.of(0),
+  }),
   roofline: groupedRoofline,
   cases: [
     { dims: { rows: 150, columns: 64, depth: 64, experts: 4 } },
@@ -99,7 +108,7 @@ const linearGrouped: KernelModule = defineKernel({
 export default linearGrouped;
 
 function mapsOf(s: Grouped): Record<string, TensorMapDescription> {
-  return expertMaps(s.dims, s.options, TILE_ROWS, s.tuning.tile);
+  return expertMaps(s.dims, s.options, TILE_ROWS / 2, s.tuning.tile);
 }
 
 function record(s: Grouped): KernelIR {
@@ -113,7 +122,7 @@ function record(s: Grouped): KernelIR {
   const across = Math.ceil(dims.columns / tile);
   const outputs = outputColumns({ columns: tile }, options);
   const width = outputColumns(dims, options);
-  const body = (t: GroupedTensors): void => {
+  const body = (t: GroupedTensors & { readonly next: Tensor }): void => {
     'use gpu';
     const stageX = shared(type, [bytesX / 2, stages], { align: 1024, name: 'x' });
     const stageW = shared(type, [bytesW / 2, stages], { align: 1024, name: 'w' });
@@ -121,8 +130,10 @@ function record(s: Grouped): KernelIR {
     const store = options.output === 'same' ? new WarpRows(WARPS, type) : undefined;
     const tiles = new ExpertTiles(dims.experts, TILE_ROWS);
     const ring = new Ring({ stages, producer: { kind: 'tma' }, consumers: WARPS });
+    const queue = new TileQueue(WARPS);
     if (tid() === 0) {
       ring.init();
+      queue.init();
       fenceBarrierInit();
     }
     if (tid() === 256) {
@@ -138,13 +149,16 @@ function record(s: Grouped): KernelIR {
       setMaxRegisters('dec', 40);
       if (tid() === 256) {
         const producer = ring.producer();
-        persistentTiles(count, (number) => {
+        queue.draw(t.next, count, (number) => {
           'use gpu';
           const at = tiles.find(number, across);
+          // Rows of x in halves, one for each warpgroup that has any.
+          const halves = min(2, (at.end - at.row + 63) >> 6);
           for (let k = i32(0); k < rounds * leaves * DEPTH_STEP; k += DEPTH_STEP) {
             const stage = producer.acquire();
-            stage.expect(bytesX + bytesW);
+            stage.expect(halves * (bytesX / 2) + bytesW);
             tmaLoad(stageX(0, stage.index), t.x, [k, at.row], stage.barrier);
+            if (halves === 2) tmaLoad(stageX(bytesX / 4, stage.index), t.x, [k, at.row + 64], stage.barrier);
             tmaLoad(stageW(0, stage.index), t.w, [k, at.column * tile, at.expert], stage.barrier);
           }
         });
@@ -152,7 +166,7 @@ function record(s: Grouped): KernelIR {
     } else {
       setMaxRegisters('inc', 232);
       const product = new TileProduct(shape, memory, ring, { x: stageX, w: stageW }, own, () => {});
-      persistentTiles(count, (number) => {
+      queue.take(count, (number) => {
         'use gpu';
         const at = tiles.find(number, across);
         if (at.row + group * 64 < at.end) {

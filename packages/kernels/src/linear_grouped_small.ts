@@ -2,6 +2,7 @@ import {
   f32,
   fenceBarrierInit,
   gridDependencyWait,
+  gridLaunchDependents,
   i32,
   NamedBarrier,
   persistentTiles,
@@ -40,9 +41,9 @@ const TUNING = {
   rows: [8, 16, 32, 64],
   /** Elements of the depth in a stage. */
   step: [128, 64],
-  stages: [4, 2, 3, 5, 6, 8, 10, 12, 16],
+  stages: [5, 2, 3, 4, 6, 8, 10],
   /** CTAs of a multiprocessor. */
-  ctas: [2, 1],
+  ctas: [1, 2],
 } as const;
 type Small = Specialisation<typeof GROUPED_OPTIONS, typeof TUNING>;
 
@@ -75,12 +76,10 @@ const linearGroupedSmall: KernelModule = defineKernel({
       ? `${ctas} times ${stages} stages of ${stageBytes(rows, step)} bytes are too many`
       : undefined),
   choose: ({ rows, depth, experts }, { leaves }) => {
-    // Twice the mean, so that few experts need a second block.
-    const each = (2 * rows) / experts;
-    const held = ([8, 16, 32] as const).find((size) => size >= each) ?? 64;
+    // The mean: an expert with more has another block, whose weights the level-2 cache still holds.
+    const held = ([8, 16, 32] as const).find((size) => size >= rows / experts) ?? 64;
     const step = (depth / leaves) % 128 === 0 ? 128 : 64;
-    const stages = ([10, 8, 6, 5, 4, 3] as const).find((count) => 2 * count * stageBytes(held, step) <= SHARED) ?? 2;
-    return { rows: held, step, stages, ctas: 2 };
+    return { rows: held, step, stages: step === 128 ? 5 : 8, ctas: 1 };
   },
   tables: { key: groupedKey },
   args: groupedArgs,
@@ -143,6 +142,8 @@ function record(s: Small): KernelIR {
       tensorMapPrefetch(t.w);
       tensorMapPrefetch(t.x);
     }
+    // The next kernel may start where its CTAs find room beside these; it waits for their end.
+    gridLaunchDependents();
     gridDependencyWait();
     if (warpId() === MULTIPLY / 32) tiles.fill(t.groups, t.rows, capacityOf(dims, options));
     sync();

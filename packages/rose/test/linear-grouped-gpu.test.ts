@@ -50,10 +50,11 @@ class Bench implements Disposable {
   constructor(gpu: Gpu, layer: Layer) {
     this.gpu = gpu;
     this.layer = layer;
-    const s = this.specialised('linear_grouped_mma', ROWS);
+    // It has all tensors that the others have.
+    const s = this.specialised('linear_grouped', ROWS);
     const memory: Record<string, DeviceMemory> = {};
     for (const [index, [name, argument]] of Object.entries(
-      moduleOf('linear_grouped_mma').args(s.dims, s.options),
+      moduleOf('linear_grouped').args(s.dims, s.options),
     ).entries()) {
       if (argument.kind === 'scalar') continue;
       const count = argument.shape.reduce((a, b) => a * b, 1);
