@@ -14,6 +14,8 @@ import linearGroupedSmall from './linear_grouped_small.ts';
 import linearMma from './linear_mma.ts';
 import linearSmall from './linear_small.ts';
 import linearTcgen05 from './linear_tcgen05.ts';
+import moeCombine from './moe_combine.ts';
+import moeSort from './moe_sort.ts';
 import qkRopeCache from './qk_rope_cache.ts';
 import rmsnorm from './rmsnorm.ts';
 import softmax from './softmax.ts';
@@ -39,6 +41,8 @@ export const KERNELS: readonly KernelModule[] = [
   linearMma,
   linearSmall,
   linearTcgen05,
+  moeCombine,
+  moeSort,
   qkRopeCache,
   rmsnorm,
   softmax,
