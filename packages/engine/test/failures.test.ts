@@ -154,7 +154,7 @@ for (const loop of ['plain', 'overlapped'] as const) {
       };
       for (const request of requests()) {
         const command = { ...request.command, ...(request.id === 6 && { logprobs: 1 }) };
-        engine.submit({ ...request, command } as EngineRequest, 0);
+        engine.submit({ ...request, command }, 0);
       }
       const sink = await drain(engine);
       assert.match(failureOf(sink, 6), /no list/);
