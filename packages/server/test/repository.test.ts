@@ -129,7 +129,7 @@ test('mode explicit: models come and go as clients ask', async (t) => {
   const unknown = await post('/v2/repository/models/nobody/load', '');
   assert.deepEqual(
     [unknown.status, await unknown.json()],
-    [500, { error: "failed to load 'nobody', failed to poll from model repository" }],
+    [500, { error: "failed to load 'nobody', failed to poll from model repository: no repository holds it" }],
   );
   for (const name of ['..%2Fa', '..', '%2e%2e', 'a%2F1', 'a%00', '%5C']) {
     const escaping = await post(`/v2/repository/models/${name}/load`, '');
@@ -165,14 +165,16 @@ test('a load may bring its own configuration and files', async (t) => {
   assert.deepEqual([answer.model_version, answer.outputs[0].data], ['5', [7]]);
   for (const path of ['../x/1/model.ts', '/x/1/model.ts', '1/../../x', '', '1/']) {
     const escaping = await load('new', { ...whole, [`file:${path}`]: file });
-    assert.equal(escaping.status, 400, path);
+    assert.equal(escaping.status, 500, path);
     assert.match((await escaping.json()).error, /must stay within model directory/);
   }
   const outside = { ...tensors, default_model_filename: '../../other/model.ts' };
   const escaping = await load('new', { ...whole, config: JSON.stringify(outside) });
   assert.match((await escaping.json()).error, /must stay within the version's directory/);
   const alone = await load('new', { 'file:1/model.ts': file });
-  assert.equal((await alone.json()).error, "Load parameter 'config' must be specified for model file override");
+  assert.match((await alone.json()).error, /Load parameter 'config' must be specified for model file override/);
+  const long = await load('new', { ...whole, [`file:${'A'.repeat(256)}`]: file });
+  assert.deepEqual([long.status, /failed to poll from model repository/.test(await long.text())], [500, true]);
   assert.match((await (await load('a', { other: 'x' })).json()).error, /unrecognized load parameter 'other'\./);
   assert.match((await (await load('a', { config: '{"max_batch' })).json()).error, /Invalid config override/);
   assert.match((await (await load('a', { config: '{"max_batch_sizes":1}' })).json()).error, /max_batch_sizes/);
@@ -199,7 +201,7 @@ test('what cannot be loaded says why, and leaves what answers alone', async (t) 
   });
   const { get, post } = await serve(t, explicit(directory, 'good'));
   const expected: Record<string, RegExp> = {
-    typo: /^load failed for model 'typo': failed to read text proto from .*config\.pbtxt: line 1: unknown field "backedn"/,
+    typo: /^failed to load 'typo', failed to poll from model repository: failed to read text proto from .*config\.pbtxt: line 1: unknown field "backedn"/,
     foreign: /unable to find a backend for backend 'onnxruntime' of model 'foreign'; Rose has: typescript/,
     renamed: /unexpected directory name 'renamed' for model 'other', directory name must equal model name/,
     empty: /at least one version must be available under the version policy of model 'empty'/,
@@ -209,8 +211,9 @@ test('what cannot be loaded says why, and leaves what answers alone', async (t) 
   };
   for (const [name, pattern] of Object.entries(expected)) {
     const response = await post(`/v2/repository/models/${name}/load`, '');
-    assert.equal(response.status, 400, name);
-    assert.match((await response.json()).error, pattern);
+    const { error } = await response.json();
+    assert.match(error, pattern);
+    assert.equal(response.status, error.startsWith('load failed') ? 400 : 500, name);
   }
   const index = (await (await post('/v2/repository/index', '')).json()) as Record<string, string>[];
   const throwing = index.find(({ name }) => name === 'throws');
@@ -237,7 +240,7 @@ test('a model that cannot be loaded ends the start, unless that is allowed', asy
   await assert.rejects(serve(t, { repository: { directories, mode: 'explicit', loadModels: ['*', 'm'] } }), /ONLY/);
   const { get, log } = await serve(t, { repository: { directories, exitOnError: false } });
   assert.equal((await get('/v2/health/ready')).status, 400);
-  assert.match(log.join(''), /load failed for model 'm'/);
+  assert.match(log.join(''), /failed to load 'm'/);
   const good = { 'm/config.pbtxt': config('TYPE_INT32'), 'm/1/model.ts': IDENTITY };
   const twice = [makeRepository(t, good), makeRepository(t, good)];
   await assert.rejects(serve(t, { repository: { directories: twice } }), /model appears in two or more repositories/);
@@ -295,7 +298,7 @@ test('the repository over gRPC', async (t) => {
   assert.deepEqual([modelStats[0].inferenceCount, modelStats[0].inferenceStats.success.count], [1n, 1n]);
   const files = { config: { parameterChoice: { case: 'stringParam', value: '{"max_batch_size":2' } } };
   await assert.rejects(call(SERVICE, 'RepositoryModelLoad', { modelName: 'a', parameters: files }), {
-    code: status.INVALID_ARGUMENT,
+    code: status.INTERNAL,
   });
   await call(SERVICE, 'RepositoryModelUnload', { modelName: 'a' });
   assert.deepEqual(await ours(), [['a', '1', 'UNAVAILABLE', 'unloaded']]);

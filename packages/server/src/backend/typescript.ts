@@ -2,11 +2,12 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import type { ModelConfig } from '../grpc/proto/model_config_pb.js';
 import { configFromJson, configJson } from '../repository/config-json.ts';
-import { schedulerOptions } from '../repository/scheduling.ts';
+import { jobQueue } from '../repository/scheduling.ts';
+import { sequenceControls } from '../repository/sequence-controls.ts';
 import { Job } from '../scheduling/job.ts';
-import { Scheduler } from '../scheduling/scheduler.ts';
+import type { JobQueue } from '../scheduling/scheduler.ts';
 import type { ModelStatistics } from '../statistics/statistics.ts';
-import { invalid, TritonError } from '../triton/errors.ts';
+import { invalid, TritonError, tritonStatus } from '../triton/errors.ts';
 import type { ModelRequest, ModelResponse } from '../triton/model.ts';
 import type { Backend, BackendModel, LoadRequest } from './backend.ts';
 import type { ModelConfig as ModelConfigJson } from './api.ts';
@@ -29,7 +30,8 @@ export const typescriptBackend: Backend = {
 
 class TypeScriptModel implements BackendModel {
   readonly #statistics: ModelStatistics;
-  readonly #scheduler: Scheduler;
+  readonly #scheduler: JobQueue;
+  readonly #controlled: (request: ModelRequest) => ModelRequest;
   readonly #inOrder: boolean;
   readonly #batched: boolean;
   #instances: readonly SupervisedInstance[] = [];
@@ -45,7 +47,8 @@ class TypeScriptModel implements BackendModel {
 
   private constructor({ config, statistics }: LoadRequest) {
     this.#statistics = statistics;
-    this.#scheduler = new Scheduler(schedulerOptions(config));
+    this.#scheduler = jobQueue(config);
+    this.#controlled = sequenceControls(config);
     this.#batched = config.maxBatchSize > 0;
     const { schedulingChoice } = config;
     this.#inOrder = schedulingChoice.case === 'dynamicBatching' && schedulingChoice.value.preserveOrdering;
@@ -59,11 +62,11 @@ class TypeScriptModel implements BackendModel {
   run(request: ModelRequest): AsyncIterable<ModelResponse> {
     if (this.#closing) throw new TritonError(503, 'the model is being unloaded');
     const rows = this.#batched ? ([...request.inputs.values()][0]?.shape[0] ?? 1) : 1;
-    const job = new Job(request, rows, this.#statistics);
+    const job = new Job(this.#controlled(request), rows, this.#statistics);
     try {
       this.#scheduler.add(job);
     } catch (error) {
-      job.fail(error, 'REJECTED');
+      job.fail(error, tritonStatus(error) === 503 ? 'REJECTED' : 'OTHER');
     }
     return this.#inOrder ? this.#ordered(job) : job.responses;
   }

@@ -49,6 +49,8 @@ export async function modelInfer(models: TritonModels, call: Call): Promise<Mode
 export function modelStreamInfer(context: ServerContext, models: TritonModels, call: Stream): void {
   const failing = call.metadata.get('triton_grpc_error').includes('true');
   const writer = new Writer(call, context.sendTimeoutMs);
+  // Every request of the stream listens for its end.
+  call.setMaxListeners(0);
   let running = 0;
   let over = false;
   let failed = false;

@@ -8,6 +8,7 @@ import {
   type ModelOutput,
 } from '../grpc/proto/model_config_pb.js';
 import { invalid, TritonError } from '../triton/errors.ts';
+import { checkSequences } from './sequence-controls.ts';
 
 /** Larger numbers are mistakes, or somebody who wants the server to run out of memory. */
 const MOST_INSTANCES = 1024;
@@ -22,6 +23,7 @@ export function checkConfig(config: ModelConfig): void {
   checkUnique(name, 'input', config.input);
   checkUnique(name, 'output', config.output);
   if (schedulingChoice.case === 'dynamicBatching') checkBatching(config, schedulingChoice.value);
+  if (schedulingChoice.case === 'sequenceBatching') checkSequences(config, schedulingChoice.value);
   for (const group of config.instanceGroup) {
     const which = `instance group ${group.name} of model ${name}`;
     if (group.kind === Kind.GPU) throw invalid(`${which} has kind KIND_GPU but no GPUs are available`);
@@ -98,9 +100,11 @@ function checkBatching({ name, maxBatchSize }: ModelConfig, batching: ModelDynam
 
 /** What would otherwise have no effect, though the model's author counts on it. */
 function refuseUnknown(config: ModelConfig): void {
+  const sequences = config.schedulingChoice.case === 'sequenceBatching' ? config.schedulingChoice.value : undefined;
   const asked: readonly (readonly [boolean, string])[] = [
     [config.schedulingChoice.case === 'ensembleScheduling', 'ensemble_scheduling'],
-    [config.schedulingChoice.case === 'sequenceBatching', 'sequence_batching'],
+    [(sequences?.state.length ?? 0) > 0, 'sequence_batching.state'],
+    [sequences?.iterativeSequence === true, 'sequence_batching.iterative_sequence'],
     [config.batchInput.length > 0, 'batch_input'],
     [config.batchOutput.length > 0, 'batch_output'],
     [config.modelWarmup.length > 0, 'model_warmup'],

@@ -23,6 +23,6 @@ export function faceOf(config: ModelConfig): Omit<ModelFace, 'run'> {
 }
 
 /** The protocol's name of a configuration's type. */
-function datatypeOf(type: ConfigType): DataType {
+export function datatypeOf(type: ConfigType): DataType {
   return type === ConfigType.TYPE_STRING ? 'BYTES' : (ConfigType[type].slice('TYPE_'.length) as DataType);
 }

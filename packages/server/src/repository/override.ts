@@ -7,7 +7,7 @@ import { invalid } from '../triton/errors.ts';
 export interface LoadOverride {
   /** A configuration in protobuf's JSON. */
   readonly config: string | undefined;
-  /** Files by their path in the model's directory. With any, nothing of the repository's directory is used. */
+  /** Files by their path in the model's directory, not yet checked. With any, nothing of the repository's directory is used. */
   readonly files: ReadonlyMap<string, Uint8Array>;
 }
 
@@ -30,22 +30,24 @@ export function readOverride(parameters: Iterable<readonly [name: string, value:
       if (!(value instanceof Uint8Array)) {
         throw invalid(`File parameter '${name}' must have bytes type for its value`);
       }
-      files.set(pathInModel(name), value);
+      files.set(name.slice(FILE_PREFIX.length), value);
     } else {
       throw invalid(`unrecognized load parameter '${name}'.`);
     }
   }
-  if (files.size > 0 && config === undefined) {
-    throw invalid("Load parameter 'config' must be specified for model file override");
-  }
   return { config, files };
 }
 
-/** Write an override's files to a new directory that stands for the model's. */
-export async function writeFiles(files: LoadOverride['files']): Promise<string> {
+/**
+ * Write an override's files to a new directory that stands for the model's.
+ * @throws TritonError where a path leads out of it
+ */
+export async function writeFiles({ config, files }: LoadOverride): Promise<string> {
+  if (config === undefined) throw invalid("Load parameter 'config' must be specified for model file override");
+  const paths = new Map([...files].map(([path, bytes]) => [pathInModel(path), bytes]));
   const directory = await mkdtemp(join(tmpdir(), 'rose-model-'));
   try {
-    for (const [path, bytes] of files) {
+    for (const [path, bytes] of paths) {
       const file = join(directory, path);
       await mkdir(dirname(file), { recursive: true });
       await writeFile(file, bytes);
@@ -57,14 +59,12 @@ export async function writeFiles(files: LoadOverride['files']): Promise<string> 
   return directory;
 }
 
-function pathInModel(parameter: string): string {
-  const given = parameter.slice(FILE_PREFIX.length);
+function pathInModel(given: string): string {
   const path = normalize(given);
   const leaves = path.startsWith('..') || path.startsWith(sep) || /^[A-Za-z]:|[\0\\]/.test(given);
   if (given === '' || path.endsWith(sep) || path === '.' || leaves) {
-    throw invalid(
-      `Invalid file parameter '${parameter}' with normalized path '${path}' must stay within model directory.`,
-    );
+    const where = `'${FILE_PREFIX}${given}' with normalized path '${path}'`;
+    throw invalid(`Invalid file parameter ${where} must stay within model directory.`);
   }
   return path;
 }

@@ -175,7 +175,7 @@ export class ModelRepository {
     checkModelName(name);
     const directories = (await scanRepositories(this.#options.directories)).get(name) ?? [];
     if (directories.length === 0 && override.files.size === 0) {
-      throw new TritonError(500, `failed to load '${name}', failed to poll from model repository`);
+      throw notPolled(name, 'no repository holds it');
     }
     await this.#load(name, directories, override);
   }
@@ -204,7 +204,7 @@ export class ModelRepository {
     const names = this.#startNames([...there.keys()]);
     const missing = names.find((name) => !there.has(name));
     if (missing !== undefined) {
-      throw new RoseError('invalid', `failed to load '${missing}', failed to poll from model repository`);
+      throw new RoseError('invalid', notPolled(missing, 'no repository holds it').message);
     }
     const results = await Promise.allSettled(names.map((name) => this.#load(name, there.get(name) ?? [], NO_OVERRIDE)));
     const failures = results.flatMap((result) => (result.status === 'rejected' ? [messageOf(result.reason)] : []));
@@ -262,7 +262,7 @@ export class ModelRepository {
     const entry = this.#entry(name);
     const work = entry.last.then(async () => {
       if (this.#closed) throw new TritonError(503, 'the server is shutting down');
-      const temporary = override.files.size > 0 ? await writeFiles(override.files) : undefined;
+      const temporary = override.files.size > 0 ? await this.#write(name, override) : undefined;
       const replaced = entry.temporary;
       try {
         await this.#loadFrom(name, entry, temporary === undefined ? directories : [temporary], override, onlyChanges);
@@ -275,6 +275,14 @@ export class ModelRepository {
     });
     entry.last = work.catch(() => {});
     return work;
+  }
+
+  async #write(name: string, override: LoadOverride): Promise<string> {
+    try {
+      return await writeFiles(override);
+    } catch (error) {
+      throw notPolled(name, messageOf(error));
+    }
   }
 
   async #loadFrom(
@@ -296,7 +304,7 @@ export class ModelRepository {
       // What answers goes on; a model that has nothing to answer with is not ready.
       if (this.readyVersions(name).length === 0) entry.problem = message;
       if (known) return;
-      throw new TritonError(400, `load failed for model '${name}': ${message}\n`);
+      throw notPolled(name, message);
     }
     const seen = prepared.versions.map(({ key }) => key).join('\n');
     if (onlyChanges && seen === entry.seen) return;
@@ -389,6 +397,11 @@ export class ModelRepository {
     }
     entry.versions.set(number, { state: 'UNAVAILABLE', reason: UNLOADED, loaded: undefined });
   }
+}
+
+/** What stands in the directory cannot even be tried. Triton answers with 500 and the first half of the text. */
+function notPolled(name: string, reason: string): TritonError {
+  return new TritonError(500, `failed to load '${name}', failed to poll from model repository: ${reason}`);
 }
 
 function messageOf(error: unknown): string {

@@ -3,6 +3,18 @@ import { nextBatch, type Batching } from './batching.ts';
 import type { Job, JobHolder } from './job.ts';
 import { PolicyQueue, type QueuePolicy } from './policy-queue.ts';
 
+/** Requests of one model that wait, and the executors that take them. */
+export interface JobQueue {
+  /** How many wait. */
+  readonly waiting: number;
+  attach(executor: Executor): void;
+  detach(executor: Executor): void;
+  /** @throws TritonError when the request cannot wait here */
+  add(job: Job): void;
+  /** Fail everything that waits. */
+  abandon(error: unknown): void;
+}
+
 /** What executes batches, one at a time. */
 export interface Executor {
   readonly busy: boolean;
@@ -18,8 +30,8 @@ export interface SchedulerOptions {
   readonly defaultLevel: number;
 }
 
-/** Requests of one model that wait, and the executors that take them. */
-export class Scheduler implements JobHolder {
+/** Requests in the order of their priority and arrival. */
+export class Scheduler implements JobQueue, JobHolder {
   readonly #options: SchedulerOptions;
   readonly #levels: readonly PolicyQueue[];
   readonly #executors: Set<Executor> = new Set();

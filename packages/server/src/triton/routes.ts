@@ -17,6 +17,7 @@ import type { ModelResponse, TritonModel } from './model.ts';
 import { onlyResponse } from './only-response.ts';
 import { takeParameters } from './parameters.ts';
 import { repositoryRoutes } from './repository-routes.ts';
+import { sharedMemoryRoutes } from './shared-memory-routes.ts';
 import { generateResponse, inferResponse } from './respond.ts';
 import { byName } from './tensor.ts';
 import { modelStatistics } from '../statistics/describe.ts';
@@ -66,6 +67,7 @@ export function tritonRoutes(app: FastifyInstance, context: ServerContext): void
   serveModel('POST', '/infer', (model, request, reply) => infer(context, model, request, reply));
   serveModel('POST', '/generate', (model, request, reply) => generate(context, model, request, reply));
   repositoryRoutes(models, serve, sendJson);
+  sharedMemoryRoutes(serve, sendJson);
   serveModel('POST', '/generate_stream', (model, request, reply) => generateStream(context, model, request, reply));
 }
 
