@@ -18,23 +18,28 @@ const { values: options } = parseArgs({
     rounds: { type: 'string', default: '3' },
     threads: { type: 'string', default: '2' },
     models: { type: 'string', default: 'tiny,llama' },
+    /** Tokens of each stream before the long prompt comes, and again after it. */
+    alone: { type: 'string' },
+    /** Where pages run out, sequences yield: that would be measured instead. */
+    'memory-share': { type: 'string', default: '0.12' },
   },
 });
 const streams = Number(options.streams);
 const rounds = Number(options.rounds);
 const threads = Number(options.threads);
+const memoryShare = Number(options['memory-share']);
+const began = await circumstances();
 
 const BAR = 2;
 /** Tokens of each stream's own prompt. */
 const PROMPT = 16;
-/** Tokens of each stream before the long prompt comes, and again after it. */
-const ALONE = 32;
 /** Left of the context for the answer to the long prompt. */
 const ROOM = 8;
 
-const directories: Record<string, () => Promise<string>> = {
-  tiny: async () => fileURLToPath(new URL('../models/tiny-chat', import.meta.url)),
-  llama: async () => (await makeLlama()).directory,
+/** Models, and how many tokens are enough to know how its streams are alone. */
+const known: Record<string, { readonly directory: () => Promise<string>; readonly alone: number }> = {
+  tiny: { directory: async () => fileURLToPath(new URL('../models/tiny-chat', import.meta.url)), alone: 160 },
+  llama: { directory: async () => (await makeLlama()).directory, alone: 32 },
 };
 
 /** Of gaps between tokens, in milliseconds. */
@@ -57,40 +62,52 @@ interface Round {
 
 const results: Record<string, object> = {};
 for (const name of options.models.split(',')) {
-  const hub = await openModels({ models: [{ name, directory: await directories[name]() }], threads });
+  const directory = await known[name].directory();
+  const tokens = Number(options.alone ?? known[name].alone);
+  const hub = await openModels({ models: [{ name, directory }], threads, memoryShare });
   try {
     const model = hub.get(name);
     const list: Round[] = [];
-    for (let i = 0; i < rounds; i++) list.push(await run(model, i));
-    const beside = middle(list.map((each) => each.beside.p50 / each.alone.p50));
-    const p99 = middle(list.map((each) => each.beside.p99 / each.alone.p50));
-    results[name] = {
-      ...{ device: hub.stats.device, context: model.spec.contextLength, prompt: model.spec.contextLength - ROOM },
-      ...{ p50OverMedianAlone: rounded(beside), p99OverMedianAlone: rounded(p99), rounds: list },
+    for (let i = 0; i < rounds; i++) list.push(await run(model, i, tokens));
+    const over = (gaps: (round: Round) => number): number =>
+      rounded(middle(list.map((round) => gaps(round) / round.alone.p50)));
+    const share = (late: (round: Round) => number): number => rounded(middle(list.map(late)));
+    // Medians over the rounds.
+    const summary = {
+      p50OverMedianAlone: over(({ beside }) => beside.p50),
+      p99OverMedianAlone: over(({ beside }) => beside.p99),
+      p99AloneOverMedianAlone: over(({ alone }) => alone.p99),
+      overTheBar: share((round) => round.over),
+      overTheBarAlone: share((round) => round.overAlone),
+      promptSeconds: share((round) => round.promptSeconds),
     };
-    console.log(
-      `${name}: beside the prompt p50 ${rounded(beside)}, p99 ${rounded(p99)} times the median alone (bar: ${BAR})`,
-    );
+    const { contextLength: context } = model.spec;
+    results[name] = {
+      ...{ device: hub.stats.device, context, prompt: context - ROOM, alone: tokens },
+      ...{ preemptions: model.counters.preemptions, ...summary, rounds: list },
+    };
+    console.log(`${name}:`, summary);
     console.table(
       list.flatMap(({ alone, beside: other, over, overAlone, promptSeconds }, round) => [
         { round, phase: 'alone', ...alone, 'over the bar': overAlone, seconds: '' },
         { round, phase: 'beside the prompt', ...other, 'over the bar': over, seconds: promptSeconds },
       ]),
     );
-    await writeResult('inter-token', { ...(await circumstances()), streams, threads, bar: BAR, results });
+    await writeResult('inter-token', { ...began, streams, threads, memoryShare, bar: BAR, results });
   } finally {
     await hub.close();
   }
 }
 
-async function run(model: ServedModel, number: number): Promise<Round> {
+/** @param alone tokens of each stream before the long prompt comes, and again after it */
+async function run(model: ServedModel, number: number, alone: number): Promise<Round> {
   const bits = new RandomBits(number + 2);
   const { contextLength, vocabSize } = model.spec;
   const tokens = (count: number): number[] => Array.from({ length: count }, () => 10 + bits.below(vocabSize - 10));
   const times: number[][] = Array.from({ length: streams }, () => []);
   const stopping = new AbortController();
   /** Each stream has so many tokens. */
-  let wanted = ALONE;
+  let wanted = alone;
   let reached = (): void => {};
   const all = (): Promise<void> => new Promise((resolve) => (reached = resolve));
   const stream = async (list: number[]): Promise<void> => {
@@ -110,7 +127,7 @@ async function run(model: ServedModel, number: number): Promise<Round> {
   const from = performance.now();
   let to = from;
   for await (const now of tokenTimes(model, tokens(contextLength - ROOM), 1, stopping.signal)) to = now;
-  wanted = ALONE + Math.max(...times.map(({ length }) => length));
+  wanted = alone + Math.max(...times.map(({ length }) => length));
   await all();
   stopping.abort();
   await Promise.all(running);
@@ -119,12 +136,12 @@ async function run(model: ServedModel, number: number): Promise<Round> {
     times.flatMap((list) =>
       list.flatMap((time, i) => (i > 0 && list[i - 1] >= low && time <= high ? [time - list[i - 1]] : [])),
     );
-  const alone = [...gaps(begin, from), ...gaps(to, Infinity)];
+  const usual = [...gaps(begin, from), ...gaps(to, Infinity)];
   const beside = gaps(from, to);
-  const limit = BAR * gapsOf(alone).p50;
+  const limit = BAR * gapsOf(usual).p50;
   const over = (values: number[]): number => rounded(values.filter((gap) => gap > limit).length / values.length);
   return {
-    ...{ alone: gapsOf(alone), beside: gapsOf(beside), over: over(beside), overAlone: over(alone) },
+    ...{ alone: gapsOf(usual), beside: gapsOf(beside), over: over(beside), overAlone: over(usual) },
     promptSeconds: rounded((to - from) / 1000),
   };
 }

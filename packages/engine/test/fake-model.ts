@@ -36,8 +36,19 @@ export interface FakeOptions {
   readonly draws?: 'next' | 'context';
   /** Compute elsewhere: results come by promise, in order. */
   readonly elsewhere?: boolean;
-  /** Called with each step's rows and the positions they read: where a simulation lets time pass. */
-  readonly onStep?: (rows: number, reads: number) => void;
+  /** Called with what each step carries: where a simulation lets time pass. */
+  readonly onStep?: (work: FakeWork) => void;
+}
+
+/** What a real device would have to do in a step. */
+export interface FakeWork {
+  readonly rows: number;
+  /** Rows of logits. */
+  readonly logits: number;
+  /** Positions whose keys and values are fetched: of each sequence, all up to its last row. */
+  readonly contexts: number;
+  /** Positions that rows look at. */
+  readonly reads: number;
 }
 
 /**
@@ -106,9 +117,7 @@ export class FakeModel implements DeviceModel {
     for (let row = 0; row < batch.rows; row++) {
       if (batch.fed[row] >= 0) batch.tokens[row] = this.#before[batch.fed[row]];
     }
-    let reads = 0;
-    for (let row = 0; row < batch.rows; row++) reads += batch.positions[row] + 1;
-    this.#options.onStep?.(batch.rows, reads);
+    this.#options.onStep?.(workOf(batch));
     const contexts = this.#write(batch);
     if (this.failsOn?.(batch) === true) throw new Error('the device was poisoned');
     const tokens = new Int32Array(this.capacity.outputs);
@@ -228,6 +237,14 @@ export function poisonedBy(
     }
     return false;
   };
+}
+
+function workOf(batch: Batch): FakeWork {
+  let contexts = 0;
+  let reads = 0;
+  for (let row = 0; row < batch.rows; row++) reads += batch.positions[row] + 1;
+  for (let s = 0; s < batch.sequences; s++) contexts += batch.start[s] + batch.rowStart[s + 1] - batch.rowStart[s];
+  return { rows: batch.rows, logits: batch.outputs + batch.targets, contexts, reads };
 }
 
 /** A 31-bit hash of two numbers. */

@@ -1,90 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { StepCost, readsOf } from '../src/engine/cost.ts';
-import { uniform } from '../src/sampling/philox.ts';
-import { Collector, drain, FakeModel, fakeEngine, generateRequest } from './fake-model.ts';
-
-test('the cost of steps is learned, whatever they were', () => {
-  const cost = new StepCost();
-  const real = (rows: number, reads: number): number => 3 + 0.05 * rows + reads / 40_000;
-  for (let i = 0; i < 200; i++) {
-    const rows = 1 + Math.floor(uniform(1, 3 * i) * 400);
-    const reads = Math.floor(uniform(1, 3 * i + 1) * 2_000_000);
-    cost.observe(rows, reads, real(rows, reads) * (0.97 + 0.06 * uniform(1, 3 * i + 2)));
-  }
-  for (const [rows, reads] of [
-    [16, 8_000],
-    [500, 1_000_000],
-    [40, 600_000],
-  ] as const) {
-    assert.ok(Math.abs(cost.predict(rows, reads) / real(rows, reads) - 1) < 0.03);
-  }
-  const chunk = cost.rowsWithin(20, 16, 8_000, 5_000, 512);
-  assert.ok(cost.predict(16 + chunk, 8_000 + readsOf(5_000, chunk)) <= 20);
-  assert.ok(cost.predict(17 + chunk, 8_000 + readsOf(5_000, chunk + 1)) > 20);
-});
-
-test('a prompt of 32 k tokens keeps no token of 16 streams waiting twice as long as usual', async () => {
-  // Time passes on the device alone, as on a small GPU: a step costs its weights, its rows and what they look at.
-  let now = 0;
-  let draws = 0;
-  const onStep = (rows: number, reads: number): void => {
-    now += (6 + 0.03 * rows + reads / 400_000) * (0.96 + 0.08 * uniform(5, draws++));
-  };
-  const model = new FakeModel({ rows: 2048, sequences: 32, pages: 4096, onStep });
-  const engine = fakeEngine(65_536, model, { clock: () => now });
-  for (let id = 1; id <= 16; id++) engine.submit(generateRequest(id, [id, 1, 2], { maxTokens: 3000 }), 0);
-  const sink = new Collector();
-  const step = async (): Promise<number> => {
-    const before = now;
-    await engine.step(0, sink);
-    return now - before;
-  };
-  const usual: number[] = [];
-  for (let i = 0; i < 60; i++) usual.push(await step());
-  const median = usual.toSorted((a, b) => a - b)[30];
-  engine.submit(generateRequest(99, new Array<number>(32_000).fill(7), { maxTokens: 2 }), 0);
-  let steps = 0;
-  let longest = 0;
-  while (!sink.hasEnded(99)) {
-    assert.ok(++steps < 2900, 'the long prompt does not get on');
-    longest = Math.max(longest, await step());
-  }
-  assert.ok(longest <= 2 * median, `${longest} ms against a median of ${median} ms`);
-  // All streams went on in every one of those steps.
-  assert.equal(sink.tokensOf(1).length, 60 + steps);
-});
-
-test('a burst of prompts, no more than there are streams, keeps to the same bound', async () => {
-  let now = 0;
-  const onStep = (rows: number, reads: number): void => void (now += 6 + 0.03 * rows + reads / 400_000);
-  const model = new FakeModel({ rows: 2048, sequences: 32, pages: 8192, onStep });
-  const engine = fakeEngine(65_536, model, { clock: () => now });
-  for (let id = 1; id <= 16; id++) engine.submit(generateRequest(id, [id, 1, 2], { maxTokens: 3000 }), 0);
-  const sink = new Collector();
-  const step = async (): Promise<number> => {
-    const before = now;
-    await engine.step(0, sink);
-    return now - before;
-  };
-  const usual: number[] = [];
-  for (let i = 0; i < 60; i++) usual.push(await step());
-  const median = usual.toSorted((a, b) => a - b)[30];
-  // 40 prompts at once, for 16 places: short and long, no two alike.
-  const burst = Array.from({ length: 40 }, (_, i) => 100 + i);
-  for (const id of burst) {
-    const tokens = [id % 97, id % 89, ...new Array<number>(100 + 150 * (id % 20)).fill(7)];
-    engine.submit(generateRequest(id, tokens, { maxTokens: 20 }), 0);
-  }
-  const gaps: number[] = [];
-  while (!burst.every((id) => sink.hasEnded(id))) {
-    assert.ok(gaps.length < 2900, 'the burst does not get on');
-    gaps.push(await step());
-  }
-  const longest = Math.max(...gaps);
-  assert.ok(longest <= 2 * median, `${longest} ms against a median of ${median} ms`);
-  assert.equal(sink.tokensOf(1).length, 60 + gaps.length);
-});
+import { Collector, drain, FakeModel, fakeEngine, generateRequest, type FakeWork } from './fake-model.ts';
 
 test('tenants get equal shares, however much each of them asks for', async () => {
   const engine = fakeEngine(64, new FakeModel({ rows: 8, sequences: 1, pages: 8 }));
@@ -150,7 +66,7 @@ test('with a single place, tenants take turns at it, and their answers do not ch
 
 test('prompts of a tenant that was served less go first, whoever came first', async () => {
   let now = 0;
-  const onStep = (rows: number): void => void (now += 1 + 0.1 * rows);
+  const onStep = ({ rows }: FakeWork): void => void (now += 1 + 0.1 * rows);
   const engine = fakeEngine(8192, new FakeModel({ rows: 256, sequences: 16, pages: 8000, onStep }), {
     clock: () => now,
   });

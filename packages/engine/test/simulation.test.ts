@@ -2,7 +2,15 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { GREEDY, type EngineRequest } from '../src/engine/request.ts';
 import { uniform } from '../src/sampling/philox.ts';
-import { Collector, FakeModel, fakeEngine, generateRequest, poisonedBy, type FakeOptions } from './fake-model.ts';
+import {
+  Collector,
+  FakeModel,
+  fakeEngine,
+  generateRequest,
+  poisonedBy,
+  type FakeOptions,
+  type FakeWork,
+} from './fake-model.ts';
 
 /**
  * Random traces on a device whose answers depend on everything a real one would look at. Whatever the traffic, every
@@ -69,7 +77,7 @@ async function runTrace(seed: number): Promise<Seen> {
   // In half of the traces steps take time, so that prompts are cut to what leaves running answers on time.
   let time = 0;
   const paced = r.u() < 0.5;
-  const onStep = (rows: number, reads: number): void => void (time += paced ? 1 + 0.1 * rows + 0.001 * reads : 0);
+  const onStep = ({ rows, reads }: FakeWork): void => void (time += paced ? 1 + 0.1 * rows + 0.001 * reads : 0);
   const options = { ...deviceOptions(r), onStep };
   const model = new FakeModel(options);
   const engine = fakeEngine(CONTEXT, model, {

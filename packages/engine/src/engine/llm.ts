@@ -289,7 +289,7 @@ export class LlmEngine implements Engine {
 
   #time(step: Step, launchedAt: number, doneAt: number): void {
     // A step that was launched while another ran began when that one was done.
-    this.scheduler.cost.observe(step.batch.rows, step.reads, doneAt - Math.max(launchedAt, this.#lastDone));
+    this.scheduler.cost.observe(step.work, doneAt - Math.max(launchedAt, this.#lastDone));
     this.#lastDone = doneAt;
   }
 

@@ -3,7 +3,7 @@ import type { DeviceModel } from '../device/device.ts';
 import type { TokenMask } from '../grammar/grammars.ts';
 import type { ModelSpec } from '../model/spec.ts';
 import type { Batch } from './batch.ts';
-import { readsOf, StepCost } from './cost.ts';
+import { StepCost } from './cost.ts';
 import { KvCache, type KvTables } from './kv-cache.ts';
 import { WaitQueue, type QueueLimits } from './queue.ts';
 import type { EngineEvent, EngineRequest } from './request.ts';
@@ -14,17 +14,25 @@ import { whoGivesWay } from './turns.ts';
 
 export interface SchedulerLimits extends QueueLimits {
   /**
-   * Milliseconds a step may take while answers are being written; undefined: what their rows alone would take, and
-   * `PROMPT_SHARE` of that more.
+   * Milliseconds a step may take while answers are being written; undefined: what their rows alone would take, and a
+   * share of that more.
    */
   readonly stepMs: number | undefined;
 }
 
+/** No prompt shall make a stream wait for its next token longer than so many times the usual gap. */
+const BAR = 2;
+/** Of the steps, how many may be longer than that though they would not be so by themselves. */
+const LATE_SHARE = 0.01;
 /**
- * Prompt rows may lengthen a step of running answers by this share of it, so that no gap is twice the usual one; by as
- * many times more as there are more prompts than answers, so that a burst of prompts does not trickle in behind one.
+ * Prompt rows lengthen a step of running answers by a share of it: as much as the machine's variation lets them, within
+ * these bounds. A smaller share would make prompts so much slower that more tokens came late by the time they are done. It
+ * is as many times more as there are more prompts than answers, so that a burst of prompts does not trickle in behind one.
  */
-const PROMPT_SHARE = 0.7;
+const LEAST_SHARE = 0.4;
+const MOST_SHARE = 0.7;
+/** Prompt rows that a step beside answers may carry whatever was seen; beyond it, twice as many as the last such step. */
+const FIRST_CHUNK = 16;
 
 /** Steps between looks for a place to take over: looking takes time. */
 const TURN_STEPS = 8;
@@ -59,6 +67,8 @@ export class Scheduler {
   /** Every sequence in the engine, by id. */
   readonly #sequences = new Map<number, Sequence>();
   #steps = 0;
+  /** Prompt rows of the last step that had some beside answers. */
+  #chunk = 0;
   /** Where admission found no room; nothing was given back since. */
   #blocked = false;
 
@@ -293,21 +303,29 @@ export class Scheduler {
     if (prompts.length === 0) return;
     const served = ({ tenant }: Sequence): number => this.queue.tenants.served(tenant);
     prompts.sort((a, b) => a.rank - b.rank || served(a) - served(b));
-    const { rows } = step.batch;
-    const share = 1 + PROMPT_SHARE * Math.max(1, prompts.length / rows);
-    const budget = rows === 0 ? Infinity : (this.#stepMs ?? share * this.cost.predict(rows, step.reads));
+    const answers = step.batch.rows;
+    const budget = this.#budget(prompts.length, step);
     const [first, ...others] = prompts;
-    const room = this.#roomFor(first, budget, step);
+    const room = this.#roomFor(first, budget, answers, step);
     const wanted = others.reduce((sum, sequence) => sum + this.#rowsLeft(sequence), 0);
     const most = Math.max(Math.ceil(room / 2), room - wanted);
     this.#addPrompt(first, Math.min(most, this.#rowsLeft(first)), step, emit);
     for (const sequence of others.toSorted((a, b) => this.#rowsLeft(a) - this.#rowsLeft(b))) {
-      const { batch, reads } = step;
       // The first prompt has a row in every step; the others may have to wait for the next one.
-      if (this.cost.predict(batch.rows + 1, reads + sequence.scheduled + 1) > budget) continue;
-      const fitting = Math.min(this.#roomFor(sequence, budget, step), this.#rowsLeft(sequence));
+      if (this.cost.predictWith(step.work, sequence.scheduled, 1, 0) > budget) continue;
+      const fitting = Math.min(this.#roomFor(sequence, budget, answers, step), this.#rowsLeft(sequence));
       this.#addPrompt(sequence, fitting, step, emit);
     }
+    if (answers > 0) this.#chunk = step.batch.rows - answers;
+  }
+
+  /** Milliseconds the step may take with prompts. */
+  #budget(prompts: number, { batch, work }: Step): number {
+    if (batch.rows === 0) return Infinity;
+    if (this.#stepMs !== undefined) return this.#stepMs;
+    const stretch = this.cost.lateness.stretchWithin(BAR, LATE_SHARE);
+    const share = Math.max(LEAST_SHARE, Math.min(MOST_SHARE, stretch - 1));
+    return (1 + share * Math.max(1, prompts / batch.rows)) * this.cost.predict(work);
   }
 
   /** Rows of its prompt that a step can carry: all of them, or up to the next place where its state is kept. */
@@ -316,11 +334,14 @@ export class Scheduler {
     return stop - sequence.scheduled;
   }
 
-  /** Rows that the step has room for, if they are of this sequence's prompt. */
-  #roomFor(sequence: Sequence, budget: number, { batch, reads }: Step): number {
+  /** Rows that the step has room for, if they are of this sequence's prompt. `answers` rows are of no prompt. */
+  #roomFor(sequence: Sequence, budget: number, answers: number, { batch, work }: Step): number {
     const most = this.#capacity.rows - batch.rows;
     if (most <= 1 || budget === Infinity) return most;
-    return this.cost.rowsWithin(budget, batch.rows, reads, sequence.scheduled, most);
+    // Where a guess is far from what was seen, it is not trusted.
+    const chunk = Math.max(FIRST_CHUNK, 2 * this.#chunk) - (batch.rows - answers);
+    const logits = sequence.reported < sequence.promptLength - 1;
+    return this.cost.rowsWithin(budget, work, sequence.scheduled, Math.min(most, chunk), logits);
   }
 
   #addPrompt(sequence: Sequence, rows: number, step: Step, emit: Emit): void {
@@ -382,7 +403,7 @@ export class Scheduler {
     sequence.step = this.#steps;
     sequence.addTargets(batch, from, to);
     step.addMember(sequence, to);
-    step.reads += readsOf(from, count);
+    step.work.add(from, count);
     this.queue.tenants.serve(sequence.tenant, count);
     if (to < sequence.drawn || sequence.full) return;
     step.addOutput(sequence);

@@ -1,4 +1,5 @@
 import { Batch, type BatchCapacity } from './batch.ts';
+import { StepWork } from './cost.ts';
 import type { Sequence } from './sequence.ts';
 import type { Suspect } from './trials.ts';
 
@@ -20,8 +21,7 @@ export class Step {
   /** Which of its runs each was composed for: a sequence that has yielded since takes nothing from this step. */
   readonly #memberRuns: Int32Array;
   readonly #outputRuns: Int32Array;
-  /** Positions that the rows look at. */
-  reads = 0;
+  readonly work: StepWork = new StepWork();
 
   constructor(capacity: BatchCapacity) {
     this.batch = new Batch(capacity);
@@ -35,7 +35,7 @@ export class Step {
     this.batch.clear();
     this.memberCount = 0;
     this.outputCount = 0;
-    this.reads = 0;
+    this.work.clear();
   }
 
   /** The batch's last rows are this sequence's, up to its token `end`, and the targets among them are in the batch. */
@@ -44,11 +44,13 @@ export class Step {
     this.ends[this.memberCount] = end;
     this.#memberRuns[this.memberCount++] = sequence.run;
     this.targetStart[this.memberCount] = this.batch.targets;
+    this.work.logits += this.batch.targets - this.targetStart[this.memberCount - 1];
   }
 
   /** Ask for a token behind the last row. */
   addOutput(sequence: Sequence): void {
     sequence.addOutput(this.batch, this.batch.rows - 1);
+    this.work.logits++;
     this.outputs[this.outputCount] = sequence;
     this.#outputRuns[this.outputCount++] = sequence.run;
   }

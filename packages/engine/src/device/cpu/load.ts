@@ -1,3 +1,4 @@
+import { setImmediate } from 'node:timers/promises';
 import type { Arena, Cpu, PackedMatrix, SourceDtype } from '@rose/cpu';
 import type { Checkpoint, CheckpointTensor } from '../../checkpoint/checkpoint.ts';
 import { sizeOf } from '../../model/parameters.ts';
@@ -5,6 +6,10 @@ import { buildPlan } from '../../plan/build.ts';
 import type { DeviceModel, LoadOptions } from '../device.ts';
 import { planMemory, tableBytes, tableDtype, type MemoryPlan } from './memory.ts';
 import { CpuModel } from './model.ts';
+
+/** The smallest page that a system gives memory in. */
+const SYSTEM_PAGE = 4096;
+const TOUCH_AT_ONCE = 8 * 1024 ** 2;
 
 /** A model's weights in an arena, under the names the plan uses. */
 export interface CpuWeights {
@@ -21,11 +26,25 @@ export async function loadCpuModel(cpu: Cpu, checkpoint: Checkpoint, options: Lo
   const memory = planMemory(checkpoint, plan, options, cpu);
   const arena = await cpu.createArena(memory.arenaBytes);
   try {
+    await touch(arena);
     const weights = await loadWeights(arena, memory, options);
     return new CpuModel(arena, checkpoint.spec, plan, memory, weights, options.cacheDtype);
   } catch (error) {
     arena.close();
     throw error;
+  }
+}
+
+/**
+ * The system finds memory when it is first written to, which may take it milliseconds for every two megabytes. A step
+ * that was the first to use a page of keys would wait for that in each layer, so it is done here, before anything runs.
+ */
+async function touch(arena: Arena): Promise<void> {
+  for (let begin = 0; begin < arena.capacity; begin += TOUCH_AT_ONCE) {
+    const bytes = arena.u8(begin, Math.min(TOUCH_AT_ONCE, arena.capacity - begin));
+    for (let at = 0; at < bytes.length; at += SYSTEM_PAGE) bytes[at] = 0;
+    // Another model may be in the middle of its answers.
+    await setImmediate();
   }
 }
 
