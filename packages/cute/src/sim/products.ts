@@ -65,6 +65,56 @@ export function accumulate(
   return f16ToF32(encodeFloat('f16', c + sum));
 }
 
+/** Bits of the fraction that Hopper's tensor cores keep of sums of 8-bit floats. */
+const NARROW_BITS = 13;
+/** The exponent of zero: below all others. */
+const NO_EXPONENT = -1000;
+/** Exponents of the smallest normal numbers, which smaller ones have, too. */
+const LOWEST = { e4m3: -6, e5m2: -14 } as const;
+
+const single = new Float32Array(1);
+const singleBits = new Int32Array(single.buffer);
+
+/** Exponents of 8-bit floats, as they are stored: those of denormals are the lowest. */
+export function exponentsOf(element: 'e4m3' | 'e5m2', values: Float64Array): Int16Array {
+  return Int16Array.from(values, (value) => (value === 0 ? NO_EXPONENT : Math.max(LOWEST[element], exponentOf(value))));
+}
+
+function exponentOf(value: number): number {
+  single[0] = value;
+  return ((singleBits[0] >>> 23) & 255) - 127;
+}
+
+/** A row of 8-bit floats among others, with all their exponents. */
+export interface NarrowRow {
+  readonly values: Float64Array;
+  readonly exponents: Int16Array;
+  readonly at: number;
+}
+
+/**
+ * One element of D of a wgmma of 8-bit floats into f32: c and the k products are cut off at 2^-13 of the largest one's
+ * exponent, where that of a product is the sum of its factors' exponents, added up exactly, and the sum is cut off behind
+ * 13 bits of its fraction. Measured on an H100 for e4m3: equal bits for 12288 sums of 32, 64 and 128 products; e5m2 is
+ * taken to be the same.
+ */
+export function accumulateNarrow(c: number, a: NarrowRow, b: NarrowRow, k: number): number {
+  let highest = c === 0 ? NO_EXPONENT : exponentOf(c);
+  let check = c;
+  for (let i = 0; i < k; i++) {
+    highest = Math.max(highest, a.exponents[a.at + i] + b.exponents[b.at + i]);
+    check += a.values[a.at + i] * b.values[b.at + i];
+  }
+  // Infinities and NaN go their usual way.
+  if (!Number.isFinite(check) || highest <= NO_EXPONENT / 2) return Math.fround(check);
+  const units = 2 ** (NARROW_BITS - highest);
+  let sum = Math.trunc(c * units);
+  for (let i = 0; i < k; i++) sum += Math.trunc(a.values[a.at + i] * b.values[b.at + i] * units);
+  const beyond = 31 - Math.clz32(Math.abs(sum)) - NARROW_BITS;
+  if (beyond > 0) sum = Math.trunc(sum / 2 ** beyond) * 2 ** beyond;
+  return Math.fround(sum / units);
+}
+
 /** Elements in a 32-bit register, low first, into a matrix at `at`, `at + 1`... */
 export function unpackElements(element: MatrixElement, word: number, into: Float64Array, at: number): void {
   const bytes = ELEMENT_BYTES[element];

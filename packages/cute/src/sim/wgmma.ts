@@ -1,5 +1,5 @@
 import { decodeWgmmaDescriptor } from '../atoms/descriptors.ts';
-import { wgmmaShape } from '../atoms/mma-shapes.ts';
+import { wgmmaShape, type MatrixElement } from '../atoms/mma-shapes.ts';
 import { choiceOf, flagOf, numberOf, textOf } from '../ir/attributes.ts';
 import { KernelError } from '../ir/error.ts';
 import type { Node } from '../ir/ir.ts';
@@ -8,7 +8,7 @@ import { firstLane, type Cta } from './machine.ts';
 import type { PendingProduct } from './warp-state.ts';
 import { ACCUMULATORS, MATRIX_ELEMENTS, readSum, unpackA, writeSum } from './matrix.ts';
 import { checkReads, elementOffsets, gather, hold } from './operands.ts';
-import { accumulate } from './products.ts';
+import { accumulate, accumulateNarrow, exponentsOf } from './products.ts';
 import type { Handler } from './program.ts';
 import type { Operand } from './registers.ts';
 
@@ -76,12 +76,13 @@ const issue: Handler = (node, program) => {
         const b = gather(warp, node, warp.cta, offsetsB, types.b, newest);
         const sign = signA * signB;
         if (sign < 0) for (let i = 0; i < a.length; i++) a[i] = -a[i];
+        const sumOf = summing(types, a, b, k, saturate);
         for (let each = 0; each < 32; each++) {
           for (let i = 0; i < elements; i++) {
             const r = (each >> 2) + 8 * ((i >> 1) & 1);
             const column = 2 * (each & 3) + (i & 1) + 8 * (i >> 2);
             const c = scaled ? readSum(warp, sums, types.d, i, each) : 0;
-            writeSum(warp, sums, types.d, i, each, accumulate(types.d, c, a, r * k, b, column * k, k, saturate));
+            writeSum(warp, sums, types.d, i, each, sumOf(c, r * k, column * k));
           }
         }
         for (const id of slots) warp.assigned[id] |= warp.valid;
@@ -90,6 +91,31 @@ const issue: Handler = (node, program) => {
     for (const id of slots) warp.assigned[id] |= warp.valid;
   };
 };
+
+/** c plus the products of the rows that begin at `row` in a and at `column` in b. */
+function summing(
+  types: Parameters<typeof wgmmaShape>[1],
+  a: Float64Array,
+  b: Float64Array,
+  k: number,
+  saturate: boolean,
+): (c: number, row: number, column: number) => number {
+  if (!isFloat8(types.a) || !isFloat8(types.b) || types.d !== 'f32') {
+    return (c, row, column) => accumulate(types.d, c, a, row, b, column, k, saturate);
+  }
+  const exponents = { a: exponentsOf(types.a, a), b: exponentsOf(types.b, b) };
+  return (c, row, column) =>
+    accumulateNarrow(
+      c,
+      { values: a, exponents: exponents.a, at: row },
+      { values: b, exponents: exponents.b, at: column },
+      k,
+    );
+}
+
+function isFloat8(element: MatrixElement): element is 'e4m3' | 'e5m2' {
+  return element === 'e4m3' || element === 'e5m2';
+}
 
 function shapeOf(node: Node, n: number, types: Parameters<typeof wgmmaShape>[1]): ReturnType<typeof wgmmaShape> {
   try {
