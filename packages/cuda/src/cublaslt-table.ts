@@ -35,7 +35,16 @@ export const COMPUTE_32F = 68;
 /** cublasOperation_t. */
 export const TRANSPOSE = 1;
 /** cublasLtMatmulDescAttributes_t. */
-export const DESCRIPTION = { transposeA: 3, scaleA: 17, scaleB: 18, fastAccumulation: 25 } as const;
+export const DESCRIPTION = {
+  transposeA: 3,
+  scaleA: 17,
+  scaleB: 18,
+  fastAccumulation: 25,
+  scaleModeA: 31,
+  scaleModeB: 32,
+} as const;
+/** cublasLtMatmulMatrixScale_t. */
+export const SCALE_MODE = { scalar: 0, outerVector: 3, vector128: 4, block128x128: 5 } as const;
 /** cublasLtMatmulPreferenceAttributes_t. */
 export const PREFERENCE = { maxWorkspaceBytes: 1 } as const;
 /** cublasLtMatmulHeuristicResult_t; the algorithm itself is its first 64 bytes. */

@@ -8,6 +8,7 @@ import {
   DESCRIPTION,
   HEURISTIC,
   PREFERENCE,
+  SCALE_MODE,
   TRANSPOSE,
   type CublasLtCalls,
   type CublasLtName,
@@ -66,8 +67,13 @@ export interface LibraryProductShape {
   readonly m: number;
   readonly n: number;
   readonly k: number;
-  /** Of x and w. `e4m3` takes a float32 scale for each of them on the device, and n and k that are multiples of 16. */
+  /** Of x and w. `e4m3` takes float32 scales for each of them on the device, and n and k that are multiples of 16. */
   readonly input: 'bf16' | 'f16' | 'f32' | 'e4m3';
+  /**
+   * What the scales of `e4m3` are of: whole tensors (default), rows of x and w, or blocks: x has one for 128 elements of a
+   * row, [k / 128, m], and w one for 128 x 128, [n / 128, k / 128 rounded up to 4]. Rows and blocks from version 12.9 on.
+   */
+  readonly scales?: LibraryScales;
   readonly output: 'bf16' | 'f16' | 'f32';
   /** The most workspace an algorithm may want, in bytes (default 32 MiB, NVIDIA's own advice for Hopper). */
   readonly workspaceBytes?: number;
@@ -81,11 +87,28 @@ export interface LibraryProductOperands {
   readonly y: DeviceRange;
   /** `workspaceBytes` of the product; left out where that is 0. */
   readonly workspace?: DeviceRange;
-  /** `e4m3`: one float32 each. */
+  /** `e4m3`: as many float32 as `scales` says. */
   readonly xScale?: DeviceRange;
   readonly wScale?: DeviceRange;
 }
 
+type LibraryScales = 'tensor' | 'row' | 'block';
+
+/** How the library names the scales of w and of x, and how many there are. */
+const SCALES: Readonly<
+  Record<
+    LibraryScales,
+    { readonly w: number; readonly x: number; readonly count: (rows: number, k: number, blockRows: number) => number }
+  >
+> = {
+  tensor: { w: SCALE_MODE.scalar, x: SCALE_MODE.scalar, count: () => 1 },
+  row: { w: SCALE_MODE.outerVector, x: SCALE_MODE.outerVector, count: (rows) => rows },
+  block: {
+    w: SCALE_MODE.block128x128,
+    x: SCALE_MODE.vector128,
+    count: (rows, k, blockRows) => Math.ceil(rows / blockRows) * Math.ceil(k / 128),
+  },
+};
 const BYTES = { f32: 4, f16: 2, bf16: 2, e4m3: 1 } as const;
 const WORKSPACE = 32 * 2 ** 20;
 
@@ -162,8 +185,9 @@ export class LibraryProduct extends Resource {
     needs('y', y, m * n * BYTES[output]);
     if (this.workspaceBytes > 0) needs('workspace', workspace, this.workspaceBytes);
     if (input === 'e4m3') {
-      needs('wScale', wScale, 4);
-      needs('xScale', xScale, 4);
+      const { count } = SCALES[this.shape.scales ?? 'tensor'];
+      needs('wScale', wScale, 4 * count(n, k, 128));
+      needs('xScale', xScale, 4 * count(m, k, 1));
       this.#setScale(DESCRIPTION.scaleA, wScale);
       this.#setScale(DESCRIPTION.scaleB, xScale);
     }
@@ -194,6 +218,11 @@ export class LibraryProduct extends Resource {
     const { m, n, k, input, output, fastAccumulation } = this.shape;
     this.#describe(DESCRIPTION.transposeA, new Int32Array([TRANSPOSE]));
     if (fastAccumulation) this.#describe(DESCRIPTION.fastAccumulation, new Int8Array([1]));
+    const modes = SCALES[this.shape.scales ?? 'tensor'];
+    if (modes !== SCALES.tensor) {
+      this.#describe(DESCRIPTION.scaleModeA, new Int32Array([modes.w]));
+      this.#describe(DESCRIPTION.scaleModeB, new Int32Array([modes.x]));
+    }
     const layouts = [this.#layout(input, k, n), this.#layout(input, k, m), this.#layout(output, n, m)];
     const library = this.#library;
     const out = new Out();

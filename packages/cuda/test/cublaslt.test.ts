@@ -67,6 +67,32 @@ test('fp8 takes a scale for each operand', () => {
   );
 });
 
+test('fp8 with scales of blocks names their kinds and takes as many', () => {
+  using setup = fakeContext();
+  const { context } = setup;
+  const fake = new FakeCublasLt();
+  fake.workspaceBytes = 0;
+  using stream = new Stream(context);
+  using library = new CublasLt(context, fake);
+  using product = library.product({ m: 3, n: 144, k: 256, input: 'e4m3', output: 'bf16', scales: 'block' });
+  using all = new DeviceMemory(context, 65536);
+  const operands = { x: all, w: all, y: all };
+  const [wScale, xScale] = [all.slice(256, 4 * 2 * 2), all.slice(512, 4 * 2 * 3)];
+  const refused = { name: 'CudaUsageError', message: /xScale .* 24 bytes/ };
+  assert.throws(() => product.run(stream, { ...operands, wScale, xScale: all.slice(512, 20) }), refused);
+  product.run(stream, { ...operands, wScale, xScale });
+  assert.deepEqual(
+    [...fake.products[0].attributes],
+    [
+      [3, 1],
+      [31, 5],
+      [32, 4],
+      [17, wScale.address],
+      [18, xScale.address],
+    ],
+  );
+});
+
 test('what is too small, missing or impossible is refused in words, and nothing leaks', () => {
   using setup = fakeContext();
   const { context } = setup;
