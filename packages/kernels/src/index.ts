@@ -8,6 +8,9 @@ import cast from './cast.ts';
 import embedding from './embedding.ts';
 import layernorm from './layernorm.ts';
 import linear from './linear.ts';
+import linearFp8 from './linear_fp8.ts';
+import linearFp8Mma from './linear_fp8_mma.ts';
+import linearFp8Small from './linear_fp8_small.ts';
 import linearGrouped from './linear_grouped.ts';
 import linearGroupedMma from './linear_grouped_mma.ts';
 import linearGroupedSmall from './linear_grouped_small.ts';
@@ -35,6 +38,9 @@ export const KERNELS: readonly KernelModule[] = [
   embedding,
   layernorm,
   linear,
+  linearFp8,
+  linearFp8Mma,
+  linearFp8Small,
   linearGrouped,
   linearGroupedMma,
   linearGroupedSmall,
@@ -59,3 +65,4 @@ export { bytesOf, decode, encode, halfUlp, isStorable, round } from './support/s
 export { decodeItems, splitTokens, type DecodeItems } from './support/decode-items.ts';
 export { interleaveGate, leavesOf, linearKernelFor } from './support/linear.ts';
 export { groupedKernelFor } from './support/linear-grouped.ts';
+export { GROUP, groupsOf, linearFp8KernelFor, scalePitch } from './support/linear-fp8.ts';

@@ -24,9 +24,10 @@ import { fragmentOutputs } from './linear-fragments.ts';
 /** A tile of a matrix product by one CTA of four warps with cp.async, ldmatrix and mma.sync 16 x 8 x 16. */
 
 /** Rows and columns of a tile: a warp has `rows` x `columns` of it, `down` x `over` warps all of it. */
-const SHAPES = {
+export const MMA_SHAPES = {
   '64x64': { rows: 32, columns: 32, down: 2, over: 2 },
   '16x64': { rows: 16, columns: 16, down: 1, over: 4 },
+  '32x64': { rows: 16, columns: 32, down: 2, over: 2 },
   '128x64': { rows: 64, columns: 32, down: 2, over: 2 },
 } as const;
 export const MMA_TUNING = {
@@ -40,8 +41,8 @@ export const MMA_THREADS = 128;
 /** Elements from one row of a stage to the next: rows of 144 bytes lie in different banks. */
 const PITCH = DEPTH_STEP + 8;
 
-export function mmaTileOf(tile: MmaTuning['tile']): { rows: number; columns: number } {
-  const { rows, columns, down, over } = SHAPES[tile];
+export function mmaTileOf(tile: keyof typeof MMA_SHAPES): { rows: number; columns: number } {
+  const { rows, columns, down, over } = MMA_SHAPES[tile];
   return { rows: rows * down, columns: columns * over };
 }
 
@@ -69,7 +70,7 @@ export function mmaTile(
   'use gpu';
   const { type, leaves } = options;
   const { stages } = tuning;
-  const shape = SHAPES[tuning.tile];
+  const shape = MMA_SHAPES[tuning.tile];
   const tile = mmaTileOf(tuning.tile);
   const rounds = Math.ceil(dims.depth / leaves / DEPTH_STEP);
   const blocks = shape.columns / 8;
@@ -82,8 +83,8 @@ export function mmaTile(
   const load = (round: i32): void => {
     'use gpu';
     const stage = round % stages;
-    copyRows(stageX, stage, t.x, at.row, t.rows, round * DEPTH_STEP, tile.rows, dims.depth);
-    copyRows(stageW, stage, t.w, at.column, dims.columns, round * DEPTH_STEP, tile.columns, dims.depth);
+    copyRows(stageX, stage, t.x, 8, at.row, t.rows, round * DEPTH_STEP, tile.rows, dims.depth);
+    copyRows(stageW, stage, t.w, 8, at.column, dims.columns, round * DEPTH_STEP, tile.columns, dims.depth);
   };
   for (let stage = 0; stage < stages - 1; stage++) {
     if (stage < rounds * leaves) load(i32(stage));
@@ -136,16 +137,23 @@ export function mmaTile(
   }
 }
 
-function outputColumn(column: i32, gated: boolean): i32 {
+/** The output column of a column of w. */
+export function outputColumn(column: i32, gated: boolean): i32 {
   'use gpu';
   return gated ? column >> 1 : column;
 }
 
-/** All threads copy `count` rows of 64 elements, eight at once; what lies outside of the matrix becomes zero. */
-function copyRows(
+/**
+ * All threads copy `count` rows of 128 bytes, 16 at once, into a stage; what lies outside of the matrix becomes zero.
+ *
+ * @param vector elements of 16 bytes
+ * @param first, rows the first row, and the matrix' number of them; `depth` and `columns` likewise
+ */
+export function copyRows(
   to: Tensor,
   stage: i32,
   from: Tensor,
+  vector: number,
   first: i32,
   rows: number,
   depth: i32,
@@ -154,11 +162,11 @@ function copyRows(
 ): void {
   'use gpu';
   const row = tid() >> 3;
-  const inside = (tid() & 7) * 8;
+  const inside = (tid() & 7) * vector;
   const column = depth + inside;
   for (let i = 0; i < count; i += MMA_THREADS / 8) {
     const at = first + row + i;
     const read = at < rows && column < columns ? i32(16) : i32(0);
-    cpAsync(to(row + i, inside, stage), from(min(at, rows - 1), min(column, columns - 8)), { bytes: 16, read });
+    cpAsync(to(row + i, inside, stage), from(min(at, rows - 1), min(column, columns - vector)), { bytes: 16, read });
   }
 }

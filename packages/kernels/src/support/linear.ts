@@ -131,7 +131,10 @@ export function linearKey({ columns, depth }: Dims, { output, leaves, gate }: Li
 }
 
 /** Why no kernel computes this product. */
-export function linearRefused(dims: Dims, options: LinearOptions): string | undefined {
+export function linearRefused(
+  dims: Dims,
+  options: Pick<LinearOptions, 'gate' | 'leaves' | 'split' | 'residual'>,
+): string | undefined {
   const { columns, depth } = dims;
   const { gate, leaves } = options;
   const unit = gate === 'none' ? 8 : 16;
@@ -143,7 +146,10 @@ export function linearRefused(dims: Dims, options: LinearOptions): string | unde
   return splitRefused(dims, options);
 }
 
-function splitRefused(dims: Dims, { split, gate, residual }: LinearOptions): string | undefined {
+function splitRefused(
+  dims: Dims,
+  { split, gate, residual }: Pick<LinearOptions, 'split' | 'gate' | 'residual'>,
+): string | undefined {
   const { columns, keys, values } = dims;
   if (split === 'none') {
     return keys === undefined && values === undefined ? undefined : 'keys and values are sizes of split=qkv alone';
@@ -288,11 +294,11 @@ export function linearReference(
     const by = scale ? scale[0] : 1;
     return [sum * by, magnitude * Math.abs(by)];
   };
-  return splitReference(epilogueReference(product, { bias, residual }, dims, options).y, dims, options);
+  return epilogueReference(product, { bias, residual }, dims, options);
 }
 
 /** The columns of y in the tensors that they go to. */
-function splitReference(y: WholeExpected, dims: Dims, options: LinearOptions): Readonly<Record<string, Expected>> {
+function splitReference(y: WholeExpected, dims: Dims, options: OutputOptions): Readonly<Record<string, Expected>> {
   const width = outputColumns(dims, options);
   return Object.fromEntries(
     linearOutputs(dims, options).map(({ name, first, columns }) => {
@@ -314,10 +320,11 @@ export function epilogueReference(
   product: (row: number, column: number) => Sum,
   { bias, residual }: { readonly bias?: Float64Array | undefined; readonly residual?: Float64Array | undefined },
   dims: Dims,
-  { gate }: Pick<LinearOptions, 'gate'>,
-): { y: WholeExpected } {
+  options: OutputOptions,
+): Readonly<Record<string, Expected>> {
   const { rows } = dims;
-  const width = outputColumns(dims, { gate });
+  const { gate } = options;
+  const width = outputColumns(dims, options);
   const y = { values: new Float64Array(rows * width), magnitude: new Float64Array(rows * width) };
   const biased = (row: number, column: number): Sum => {
     const [sum, magnitude] = product(row, column);
@@ -340,7 +347,7 @@ export function epilogueReference(
       y.magnitude[at] = magnitude + Math.abs(residual ? residual[at] : 0);
     }
   }
-  return { y };
+  return splitReference(y, dims, options);
 }
 
 export function linearRoofline(dims: Dims, options: LinearOptions): Roofline {

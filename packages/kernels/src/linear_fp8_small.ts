@@ -1,0 +1,238 @@
+import {
+  bid,
+  clusterRank,
+  clusterSync,
+  f32,
+  fenceBarrierInit,
+  gridDependencyWait,
+  gridLaunchDependents,
+  i32,
+  LeafTree,
+  mapShared,
+  Ring,
+  shared,
+  sync,
+  tensorAt,
+  tid,
+  tmaLoad,
+  _,
+  type FilledStage,
+  type KernelIR,
+  type TensorMapDescription,
+} from '@rose/cute';
+import { laySums, storeVector, sumsLayoutOf, TILE, VECTOR } from './support/linear-few.ts';
+import { LINEAR_DIMS, LINEAR_OPTIONAL_DIMS, outputColumns } from './support/linear.ts';
+import {
+  FP8_OPTIONS,
+  GROUP,
+  linearFp8Args,
+  linearFp8Reference,
+  linearFp8Refused,
+  linearFp8Roofline,
+  scaleMap,
+  type Fp8Tensors,
+} from './support/linear-fp8.ts';
+import { Fp8FewRowsProduct, fp8StageBytes, scaledVector } from './support/linear-fp8-few.ts';
+import { traceKernel } from './support/trace.ts';
+import { defineKernel, type KernelModule, type Specialisation } from './spec.ts';
+
+const TUNING = {
+  /** Rows of x that a CTA holds; those beyond the last are zeros. */
+  rows: [8, 16, 32, 64],
+  /** Groups of 128 elements of the depth in a stage. */
+  groups: [2, 1, 4],
+  stages: [4, 2, 3, 5, 6, 8, 10, 12],
+  /** CTAs of a cluster, which share the leaves. */
+  split: [1, 2, 4, 8],
+  /** The next kernel may start at once, and not only when the weights are read: where its CTAs find room beside these. */
+  early: [true, false],
+} as const;
+type Small = Specialisation<typeof FP8_OPTIONS, typeof TUNING>;
+
+/** Four warps multiply, one loads. */
+const THREADS = 160;
+/** Bytes of shared memory of a multiprocessor for the stages of all its CTAs. */
+const SHARED = 208 * 1024;
+/** The same for one CTA on a multiprocessor. */
+const ALONE = 160 * 1024;
+/** The same for one of two. */
+const BESIDE = 100 * 1024;
+
+/**
+ * The product of a layer of e4m3 for few rows, bound by reading the weights, which are the tensor cores' first operand, as
+ * in `linear_small`: CTAs of a cluster have the same 64 rows of w and a subtree of the leaves each. wgmma although it is
+ * not needed for speed: mma.sync adds up e4m3 to other bits. Bits: see support/linear-fp8.ts.
+ */
+const linearFp8Small: KernelModule = defineKernel({
+  name: 'linear_fp8_small',
+  summary:
+    'y = epilogue(x w^T) of e4m3 with scales for 1 to 64 rows: weights by TMA, wgmma with swapped operands (sm_90a)',
+  arch: 'sm_90a',
+  dims: LINEAR_DIMS,
+  optionalDims: LINEAR_OPTIONAL_DIMS,
+  options: FP8_OPTIONS,
+  tuning: TUNING,
+  refuse: ({ dims, options, tuning: { rows, groups, stages, split } }) =>
+    linearFp8Refused(dims, options) ??
+    (dims.rows > rows
+      ? `${dims.rows} rows do not fit a tile of ${rows}: use more, or the kernel for many rows`
+      : undefined) ??
+    (options.leaves > 1 && (dims.depth / options.leaves) % (groups * GROUP) !== 0
+      ? `a leaf of ${dims.depth / options.leaves} is no multiple of the ${groups * GROUP} elements of a stage`
+      : undefined) ??
+    (split > options.leaves ? `${options.leaves} leaves are not shared by ${split} CTAs` : undefined) ??
+    (stages * fp8StageBytes(rows, groups, options) > SHARED
+      ? `${stages} stages of ${fp8StageBytes(rows, groups, options)} bytes are too many`
+      : undefined),
+  choose: ({ rows, columns, depth }, options) => {
+    const { leaves } = options;
+    const held = ([8, 16, 32] as const).find((size) => size >= rows) ?? 64;
+    const groups = leaves === 1 || (depth / leaves) % (2 * GROUP) === 0 ? 2 : 1;
+    const tiles = Math.ceil(columns / TILE);
+    // 64 CTAs with many stages read as fast as more with fewer.
+    const split = ([1, 2, 4] as const).find((ctas) => ctas === leaves || tiles * ctas >= 64) ?? 8;
+    const alone = tiles * split <= 132;
+    const room = alone ? ALONE : BESIDE;
+    const stages =
+      ([8, 6, 5, 4, 3] as const).find((count) => count * fp8StageBytes(held, groups, options) <= room) ?? 2;
+    return { rows: held, groups, stages, split, early: alone };
+  },
+  args: linearFp8Args,
+  maps: (s) => mapsOf(s),
+  trace: record,
+  grid: ({ dims, tuning }) => [Math.ceil(dims.columns / TILE) * tuning.split, 1, 1],
+  reference: (values, dims, options) => linearFp8Reference(values as never, dims, options),
+  roofline: linearFp8Roofline,
+  cases: [
+    { dims: { rows: 1, columns: 64, depth: 256 } },
+    { dims: { rows: 5, columns: 136, depth: 400 }, options: { bias: true, residual: true, type: 'f16' } },
+    { dims: { rows: 15, columns: 64, depth: 2048 }, options: { leaves: 8, gate: 'gelu_tanh' } },
+    { dims: { rows: 13, columns: 80, depth: 272 }, options: { scales: 'row', gate: 'silu' } },
+    { dims: { rows: 64, columns: 128, depth: 256 }, options: { scales: 'tensor', leaves: 2, output: 'f32' } },
+    {
+      dims: { rows: 3, columns: 200, depth: 64, keys: 72, values: 24 },
+      options: { split: 'qkv', bias: true, output: 'f32' },
+    },
+    { dims: { rows: 1, columns: 4096, depth: 14336 }, options: { leaves: 8 }, large: true },
+    { dims: { rows: 16, columns: 28672, depth: 4096 }, options: { gate: 'silu' }, large: true },
+    { dims: { rows: 64, columns: 6144, depth: 4096 }, options: { bias: true, scales: 'row' }, large: true },
+  ],
+});
+
+export default linearFp8Small;
+
+function mapsOf({ dims, options, tuning }: Small): Record<string, TensorMapDescription> {
+  const { rows, columns, depth } = dims;
+  const operand = (across: number, box: number): TensorMapDescription => {
+    return { element: 'e4m3', shape: [depth, across], box: [GROUP, box], swizzle: '128' };
+  };
+  return {
+    x: operand(rows, tuning.rows),
+    w: operand(columns, TILE),
+    ...(options.scales === 'block' ? { xScale: scaleMap(dims, tuning.rows, tuning.groups) } : {}),
+  };
+}
+
+function record(s: Small): KernelIR {
+  const { dims, options, tuning } = s;
+  const { leaves, gate } = options;
+  const { rows, groups, stages, split, early } = tuning;
+  const rounds = Math.ceil(dims.depth / leaves / (groups * GROUP));
+  // Of a CTA, and those whose weights are loaded before the kernel before this one has ended.
+  const leavesHere = leaves / split;
+  const groupsHere = rounds * leavesHere * groups;
+  const ahead = Math.min(stages, rounds * leavesHere);
+  const width = outputColumns(dims, options);
+  const factor = gate === 'none' ? 1 : 2;
+  // Vectors of outputs of a row of the tile, and of the whole tile.
+  const across = TILE / factor / VECTOR;
+  const vectors = across * rows;
+  // Boxes of TMA begin at multiples of 128 bytes.
+  const pitch = Math.max(32, rows * groups);
+  const body = (t: Fp8Tensors): void => {
+    'use gpu';
+    const stageW = shared('e4m3', [TILE * GROUP, groups, stages], { align: 1024, name: 'w' });
+    const stageX = shared('e4m3', [rows * GROUP, groups, stages], { align: 1024, name: 'x' });
+    const blockScales = options.scales === 'block';
+    const scales = blockScales ? shared(f32, [pitch, stages], { align: 128, name: 'scales' }) : undefined;
+    const sumsLayout = sumsLayoutOf(rows);
+    const parts = shared(f32, sumsLayout, { name: 'sums' });
+    const ring = new Ring({ stages, producer: { kind: 'tma' }, consumers: 4 });
+    if (tid() === 0) {
+      ring.init();
+      fenceBarrierInit();
+    }
+    sync();
+    if (early) gridLaunchDependents();
+    const rank = split === 1 ? 0 : clusterRank();
+    const tile = split === 1 ? bid() : bid() >> Math.log2(split);
+    const first = i32(rank * groupsHere);
+    if (tid() >= 128) {
+      if (tid() === 128) {
+        const producer = ring.producer();
+        const loadW = (stage: FilledStage, group: i32): void => {
+          'use gpu';
+          stage.expect(fp8StageBytes(rows, groups, options));
+          for (let box = 0; box < groups; box++) {
+            tmaLoad(stageW(0, box, stage.index), t.w, [(group + box) * GROUP, tile * TILE], stage.barrier);
+          }
+        };
+        const loadX = (stage: FilledStage, group: i32): void => {
+          'use gpu';
+          for (let box = 0; box < groups; box++) {
+            tmaLoad(stageX(0, box, stage.index), t.x, [(group + box) * GROUP, 0], stage.barrier);
+          }
+          if (scales) tmaLoad(scales(0, stage.index), t.xScale, [0, group], stage.barrier);
+        };
+        const early = Array.from({ length: ahead }, () => producer.acquire());
+        for (const [i, stage] of early.entries()) loadW(stage, first + i * groups);
+        gridDependencyWait();
+        for (const [i, stage] of early.entries()) loadX(stage, first + i * groups);
+        for (let group = i32(ahead * groups); group < groupsHere; group += groups) {
+          const stage = producer.acquire();
+          loadW(stage, first + group);
+          loadX(stage, first + group);
+        }
+      }
+    } else {
+      const of = { rows, groups, rounds, leaves: leavesHere };
+      const product = new Fp8FewRowsProduct(of, dims, options, ring, { w: stageW, x: stageX, scales });
+      laySums(product.sums(t, tile * TILE, first), parts);
+    }
+    if (!early) gridLaunchDependents();
+    if (split > 1) clusterSync();
+    else sync();
+
+    if (tid() < 128) {
+      gridDependencyWait();
+      for (let turn = 0; turn < vectors; turn += 128 * split) {
+        const item = turn + rank * 128 + tid();
+        const row = item >> Math.log2(across);
+        const place = item & (across - 1);
+        const output = tile * (TILE / factor) + place * VECTOR;
+        const live = item < vectors && row < t.rows && output < width;
+        if (live) {
+          const tree = new LeafTree(split);
+          let total: number[] | undefined;
+          for (let other = 0; other < split; other++) {
+            const from = split === 1 ? parts : tensorAt(mapShared(parts.address, other), f32, sumsLayout);
+            total = tree.add(
+              from(row, _)
+                .tile(VECTOR * factor, place)
+                .load()
+                .values(),
+            );
+          }
+          storeVector(t, scaledVector(total!, row, output * factor, t, options), row, output, dims, options);
+        }
+      }
+    }
+    // Nobody ends while others read its sums.
+    if (split > 1) clusterSync();
+  };
+  return traceKernel('linear_fp8_small', linearFp8Small.args(dims, options), THREADS, body, {
+    maps: Object.keys(mapsOf(s)),
+    cluster: split,
+    waits: true,
+  });
+}
