@@ -243,7 +243,7 @@ function timeRows(shape: Shape, rows: number, sets: readonly Tensors[], bf16: re
   );
 }
 
-for (const shape of SHAPES.filter(({ id }) => id.includes(values.only))) {
+for (const shape of SHAPES.filter(({ id, scales }) => `${id} ${scales}`.includes(values.only))) {
   const { columns, depth } = shape;
   const rowsList = shape.rows.filter((rows) => wantedRows.length === 0 || wantedRows.includes(rows));
   if (rowsList.length === 0) continue;

@@ -111,6 +111,8 @@ const SCALES: Readonly<
 };
 const BYTES = { f32: 4, f16: 2, bf16: 2, e4m3: 1 } as const;
 const WORKSPACE = 32 * 2 ** 20;
+/** As aligned as scales are. */
+const ANY_ADDRESS = 4096;
 
 /**
  * NVIDIA's cuBLASLt. It is fast, and it picks its algorithm by the number of rows, so that a row's bits depend on the
@@ -222,6 +224,10 @@ export class LibraryProduct extends Resource {
     if (modes !== SCALES.tensor) {
       this.#describe(DESCRIPTION.scaleModeA, new Int32Array([modes.w]));
       this.#describe(DESCRIPTION.scaleModeB, new Int32Array([modes.x]));
+      // The library only finds algorithms where there are scales; `run` says where they are.
+      setWord(this.#pointer, 0, ANY_ADDRESS);
+      this.#describe(DESCRIPTION.scaleA, this.#pointer);
+      this.#describe(DESCRIPTION.scaleB, this.#pointer);
     }
     const layouts = [this.#layout(input, k, n), this.#layout(input, k, m), this.#layout(output, n, m)];
     const library = this.#library;

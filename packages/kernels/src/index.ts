@@ -65,4 +65,4 @@ export { bytesOf, decode, encode, halfUlp, isStorable, round } from './support/s
 export { decodeItems, splitTokens, type DecodeItems } from './support/decode-items.ts';
 export { interleaveGate, leavesOf, linearKernelFor } from './support/linear.ts';
 export { groupedKernelFor } from './support/linear-grouped.ts';
-export { GROUP, groupsOf, linearFp8KernelFor, scalePitch } from './support/linear-fp8.ts';
+export { GROUP as FP8_GROUP, groupsOf, linearFp8KernelFor, scalePitch } from './support/linear-fp8.ts';

@@ -18,7 +18,6 @@ import {
   type KernelIR,
   type TensorMapDescription,
 } from '@rose/cute';
-import { rowBucket } from './support/bucket.ts';
 import {
   DEPTH_STEP,
   LINEAR_DIMS,
@@ -35,7 +34,15 @@ import {
   type LinearTensors,
 } from './support/linear.ts';
 import { fragmentOutputs } from './support/linear-fragments.ts';
-import { TILE_ROWS, tileMemory, TileProduct, tileRefused, WARPS, WGMMA_THREADS } from './support/linear-wgmma.ts';
+import {
+  TILE_ROWS,
+  tileBucket,
+  tileMemory,
+  TileProduct,
+  tileRefused,
+  WARPS,
+  WGMMA_THREADS,
+} from './support/linear-wgmma.ts';
 import { traceKernel } from './support/trace.ts';
 import { defineKernel, type KernelModule, type Specialisation } from './spec.ts';
 
@@ -94,11 +101,6 @@ const linear: KernelModule = defineKernel({
 });
 
 export default linear;
-
-/** Rows for which a measured tile counts: each number of tiles by itself while few tiles fill the last round badly. */
-function tileBucket(rows: number): number {
-  return rows <= 8 * TILE_ROWS ? Math.ceil(rows / TILE_ROWS) * TILE_ROWS : rowBucket(rows);
-}
 
 /** The tile for which the multiprocessors (132 of them) finish soonest. Nothing of it changes bits. */
 function chooseTile(rows: number, columns: number, options: Linear['options']): Linear['tuning'] {

@@ -25,6 +25,7 @@ import {
   GROUP,
   groupsOf,
   linearFp8Args,
+  linearFp8Key,
   linearFp8Reference,
   linearFp8Refused,
   linearFp8Roofline,
@@ -32,15 +33,17 @@ import {
   type Fp8Tensors,
 } from './support/linear-fp8.ts';
 import { scaledFragment } from './support/linear-fp8-fragments.ts';
-import { fp8TileMemory, Fp8TileProduct } from './support/linear-fp8-wgmma.ts';
+import { fp8TileMemory, Fp8TileProduct, fp8TileRefused } from './support/linear-fp8-wgmma.ts';
 import { fragmentOutputs } from './support/linear-fragments.ts';
-import { TILE_ROWS, WARPS, WGMMA_THREADS } from './support/linear-wgmma.ts';
+import { TILE_ROWS, tileBucket, WARPS, WGMMA_THREADS } from './support/linear-wgmma.ts';
 import { traceKernel } from './support/trace.ts';
 import { defineKernel, type KernelModule, type Specialisation } from './spec.ts';
 
 const TUNING = {
   /** Columns of y of a tile; it has 128 rows. */
-  tile: [128, 64],
+  tile: [128, 64, 192],
+  /** Groups of the depth whose products run at the same time. */
+  turns: [2, 1],
   /** CTAs of a cluster, one above the other, that load the weights of a tile once. */
   ctas: [1, 2, 4],
   /** Columns of tiles that are walked side by side, for the level-2 cache. */
@@ -61,12 +64,9 @@ const linearFp8: KernelModule = defineKernel({
   optionalDims: LINEAR_OPTIONAL_DIMS,
   options: FP8_OPTIONS,
   tuning: TUNING,
-  refuse: ({ dims, options, tuning: { tile } }) =>
-    linearFp8Refused(dims, options) ??
-    (options.gate !== 'none' && tile % 128 !== 0
-      ? `a tile of ${tile} columns has no whole stores of gated outputs: use 128`
-      : undefined),
+  refuse: ({ dims, options, tuning }) => linearFp8Refused(dims, options) ?? fp8TileRefused(tuning, options),
   choose: (dims, options) => chooseTile(dims.rows, dims.columns, options),
+  tables: { key: (dims, options) => ({ ...linearFp8Key(dims, options), rows: tileBucket(dims.rows) }) },
   args: linearFp8Args,
   maps: (s) => mapsOf(s),
   trace: record,
@@ -79,13 +79,14 @@ const linearFp8: KernelModule = defineKernel({
   cases: [
     { dims: { rows: 17, columns: 128, depth: 256 } },
     { dims: { rows: 130, columns: 136, depth: 144 }, options: { scales: 'row', bias: true, residual: true } },
-    { dims: { rows: 66, columns: 64, depth: 1024 }, options: { leaves: 8 }, tuning: { tile: 128, ctas: 1 } },
+    { dims: { rows: 66, columns: 64, depth: 1024 }, options: { leaves: 8 }, tuning: { tile: 128, turns: 1 } },
     { dims: { rows: 9, columns: 256, depth: 256 }, options: { gate: 'silu', type: 'f16' } },
     { dims: { rows: 5, columns: 72, depth: 512 }, options: { scales: 'tensor', leaves: 4, output: 'f32' } },
     {
       dims: { rows: 18, columns: 200, depth: 64, keys: 72, values: 24 },
       options: { split: 'qkv', bias: true },
     },
+    { dims: { rows: 3, columns: 392, depth: 512 }, options: { bias: true }, tuning: { tile: 192, turns: 1, ctas: 1 } },
     { dims: { rows: 8192, columns: 8192, depth: 8192 }, large: true },
     { dims: { rows: 2048, columns: 4096, depth: 14336 }, options: { leaves: 8 }, large: true },
     { dims: { rows: 2048, columns: 28672, depth: 4096 }, options: { gate: 'silu', scales: 'row' }, large: true },
@@ -95,15 +96,20 @@ const linearFp8: KernelModule = defineKernel({
 
 export default linearFp8;
 
+/** Time of a tile in columns of 128; a narrow one reads more of shared memory for each product. Measured on an H100. */
+const TILE_COST = { 64: 96, 128: 128, 192: 192 } as const;
+/** Tiles of a multiprocessor from which on clusters that load weights once are faster. */
+const MANY_TILES = 8;
+
 /** The tile for which the multiprocessors (132 of them) finish soonest. Nothing of it changes bits. */
-function chooseTile(rows: number, columns: number, { gate }: Fp8['options']): Fp8['tuning'] {
-  const timeOf = (tile: number): number => {
-    const count = Math.ceil(columns / tile) * Math.ceil(rows / TILE_ROWS);
-    // Narrow tiles read more of shared memory for each product.
-    return Math.ceil(count / 132) * (tile + 40);
-  };
-  const tile = gate === 'none' && timeOf(64) < timeOf(128) ? 64 : 128;
-  return { tile, ctas: rows > TILE_ROWS ? 2 : 1, band: 8 };
+function chooseTile(rows: number, columns: number, options: Fp8['options']): Fp8['tuning'] {
+  const shapes = ([128, 192, 64] as const).flatMap((tile) => ([2, 1] as const).map((turns) => ({ tile, turns })));
+  const roundsOf = (tile: number): number => Math.ceil((Math.ceil(columns / tile) * Math.ceil(rows / TILE_ROWS)) / 132);
+  const timeOf = (tile: keyof typeof TILE_COST): number => roundsOf(tile) * TILE_COST[tile];
+  const { tile, turns } = shapes
+    .filter((shape) => fp8TileRefused(shape, options) === undefined)
+    .toSorted((a, b) => timeOf(a.tile) - timeOf(b.tile))[0];
+  return { tile, turns, ctas: roundsOf(tile) > MANY_TILES ? 2 : 1, band: 8 };
 }
 
 function mapsOf({ dims, options, tuning: { tile, ctas } }: Fp8): Record<string, TensorMapDescription> {
@@ -127,9 +133,7 @@ function mapsOf({ dims, options, tuning: { tile, ctas } }: Fp8): Record<string, 
 function record(s: Fp8): KernelIR {
   const { dims, options, tuning } = s;
   const { tile, ctas, band } = tuning;
-  const stores = options.output === 'same';
-  const memory = fp8TileMemory(tile, options, stores);
-  const { bytesX, bytesW, bytesScales, stages, warpBytes } = memory;
+  const { bytesX, bytesW, bytesScales, stages, warpBytes } = fp8TileMemory(tuning, options);
   const groups = groupsOf(dims.depth);
   const tileColumns = Math.ceil(dims.columns / tile);
   const maps = Object.keys(mapsOf(s));
@@ -139,7 +143,10 @@ function record(s: Fp8): KernelIR {
     const stageW = shared('e4m3', [bytesW, stages], { align: 1024, name: 'w' });
     const own = warpBytes > 0 ? shared(f32, [warpBytes / 4, WARPS], { align: 1024, name: 'sums' }) : undefined;
     const scales = bytesScales > 0 ? shared(f32, [TILE_ROWS, stages], { align: 128, name: 'scales' }) : undefined;
-    const store = stores && own ? new WarpStore(WARPS, options.type, { place: own, pitch: warpBytes }) : undefined;
+    const store =
+      options.output === 'same' && own
+        ? new WarpStore(WARPS, options.type, { place: own, pitch: warpBytes })
+        : undefined;
     const ring = new Ring({ stages, producer: { kind: 'tma' }, consumers: WARPS, ctas });
     if (tid() === 0) {
       ring.init();
@@ -178,7 +185,7 @@ function record(s: Fp8): KernelIR {
     } else {
       setMaxRegisters('inc', 232);
       const stagesOf = { x: stageX, w: stageW, scales };
-      const product = new Fp8TileProduct(tile, dims, options, memory, ring, stagesOf, own, () => store?.begin());
+      const product = new Fp8TileProduct(tuning, dims, options, ring, stagesOf, own, () => store?.begin());
       persistentTiles(
         count,
         (number) => {

@@ -20,6 +20,7 @@ import {
   type Fragment,
   type KernelIR,
 } from '@rose/cute';
+import { rowBucket } from './support/bucket.ts';
 import { LINEAR_DIMS, LINEAR_OPTIONAL_DIMS, outputColumns } from './support/linear.ts';
 import {
   blocksAt,
@@ -27,6 +28,7 @@ import {
   GROUP,
   groupsOf,
   linearFp8Args,
+  linearFp8Key,
   linearFp8Reference,
   linearFp8Refused,
   linearFp8Roofline,
@@ -66,6 +68,7 @@ const linearFp8Mma: KernelModule = defineKernel({
       ? `${options.leaves} leaves need more sums than a tile of ${tile} leaves registers for: use 32x64`
       : undefined),
   choose: ({ rows }, { leaves }) => ({ tile: rows <= 16 ? '16x64' : leaves > 2 ? '32x64' : '64x64', stages: 3 }),
+  tables: { key: (dims, options) => ({ ...linearFp8Key(dims, options), rows: rowBucket(dims.rows) }) },
   args: linearFp8Args,
   trace: record,
   grid: ({ dims, tuning }) => {

@@ -26,6 +26,7 @@ import {
   FP8_OPTIONS,
   GROUP,
   linearFp8Args,
+  linearFp8Key,
   linearFp8Reference,
   linearFp8Refused,
   linearFp8Roofline,
@@ -44,6 +45,8 @@ const TUNING = {
   stages: [4, 2, 3, 5, 6, 8, 10, 12],
   /** CTAs of a cluster, which share the leaves. */
   split: [1, 2, 4, 8],
+  /** CTAs of a cluster, side by side: each loads a part of x for all of them. */
+  share: [1, 2, 4, 8],
   /** The next kernel may start at once, and not only when the weights are read: where its CTAs find room beside these. */
   early: [true, false],
 } as const;
@@ -60,7 +63,8 @@ const BESIDE = 100 * 1024;
 
 /**
  * The product of a layer of e4m3 for few rows, bound by reading the weights, which are the tensor cores' first operand, as
- * in `linear_small`: CTAs of a cluster have the same 64 rows of w and a subtree of the leaves each. wgmma although it is
+ * in `linear_small`: CTAs of a cluster have the same 64 rows of w and a subtree of the leaves each, or lie side by side and
+ * read x once for all of them. wgmma although it is
  * not needed for speed: mma.sync adds up e4m3 to other bits. Bits: see support/linear-fp8.ts.
  */
 const linearFp8Small: KernelModule = defineKernel({
@@ -72,7 +76,7 @@ const linearFp8Small: KernelModule = defineKernel({
   optionalDims: LINEAR_OPTIONAL_DIMS,
   options: FP8_OPTIONS,
   tuning: TUNING,
-  refuse: ({ dims, options, tuning: { rows, groups, stages, split } }) =>
+  refuse: ({ dims, options, tuning: { rows, groups, stages, split, share } }) =>
     linearFp8Refused(dims, options) ??
     (dims.rows > rows
       ? `${dims.rows} rows do not fit a tile of ${rows}: use more, or the kernel for many rows`
@@ -80,27 +84,30 @@ const linearFp8Small: KernelModule = defineKernel({
     (options.leaves > 1 && (dims.depth / options.leaves) % (groups * GROUP) !== 0
       ? `a leaf of ${dims.depth / options.leaves} is no multiple of the ${groups * GROUP} elements of a stage`
       : undefined) ??
+    (share > 1 && split > 1 ? 'a cluster shares the leaves or x, not both: split or share is 1' : undefined) ??
+    (rows % (8 * share) !== 0 ? `${rows} rows are not loaded by ${share} CTAs, in eights` : undefined) ??
     (split > options.leaves ? `${options.leaves} leaves are not shared by ${split} CTAs` : undefined) ??
     (stages * fp8StageBytes(rows, groups, options) > SHARED
       ? `${stages} stages of ${fp8StageBytes(rows, groups, options)} bytes are too many`
       : undefined),
   choose: ({ rows, columns, depth }, options) => {
     const { leaves } = options;
-    const held = ([8, 16, 32] as const).find((size) => size >= rows) ?? 64;
     const groups = leaves === 1 || (depth / leaves) % (2 * GROUP) === 0 ? 2 : 1;
     const tiles = Math.ceil(columns / TILE);
-    // 64 CTAs with many stages read as fast as more with fewer.
-    const split = ([1, 2, 4] as const).find((ctas) => ctas === leaves || tiles * ctas >= 64) ?? 8;
+    // 64 CTAs with many stages read as fast as more with fewer, but promote many rows more slowly.
+    const wanted = held(rows) >= 32 ? 128 : 64;
+    const split = ([1, 2, 4] as const).find((ctas) => ctas === leaves || tiles * ctas >= wanted) ?? 8;
     const alone = tiles * split <= 132;
     const room = alone ? ALONE : BESIDE;
     const stages =
-      ([8, 6, 5, 4, 3] as const).find((count) => count * fp8StageBytes(held, groups, options) <= room) ?? 2;
-    return { rows: held, groups, stages, split, early: alone };
+      ([8, 6, 5, 4, 3] as const).find((count) => count * fp8StageBytes(held(rows), groups, options) <= room) ?? 2;
+    return { rows: held(rows), groups, stages, split, share: 1, early: alone };
   },
+  tables: { key: (dims, options) => ({ ...linearFp8Key(dims, options), rows: held(dims.rows) }) },
   args: linearFp8Args,
   maps: (s) => mapsOf(s),
   trace: record,
-  grid: ({ dims, tuning }) => [Math.ceil(dims.columns / TILE) * tuning.split, 1, 1],
+  grid: ({ dims, tuning: { split, share } }) => [Math.ceil(dims.columns / TILE / share) * share * split, 1, 1],
   reference: (values, dims, options) => linearFp8Reference(values as never, dims, options),
   roofline: linearFp8Roofline,
   cases: [
@@ -113,6 +120,7 @@ const linearFp8Small: KernelModule = defineKernel({
       dims: { rows: 3, columns: 200, depth: 64, keys: 72, values: 24 },
       options: { split: 'qkv', bias: true, output: 'f32' },
     },
+    { dims: { rows: 30, columns: 136, depth: 640 }, tuning: { rows: 32, share: 2, split: 1, stages: 2 } },
     { dims: { rows: 1, columns: 4096, depth: 14336 }, options: { leaves: 8 }, large: true },
     { dims: { rows: 16, columns: 28672, depth: 4096 }, options: { gate: 'silu' }, large: true },
     { dims: { rows: 64, columns: 6144, depth: 4096 }, options: { bias: true, scales: 'row' }, large: true },
@@ -121,13 +129,18 @@ const linearFp8Small: KernelModule = defineKernel({
 
 export default linearFp8Small;
 
+/** Rows that are computed: those of x, and zeros. */
+function held(rows: number): 8 | 16 | 32 | 64 {
+  return ([8, 16, 32] as const).find((size) => size >= rows) ?? 64;
+}
+
 function mapsOf({ dims, options, tuning }: Small): Record<string, TensorMapDescription> {
   const { rows, columns, depth } = dims;
   const operand = (across: number, box: number): TensorMapDescription => {
     return { element: 'e4m3', shape: [depth, across], box: [GROUP, box], swizzle: '128' };
   };
   return {
-    x: operand(rows, tuning.rows),
+    x: operand(rows, tuning.rows / tuning.share),
     w: operand(columns, TILE),
     ...(options.scales === 'block' ? { xScale: scaleMap(dims, tuning.rows, tuning.groups) } : {}),
   };
@@ -136,7 +149,7 @@ function mapsOf({ dims, options, tuning }: Small): Record<string, TensorMapDescr
 function record(s: Small): KernelIR {
   const { dims, options, tuning } = s;
   const { leaves, gate } = options;
-  const { rows, groups, stages, split, early } = tuning;
+  const { rows, groups, stages, split, share, early } = tuning;
   const rounds = Math.ceil(dims.depth / leaves / (groups * GROUP));
   // Of a CTA, and those whose weights are loaded before the kernel before this one has ended.
   const leavesHere = leaves / split;
@@ -149,6 +162,7 @@ function record(s: Small): KernelIR {
   const vectors = across * rows;
   // Boxes of TMA begin at multiples of 128 bytes.
   const pitch = Math.max(32, rows * groups);
+  const everybody = share > 1 ? { multicast: 2 ** share - 1 } : {};
   const body = (t: Fp8Tensors): void => {
     'use gpu';
     const stageW = shared('e4m3', [TILE * GROUP, groups, stages], { align: 1024, name: 'w' });
@@ -157,14 +171,16 @@ function record(s: Small): KernelIR {
     const scales = blockScales ? shared(f32, [pitch, stages], { align: 128, name: 'scales' }) : undefined;
     const sumsLayout = sumsLayoutOf(rows);
     const parts = shared(f32, sumsLayout, { name: 'sums' });
-    const ring = new Ring({ stages, producer: { kind: 'tma' }, consumers: 4 });
+    const ring = new Ring({ stages, producer: { kind: 'tma' }, consumers: 4, ctas: share });
     if (tid() === 0) {
       ring.init();
       fenceBarrierInit();
     }
-    sync();
+    if (share > 1) clusterSync();
+    else sync();
     if (early) gridLaunchDependents();
     const rank = split === 1 ? 0 : clusterRank();
+    const part = share === 1 ? 0 : clusterRank();
     const tile = split === 1 ? bid() : bid() >> Math.log2(split);
     const first = i32(rank * groupsHere);
     if (tid() >= 128) {
@@ -180,7 +196,9 @@ function record(s: Small): KernelIR {
         const loadX = (stage: FilledStage, group: i32): void => {
           'use gpu';
           for (let box = 0; box < groups; box++) {
-            tmaLoad(stageX(0, box, stage.index), t.x, [(group + box) * GROUP, 0], stage.barrier);
+            const row = part * (rows / share);
+            const to = stageX(row * GROUP, box, stage.index);
+            tmaLoad(to, t.x, [(group + box) * GROUP, row], stage.barrier, everybody);
           }
           if (scales) tmaLoad(scales(0, stage.index), t.xScale, [0, group], stage.barrier);
         };
@@ -193,6 +211,7 @@ function record(s: Small): KernelIR {
           loadW(stage, first + group);
           loadX(stage, first + group);
         }
+        if (share > 1) producer.drain();
       }
     } else {
       const of = { rows, groups, rounds, leaves: leavesHere };
@@ -232,7 +251,7 @@ function record(s: Small): KernelIR {
   };
   return traceKernel('linear_fp8_small', linearFp8Small.args(dims, options), THREADS, body, {
     maps: Object.keys(mapsOf(s)),
-    cluster: split,
+    cluster: split * share,
     waits: true,
   });
 }

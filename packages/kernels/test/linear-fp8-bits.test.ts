@@ -64,7 +64,7 @@ const CASES: readonly BitCase[] = [
 for (const { rows, columns, depth, options, tile } of CASES) {
   test(`${rows} rows, ${columns} x ${depth}, ${JSON.stringify(options)}: equal bits, everywhere`, async () => {
     const dims = { rows, columns, depth };
-    const whole = await run(linearFp8, { dims, options, tuning: { tile, ctas: rows > 128 ? 2 : 1 } });
+    const whole = await run(linearFp8, { dims, options, tuning: { tile, turns: 1, ctas: rows > 128 ? 2 : 1 } });
     assert.ok(
       whole.y.some((byte) => byte !== 0),
       'the product is not zero everywhere',
@@ -87,12 +87,13 @@ for (const { rows, columns, depth, options, tile } of CASES) {
       const { y: _none, ...tensors } = whole;
       const inputs = { ...tensors, x: part('x'), xScale, ...(whole.residual ? { residual: part('residual') } : {}) };
       const some: KernelCase = { dims: { ...dims, rows: count }, options };
-      const split = Math.min(2, Number(options['leaves'] ?? 1));
+      const [leaves, gated] = [Number(options['leaves'] ?? 1), 'gate' in options];
+      const split = Math.min(2, leaves);
       for (const [module, tuning] of count === 1
         ? ([[linearFp8Small, {}]] as const)
         : ([
             [linearFp8Small, { split, stages: 2, groups: 1 }],
-            [linearFp8, { tile: 128, ctas: 2 }],
+            [linearFp8, { tile: leaves > 2 || gated ? 128 : 192, turns: 1, ctas: 2 }],
           ] as const)) {
         const { y } = await run(module, { ...some, tuning }, inputs);
         assert.deepEqual(y, part('y'), `${module.name}, rows ${first} to ${first + count}`);
@@ -131,7 +132,7 @@ test('the sums of subtrees, added by the upper tree, are the whole product', asy
 
 test('the order in which warps run and copies end changes nothing', async () => {
   for (const [module, wanted] of [
-    [linearFp8, { dims: { rows: 9, columns: 128, depth: 384 }, tuning: { tile: 128, ctas: 2 } }],
+    [linearFp8, { dims: { rows: 9, columns: 128, depth: 384 }, tuning: { tile: 128, turns: 2, ctas: 2 } }],
     [
       linearFp8Small,
       { dims: { rows: 9, columns: 64, depth: 512 }, options: { leaves: 2 }, tuning: { stages: 2, groups: 1 } },

@@ -1,7 +1,15 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { compileKernel } from '@rose/cute';
-import { checkKernel, formatReport, seededRandom, specialise, type KernelCase } from '@rose/kernels';
+import { compileKernel, simulate } from '@rose/cute';
+import {
+  checkKernel,
+  formatReport,
+  makeCase,
+  seededRandom,
+  simulatorArguments,
+  specialise,
+  type KernelCase,
+} from '@rose/kernels';
 import { gpuExecutor, openGpu } from '../src/kernel/gpu.ts';
 import { Bench, module, sizesOf, withoutGpu, type Layer } from './linear-rows.ts';
 
@@ -17,7 +25,7 @@ const LAYERS: readonly Layer[] = [
   { base, columns: 256, depth: 4096, options: { leaves: 8 } },
   { base, columns: 192, depth: 14336, options: { leaves: 8, scales: 'row', type: 'f16', output: 'f32' } },
   { base, columns: 512, depth: 1024, options: { gate: 'silu', leaves: 4 } },
-  { base, columns: 264, depth: 512, options: { scales: 'tensor', split: 'qkv' }, split: { keys: 72, values: 64 } },
+  { base, columns: 320, depth: 512, options: { scales: 'tensor', split: 'qkv' }, split: { keys: 128, values: 64 } },
 ];
 
 for (const layer of LAYERS) {
@@ -44,9 +52,18 @@ for (const layer of LAYERS) {
         compared += 1;
       }
     }
-    for (const tile of [64, 128]) {
-      for (const ctas of [1, 2, 4]) {
-        const tuning = { tile, ctas, band: 4 };
+    for (const share of [2, 4]) {
+      const y = bench.run('linear_fp8_small', 5, 31, { rows: 32, share, split: 1, stages: 3 });
+      assert.ok(Buffer.compare(y, whole.subarray(5 * own, 36 * own)) === 0, `x shared by ${share} CTAs`);
+      compared += 1;
+    }
+    for (const tile of [64, 128, 192]) {
+      for (const [ctas, turns] of [
+        [1, 1],
+        [2, 2],
+        [4, 1],
+      ]) {
+        const tuning = { tile, turns, ctas, band: 4 };
         try {
           specialise(module('linear_fp8'), { dims: sizesOf(layer, ROWS), options: layer.options, tuning });
         } catch {
@@ -75,6 +92,25 @@ test('many rows against few', { skip }, () => {
     assert.ok(Buffer.compare(y, expected) === 0, `${name}: ${count} rows from ${first} on`);
   }
 });
+
+for (const name of ['linear_fp8', 'linear_fp8_small']) {
+  test(`${name}: the simulator has the bits of the GPU`, { skip }, async (t) => {
+    using gpu = openGpu(0);
+    for (const scales of ['block', 'tensor']) {
+      const s = specialise(module(name), {
+        dims: { rows: 40, columns: 64, depth: 1024 },
+        options: { scales, leaves: 4, output: 'f32' },
+      });
+      const ir = module(name).trace(s);
+      const grid = module(name).grid(s, { multiprocessors: 132 });
+      const [real, simulated] = [makeCase(module(name), s).args, makeCase(module(name), s).args];
+      await gpuExecutor(gpu, t.diagnostic.bind(t)).run(compileKernel(ir, { arch: gpu.arch }), real, grid);
+      simulate(ir, { grid, args: simulatorArguments(simulated) });
+      assert.ok(typeof real.y !== 'number' && typeof simulated.y !== 'number');
+      assert.deepEqual(simulated.y.bytes, real.y.bytes, scales);
+    }
+  });
+}
 
 const SIZES: readonly (KernelCase & { readonly name: string })[] = [1, 15, 17, 127, 129, 251].flatMap((rows) =>
   ['linear_fp8', 'linear_fp8_mma', ...(rows <= 64 ? ['linear_fp8_small'] : [])].map((name) => ({

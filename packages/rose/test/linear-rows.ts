@@ -55,8 +55,8 @@ export class Bench implements Disposable {
   /** Bytes of a row of x, residual and the outputs. */
   readonly pitch: Readonly<Record<string, number>>;
   readonly #kernels = new Map<string, Kernel>();
-  /** xScale of groups, whose pitch goes with the number of rows. */
-  readonly #groupScales: Float32Array | undefined;
+  /** xScale, which is written anew: scales of some rows begin anywhere, and those of groups have another pitch. */
+  readonly #scales: Float32Array | undefined;
 
   constructor(gpu: Gpu, layer: Layer, rows: number, seed: number) {
     this.gpu = gpu;
@@ -78,8 +78,8 @@ export class Bench implements Disposable {
       // A row of zeros, whose sums are zeros of either sign.
       if (name === 'x') bytes.fill(0, own * 6, own * 7);
       memory[name].write(bytes);
-      if (argument.shape[0] === rows) pitch[name] = own;
-      else if (name === 'xScale' && count > 1) this.#groupScales = new Float32Array(bytes.slice().buffer);
+      if (name === 'xScale' && count > 1) this.#scales = new Float32Array(bytes.slice().buffer);
+      else if (argument.shape[0] === rows) pitch[name] = own;
       if (argument.role === 'out') outputs.push(name);
     }
     this.memory = memory;
@@ -98,7 +98,7 @@ export class Bench implements Disposable {
       this.#kernels.set(key, kernel);
     }
     for (const output of this.outputs) gpu.stream.fill(memory[output], 0xff);
-    if (this.#groupScales) memory.xScale.write(this.#scalesOf(this.#groupScales, first, rows));
+    if (this.#scales) memory.xScale.write(this.#scalesOf(this.#scales, first, rows));
     const maps = module(name).maps(s);
     const args: Record<string, Argument> = { rows };
     for (const [tensor, whole] of Object.entries(memory)) {
@@ -131,7 +131,8 @@ export class Bench implements Disposable {
   }
 
   #scalesOf(all: Float32Array, first: number, rows: number): Uint8Array {
-    const [pitch, from] = [scalePitch(rows), scalePitch(this.rows)];
+    const ofGroups = (this.layer.options['scales'] ?? 'block') === 'block';
+    const [pitch, from] = ofGroups ? [scalePitch(rows), scalePitch(this.rows)] : [rows, this.rows];
     const scales = new Float32Array(all.length).fill(NaN);
     for (let group = 0; group < all.length / from; group++) {
       scales.set(all.subarray(group * from + first, group * from + first + rows), group * pitch);

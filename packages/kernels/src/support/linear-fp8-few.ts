@@ -63,7 +63,7 @@ export class Fp8FewRowsProduct {
   private readonly options: Fp8Options;
   private readonly stages: Fp8FewStages;
   private readonly consumer: Consumer;
-  /** The groups of a stage are added up each by itself, one behind the other without waiting. */
+  /** The groups of a stage are added up each by itself: the products of the next one run while one is promoted. */
   private readonly products: readonly Accumulators[];
   private readonly start: { readonly w: Descriptor; readonly x: Descriptor };
   private readonly layout: { readonly w: AnyLayout; readonly x: AnyLayout };
@@ -110,11 +110,13 @@ export class Fp8FewRowsProduct {
         const ofW = next.values();
         const ofX = this.rowScales(stage.index);
         fetch(first + (leaf * rounds + round + 1) * groups);
-        wgmmaWait(0, ...this.products);
-        // All lanes have read their scales.
-        if (blocks.length > 0) syncWarp();
-        if (laneId() === 0) stage.release();
         for (const [box, product] of this.products.entries()) {
+          wgmmaWait(groups - 1 - box, product);
+          if (box === groups - 1) {
+            // All lanes have read their scales.
+            if (blocks.length > 0) syncWarp();
+            if (laneId() === 0) stage.release();
+          }
           for (let v = 0; v < sums.length; v++) {
             // Rows of w come in eights: gates, then values, with a gate.
             const block = box * blocks.length + (Math.floor(v / 2) % Math.max(1, blocks.length));
@@ -140,8 +142,8 @@ export class Fp8FewRowsProduct {
         const b = operandSlice(this.layout.x, 8, { rows, k }).bytes + box * rows * GROUP;
         wgmma(product, descriptorAdd(fromW, a), descriptorAdd(fromX, b), { a: 'e4m3', accumulate: k > 0 });
       }
+      wgmmaCommit();
     }
-    wgmmaCommit();
   }
 
   /** For each group of a stage the scales of the thread's rows of x: two neighbours of each eight. */

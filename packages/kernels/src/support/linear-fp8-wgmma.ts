@@ -28,7 +28,7 @@ import {
   type Tensor,
 } from '@rose/cute';
 import type { Dims } from '../spec.ts';
-import { blocksAt, GROUP, groupsOf, promoted, type Fp8Options, type Fp8Tensors } from './linear-fp8.ts';
+import { BLOCK_ROWS, blocksAt, GROUP, groupsOf, promoted, type Fp8Options, type Fp8Tensors } from './linear-fp8.ts';
 import { TILE_ROWS, WARPS } from './linear-wgmma.ts';
 
 /**
@@ -56,15 +56,34 @@ export interface Fp8TileMemory {
   readonly warpBytes: number;
 }
 
-/** @param tile columns; `stores`: outputs pass through shared memory */
-export function fp8TileMemory(tile: number, { leaves, scales }: Fp8Options, stores: boolean): Fp8TileMemory {
+/** Columns of a tile, and groups whose products run at the same time. */
+export interface Fp8TileShape {
+  readonly tile: number;
+  readonly turns: number;
+}
+
+/** Why a tile cannot be had. */
+export function fp8TileRefused(shape: Fp8TileShape, options: Fp8Options): string | undefined {
+  const { tile, turns } = shape;
+  if (options.gate !== 'none' && tile % 128 !== 0) {
+    return `a tile of ${tile} columns has no whole stores of gated outputs: use 128`;
+  }
+  const { levels, stages } = fp8TileMemory(shape, options);
+  return levels < 0 || stages < 2
+    ? `${options.leaves} leaves and ${turns} turns need more sums than there is room for with a tile of ${tile} columns`
+    : undefined;
+}
+
+export function fp8TileMemory({ tile, turns }: Fp8TileShape, { leaves, scales, output }: Fp8Options): Fp8TileMemory {
+  const stores = output === 'same';
   const bytesX = TILE_ROWS * GROUP;
   const bytesW = tile * GROUP;
   const bytesScales = scales === 'block' ? TILE_ROWS * 4 : 0;
   const depth = Math.log2(leaves);
-  const levels = Math.min(depth, Math.floor(SUM_REGISTERS / (tile / 2)) - 2);
+  // Registers hold the products of each turn, the sum of a leaf, and those of levels.
+  const levels = Math.min(depth, Math.floor(SUM_REGISTERS / (tile / 2)) - 1 - turns);
   const levelBytes = STORE_ROWS * tile * 4;
-  const warpBytes = Math.max((depth - levels) * levelBytes, stores ? STORE_BYTES : 0);
+  const warpBytes = Math.max((depth - Math.max(0, levels)) * levelBytes, stores ? STORE_BYTES : 0);
   const stages = Math.min(8, Math.floor((SHARED - WARPS * warpBytes) / (bytesX + bytesW + bytesScales)));
   return { bytesX, bytesW, bytesScales, stages, levels, levelBytes, warpBytes };
 }
@@ -86,17 +105,17 @@ export class Fp8TileProduct {
   private readonly memory: Fp8TileMemory;
   private readonly stages: Fp8Stages;
   private readonly consumer: Consumer;
-  private readonly products: Accumulators;
+  /** Groups take turns, where registers allow two: what their products add up to, and what these are promoted by. */
+  private readonly turns: readonly { readonly products: Accumulators; readonly factors: Fragment }[];
   private readonly start: { readonly x: Descriptor; readonly w: Descriptor };
   private readonly layout: { readonly x: AnyLayout; readonly w: AnyLayout };
   private readonly places: Record<number, LevelPlace>;
 
   /** @param own memory of the warps, [floats of one, warps]; `begin` waits until it may be written */
   constructor(
-    tile: number,
+    { tile, turns }: Fp8TileShape,
     dims: Dims,
     options: Fp8Options,
-    memory: Fp8TileMemory,
     ring: Ring,
     stages: Fp8Stages,
     own: Tensor<f32> | undefined,
@@ -105,48 +124,50 @@ export class Fp8TileProduct {
     this.tile = tile;
     this.dims = dims;
     this.options = options;
+    const memory = fp8TileMemory({ tile, turns }, options);
     this.memory = memory;
     this.stages = stages;
     const [x, w] = [smemTile('k', '128', 8, TILE_ROWS, GROUP), smemTile('k', '128', 8, tile, GROUP)];
     this.layout = { x, w };
     this.start = startOf(stages, x, w, tile);
-    this.consumer = ring.consumer();
-    this.products = new Accumulators(tile);
+    this.consumer = ring.consumer().lag();
+    const factors = options.scales === 'block' ? 2 * blocksOfTile(tile, options) : 0;
+    this.turns = Array.from({ length: turns }, () => ({
+      products: new Accumulators(tile),
+      factors: fragment('f32', factors),
+    }));
     this.places = own ? placesOf(own, memory, Math.log2(options.leaves), tile / 2, begin) : {};
   }
 
   /** The sums of the tile whose rows of w begin at `column`; scales of groups are in them. Its stages are released. */
   sums(t: Fp8Tensors, column: i32): number[] {
     'use gpu';
-    const { leaves, scales } = this.options;
+    const { leaves } = this.options;
     const groups = groupsOf(this.dims.depth);
     const rounds = groups / leaves;
-    const blocks = scales === 'block' ? blocksAt(column, this.dims, this.options) : [];
-    const next = fragment('f32', Math.max(1, blocks.length));
-    const fetch = (group: i32): void => {
-      'use gpu';
-      for (const [i, block] of blocks.entries()) next[i] = t.wScale(block, _)[min(group, groups - 1)];
-    };
-    fetch(i32(0));
+    const weights = new WeightScales(t, column, this.tile, this.dims, this.options);
     const sums = fragment('f32', this.tile / 2);
     const tree = new LeafTree(leaves, this.places);
     let total: number[] | undefined;
     for (let leaf = 0; leaf < leaves; leaf++) {
       for (let v = 0; v < sums.length; v++) sums[v] = f32(0);
-      for (let round = i32(0); round < rounds; round += 1) {
-        const stage = this.consumer.wait();
-        this.multiply(stage.index);
-        // While the products run: the scales of this group, and on their way those of the next one.
-        const own = this.scalesOf(stage.index, next.values().slice(0, blocks.length));
-        fetch(leaf * rounds + round + 1);
-        wgmmaWait(0, this.products);
-        // All lanes have read their scales.
-        if (blocks.length > 0) syncWarp();
-        if (laneId() === 0) stage.release();
-        for (let v = 0; v < sums.length; v++) {
-          // Values come in eights: gates, then values, with a gate.
-          const scale = own[Math.floor(v / 2) % 2]?.[Math.floor(v / 4) % blocks.length];
-          sums[v] = promoted(sums.at(v), this.products.get(v), scale);
+      const first = leaf * rounds;
+      if (this.turns.length === 1) {
+        for (let round = i32(0); round < rounds; round += 1) {
+          this.multiply(0, weights, first + round);
+          this.promote(0, sums, 0);
+        }
+      } else {
+        // The second group's products run while the first one's are promoted.
+        for (let round = i32(0); round < rounds - 1; round += 2) {
+          this.multiply(0, weights, first + round);
+          this.multiply(1, weights, first + round + 1);
+          this.promote(0, sums, 1);
+          this.promote(1, sums, 0);
+        }
+        if (rounds % 2 === 1) {
+          this.multiply(0, weights, i32(first + rounds - 1));
+          this.promote(0, sums, 0);
         }
       }
       total = tree.add(sums.values());
@@ -154,26 +175,86 @@ export class Fp8TileProduct {
     return total!;
   }
 
-  private multiply(index: i32): void {
+  /** Starts the products of a group, and reads its scales meanwhile. */
+  private multiply(turn: number, weights: WeightScales, group: i32): void {
     'use gpu';
+    const { products, factors } = this.turns[turn];
+    const { index } = this.consumer.wait();
     const fromX = descriptorAdd(this.start.x, index * this.memory.bytesX);
     const fromW = descriptorAdd(this.start.w, index * this.memory.bytesW);
     wgmmaFence();
     for (let k = 0; k < GROUP; k += 32) {
       const a = descriptorAdd(fromX, operandSlice(this.layout.x, 8, { rows: 64, k }).bytes);
       const b = descriptorAdd(fromW, operandSlice(this.layout.w, 8, { rows: this.tile, k }).bytes);
-      wgmma(this.products, a, b, { a: 'e4m3', accumulate: k > 0 });
+      wgmma(products, a, b, { a: 'e4m3', accumulate: k > 0 });
     }
     wgmmaCommit();
-  }
-
-  /** Of a group: for each of the thread's two rows the factors of the blocks of w. */
-  private scalesOf(index: i32, ofBlocks: readonly f32[]): f32[][] {
-    'use gpu';
-    if (!this.stages.scales) return [];
+    if (!this.stages.scales) return;
     const row = (tid() >> 5) * STORE_ROWS + (laneId() >> 2);
     const ofRows = this.stages.scales(_, index);
-    return [ofRows[row], ofRows[row + 8]].map((own) => ofBlocks.map((scale) => own * scale));
+    const ofBlocks = weights.take(group + 1);
+    for (let half = 0; half < 2; half++) {
+      const own = ofRows[row + 8 * half];
+      for (const [i, scale] of ofBlocks.entries()) factors[ofBlocks.length * half + i] = own * scale;
+    }
+  }
+
+  /** Waits until the oldest group's products have ended, of `running` others not; adds them to the sums. */
+  private promote(turn: number, sums: Fragment, running: number): void {
+    'use gpu';
+    const { products, factors } = this.turns[turn];
+    wgmmaWait(running, products);
+    // All lanes have read their scales.
+    if (this.stages.scales) syncWarp();
+    const stage = this.consumer.oldest();
+    if (laneId() === 0) stage.release();
+    const blocks = factors.length / 2;
+    for (let v = 0; v < sums.length; v++) {
+      // With a gate values come in eights: gates, then values. A tile of three blocks has 64 columns of each.
+      const block = blocks === 3 ? Math.floor(v / 32) : Math.floor(v / 4) % blocks;
+      const scale = blocks === 0 ? undefined : factors.at(blocks * (Math.floor(v / 2) % 2) + block);
+      sums[v] = promoted(sums.at(v), products.get(v), scale);
+    }
+  }
+}
+
+/** Blocks of w whose scales a tile is promoted by: its gates' and its values', or that of each 64 columns of 192. */
+function blocksOfTile(tile: number, { gate }: Fp8Options): number {
+  return gate === 'none' ? (tile > BLOCK_ROWS ? tile / 64 : 1) : 2;
+}
+
+function tileBlocks(column: i32, tile: number, dims: Dims, options: Fp8Options): i32[] {
+  'use gpu';
+  if (blocksOfTile(tile, options) < 3) return blocksAt(column, dims, options);
+  // Beyond the last column stands the last one: nobody stores it.
+  return [0, 64, 128].flatMap((further) => blocksAt(min(column + further, dims.columns - 8), dims, options));
+}
+
+/** The scales of a tile's blocks of w, on their way one group ahead. */
+class WeightScales {
+  private readonly wScale: Tensor<f32>;
+  private readonly blocks: readonly i32[];
+  private readonly last: number;
+  private readonly next: Fragment;
+
+  constructor(t: Fp8Tensors, column: i32, tile: number, dims: Dims, options: Fp8Options) {
+    this.wScale = t.wScale;
+    this.blocks = options.scales === 'block' ? tileBlocks(column, tile, dims, options) : [];
+    this.last = groupsOf(dims.depth) - 1;
+    this.next = fragment('f32', Math.max(1, this.blocks.length));
+    this.fetch(i32(0));
+  }
+
+  /** Those that were fetched; fetches the next ones. */
+  take(next: i32): f32[] {
+    const own = this.next.values().slice(0, this.blocks.length);
+    this.fetch(next);
+    return own;
+  }
+
+  private fetch(group: i32): void {
+    'use gpu';
+    for (const [i, block] of this.blocks.entries()) this.next[i] = this.wScale(block, _)[min(group, this.last)];
   }
 }
 

@@ -4,6 +4,7 @@ import {
   output,
   scalar,
   type Bound,
+  type Choice,
   type Chosen,
   type Dims,
   type Expected,
@@ -13,6 +14,7 @@ import {
 } from '../spec.ts';
 import {
   epilogueReference,
+  linearKey,
   linearOutputs,
   linearRefused,
   outputColumns,
@@ -56,7 +58,7 @@ export type Fp8Options = Chosen<typeof FP8_OPTIONS>;
 /** Elements along the depth that share a scale, and whose products the tensor cores add up before they are promoted. */
 export const GROUP = 128;
 /** Rows of w whose groups share a scale. */
-const BLOCK_ROWS = 128;
+export const BLOCK_ROWS = 128;
 /** Numbers of xScale that a row of it is a multiple of: TMA asks for 16 bytes. */
 const PITCH_UNIT = 4;
 
@@ -92,6 +94,11 @@ export function linearFp8KernelFor(rows: number, arch: string): 'linear_fp8' | '
   }
   if (arch !== 'sm_90a') return 'linear_fp8_mma';
   return rows <= 64 ? 'linear_fp8_small' : 'linear_fp8';
+}
+
+/** What a measured tuning of these products counts for, but for the rows. */
+export function linearFp8Key(dims: Dims, options: Fp8Options): Record<string, Choice> {
+  return { ...linearKey(dims, options), scales: options.scales };
 }
 
 /** Why no kernel computes this product. */

@@ -22,6 +22,7 @@ import {
   type Ring,
   type Tensor,
 } from '@rose/cute';
+import { rowBucket } from './bucket.ts';
 import { DEPTH_STEP, type LinearOptions } from './linear.ts';
 
 /**
@@ -39,6 +40,11 @@ export const WARPS = 8;
 const SHARED = 232448 - 2048;
 /** Registers of a multiprocessor's thread that are left for sums of leaves. */
 const SUM_REGISTERS = 200;
+
+/** Rows for which a measured tile counts: each number of tiles by itself while few tiles fill the last round badly. */
+export function tileBucket(rows: number): number {
+  return rows <= 8 * TILE_ROWS ? Math.ceil(rows / TILE_ROWS) * TILE_ROWS : rowBucket(rows);
+}
 
 /** Columns of a tile and leaves of a product. */
 export interface TileShape {

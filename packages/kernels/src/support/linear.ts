@@ -126,7 +126,10 @@ export function linearOutputs(dims: Dims, options: OutputOptions): readonly Line
 }
 
 /** What tables of tunings know a product by, but for its rows: a scale, biases and residuals change nothing that can be measured. */
-export function linearKey({ columns, depth }: Dims, { output, leaves, gate }: LinearOptions): Record<string, Choice> {
+export function linearKey(
+  { columns, depth }: Dims,
+  { output, leaves, gate }: Pick<LinearOptions, 'output' | 'leaves' | 'gate'>,
+): Record<string, Choice> {
   return { columns, depth, leaves, output, gated: gate !== 'none' };
 }
 
