@@ -6,6 +6,8 @@ import {
   sigmoid as deviceSigmoid,
   silu as deviceSilu,
 } from './support/math.ts';
+import { groupsRefused, quantisedVector } from './support/quantise.ts';
+import { quantisedReference, scalesOutput } from './support/quantise-reference.ts';
 import { vectorsOf } from './support/rows.ts';
 import { traceKernel } from './support/trace.ts';
 import { gelu, geluTanh, saturated, silu, sigmoid } from './support/reference.ts';
@@ -42,7 +44,7 @@ const OPTIONS = {
   kind: KINDS,
   type: ['bf16', 'f16', 'f32'],
   interleaved: [false, true],
-  output: ['same', 'e4m3'],
+  output: ['same', 'e4m3', 'e4m3_group'],
 } as const;
 type Options = Chosen<typeof OPTIONS>;
 
@@ -53,6 +55,8 @@ const BOUND = bound(
   256,
   'exponentials of arguments up to 2^6, whose rounding is multiplied by them, times two approximations and four products',
 );
+
+const QUANTISED_BOUND = bound(2 * BOUND.roundings + 8, `${BOUND.why}; so does the largest, which the scale follows`);
 
 /** Vectors of an output that several waves of CTAs share. */
 const MANY_VECTORS = 2 ** 18;
@@ -65,8 +69,10 @@ const activation: KernelModule = defineKernel({
   dims: { rows: 'rows', columns: 'elements of a row of the output' },
   options: OPTIONS,
   tuning: TUNING,
-  refuse: ({ options: { kind, interleaved } }) =>
-    kind === 'relu2' && interleaved ? 'relu2 has one input for an output: nothing is interleaved' : undefined,
+  refuse: ({ dims: { columns }, options: { kind, interleaved, output: kept } }) => {
+    if (kind === 'relu2' && interleaved) return 'relu2 has one input for an output: nothing is interleaved';
+    return kept === 'e4m3_group' ? groupsRefused(columns) : undefined;
+  },
   choose: ({ rows, columns }, { type }) =>
     // A small one is over sooner with more CTAs, a large one has more on its way with larger ones.
     (rows * columns) / vectorOf(columns, [type]) < MANY_VECTORS
@@ -76,7 +82,12 @@ const activation: KernelModule = defineKernel({
   args: ({ rows, columns }, options) => ({
     x: input(options.type, [rows, inputs(options) * columns], normal(2)),
     ...(options.output === 'e4m3' ? { scale: input('f32', [1], values([0.0625])) } : {}),
-    y: output(options.output === 'e4m3' ? 'e4m3' : options.type, [rows, columns], BOUND),
+    y: output(
+      options.output === 'same' ? options.type : 'e4m3',
+      [rows, columns],
+      options.output === 'e4m3_group' ? QUANTISED_BOUND : BOUND,
+    ),
+    ...scalesOutput(options.output, rows, columns, QUANTISED_BOUND),
     rows: scalar('i32', rows),
   }),
   trace: record,
@@ -96,12 +107,14 @@ const activation: KernelModule = defineKernel({
       y[at] = activate(options.kind, gate, value);
       if (scale) y[at] = saturated(y[at] / scale[0]);
     }
-    return { y };
+    if (options.output !== 'e4m3_group') return { y };
+    const quantised = quantisedReference(y, rows, columns, 'group');
+    return { y: quantised.values, scales: quantised.scales };
   },
   roofline: ({ rows, columns }, options) => ({
     bytes:
       bytesOf(options.type, inputs(options) * rows * columns) +
-      bytesOf(options.output === 'e4m3' ? 'e4m3' : options.type, rows * columns),
+      bytesOf(options.output === 'same' ? options.type : 'e4m3', rows * columns),
     flops: (options.kind === 'relu2' ? 2 : 8) * rows * columns,
   }),
   cases: [
@@ -112,6 +125,7 @@ const activation: KernelModule = defineKernel({
     { dims: { rows: 3, columns: 520 }, options: { kind: 'geglu_erf' } },
     { dims: { rows: 3, columns: 520 }, options: { kind: 'geglu_erf', type: 'f32' } },
     { dims: { rows: 3, columns: 520 }, options: { kind: 'geglu_tanh', output: 'e4m3' } },
+    { dims: { rows: 3, columns: 640 }, options: { output: 'e4m3_group' } },
     { dims: { rows: 3, columns: 520 }, options: { kind: 'relu2' } },
     { dims: { rows: 3, columns: 520 }, options: { kind: 'clamped_swiglu', interleaved: true } },
     { dims: { rows: 16384, columns: 4096 }, large: true },
@@ -124,6 +138,7 @@ interface Tensors {
   readonly x: Tensor;
   readonly scale?: Tensor;
   readonly y: Tensor;
+  readonly scales?: Tensor;
   readonly rows: i32;
 }
 
@@ -161,7 +176,8 @@ function record({ dims, options, tuning }: Specialisation<typeof OPTIONS, typeof
           const scaled = act(options.kind, gate, value);
           return inverseScale === undefined ? scaled : scaled * inverseScale;
         });
-        if (live) vectorsOf(t.y(row, _), vector)(_, at).store(y.to(t.y.type));
+        const kept = t.scales ? quantisedVector(y, t.scales, row, at, t.rows, live) : y;
+        if (live) vectorsOf(t.y(row, _), vector)(_, at).store(kept.to(t.y.type));
       }
     }
   });

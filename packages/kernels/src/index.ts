@@ -20,6 +20,7 @@ import linearTcgen05 from './linear_tcgen05.ts';
 import moeCombine from './moe_combine.ts';
 import moeSort from './moe_sort.ts';
 import qkRopeCache from './qk_rope_cache.ts';
+import quantise from './quantise.ts';
 import rmsnorm from './rmsnorm.ts';
 import softmax from './softmax.ts';
 import topk from './topk.ts';
@@ -50,6 +51,7 @@ export const KERNELS: readonly KernelModule[] = [
   moeCombine,
   moeSort,
   qkRopeCache,
+  quantise,
   rmsnorm,
   softmax,
   topk,

@@ -3,6 +3,8 @@ import { rowBucket } from './support/bucket.ts';
 import { add, inside, loadRow, reduceRow, rowPlace, rowsOf, storeRow, sumOfSquares } from './support/rows.ts';
 import { traceKernel } from './support/trace.ts';
 import { silu as deviceSilu } from './support/math.ts';
+import { groupsRefused, quantised } from './support/quantise.ts';
+import { quantisedReference, scalesOutput } from './support/quantise-reference.ts';
 import { saturated, silu } from './support/reference.ts';
 import { APPROXIMATION, bound, SUM_DEPTH } from './support/rounding.ts';
 import {
@@ -24,12 +26,14 @@ const BOUND = bound(
   'the mean of squares is a tree of additions of one sign, and its root halves its error; rsqrt and the gate are approximations',
 );
 
+const QUANTISED_BOUND = bound(2 * BOUND.roundings + 8, `${BOUND.why}; so does the largest, which the scale follows`);
+
 const OPTIONS = {
   type: ['bf16', 'f16', 'f32'],
   weight: ['plain', 'plus_one', 'none'],
   residual: [false, true],
   gate: [false, true],
-  output: ['same', 'e4m3'],
+  output: ['same', 'e4m3', 'e4m3_group', 'e4m3_row'],
 } as const;
 /** `early`: weights are on their way while the row is reduced, and take registers meanwhile. */
 const TUNING = { lanes: LANES, threads: THREADS, waves: WAVES, early: [true, false] } as const;
@@ -39,7 +43,8 @@ const TUNING = { lanes: LANES, threads: THREADS, waves: WAVES, early: [true, fal
  *
  * `residual`: h = x + residual, rounded to the rows' type as the sum alone would be, is what is normalised; `sum` gets
  * it. `weight`: `plain` w, `plus_one` 1 + w (Gemma), `none`. `gate`: times silu(gate) (Qwen3-Next, Mamba-2). `output`:
- * the rows' type, or e4m3 of y / scale with one scale for the tensor.
+ * the rows' type, or e4m3 of y / scale with one scale for the tensor, or with scales that follow from y, as `quantise` makes
+ * them: of each 128 elements ([groups, pitch]), or of each row.
  */
 const rmsnorm: KernelModule = defineKernel({
   name: 'rmsnorm',
@@ -48,8 +53,9 @@ const rmsnorm: KernelModule = defineKernel({
   dims: { rows: 'rows', columns: 'elements of a row' },
   options: OPTIONS,
   tuning: TUNING,
-  refuse: ({ dims: { columns }, options: { type }, tuning: { lanes } }) =>
-    columnsRefused(columns, vectorOf(columns, [type]), lanes),
+  refuse: ({ dims: { columns }, options: { type, output: kind }, tuning: { lanes } }) =>
+    columnsRefused(columns, vectorOf(columns, [type]), lanes) ??
+    (kind === 'e4m3_group' ? groupsRefused(columns, lanes * vectorOf(columns, [type])) : undefined),
   choose: ({ columns }, { type }) => {
     const vector = vectorOf(columns, [type]);
     const lanes = lanesOf(columns, vector);
@@ -63,7 +69,8 @@ const rmsnorm: KernelModule = defineKernel({
     ...(gate ? { gate: input(type, [rows, columns]) } : {}),
     ...(kind === 'e4m3' ? { scale: input('f32', [1], values([0.0625])) } : {}),
     ...(residual ? { sum: output(type, [rows, columns], bound(0, 'one addition, rounded once')) } : {}),
-    y: output(kind === 'e4m3' ? 'e4m3' : type, [rows, columns], BOUND),
+    y: output(kind === 'same' ? type : 'e4m3', [rows, columns], kind.startsWith('e4m3_') ? QUANTISED_BOUND : BOUND),
+    ...scalesOutput(kind, rows, columns, QUANTISED_BOUND),
     eps: scalar('f32', 1e-6),
     rows: scalar('i32', rows),
   }),
@@ -84,12 +91,14 @@ const rmsnorm: KernelModule = defineKernel({
         if (scale) y[at] = saturated(y[at] / scale[0]);
       }
     }
-    return { y, sum: h };
+    if (options.output === 'same' || options.output === 'e4m3') return { y, sum: h };
+    const quantised = quantisedReference(y, rows, columns, options.output === 'e4m3_group' ? 'group' : 'row');
+    return { y: quantised.values, scales: quantised.scales, sum: h };
   },
   roofline: ({ rows, columns }, { type, weight, residual, gate, output: kind }) => ({
     bytes:
       bytesOf(type, rows * columns * (1 + (residual ? 2 : 0) + (gate ? 1 : 0))) +
-      bytesOf(kind === 'e4m3' ? 'e4m3' : type, rows * columns) +
+      bytesOf(kind === 'same' ? type : 'e4m3', rows * columns) +
       bytesOf(type, weight === 'none' ? 0 : columns),
     flops: rows * columns * (4 + (residual ? 1 : 0) + (gate ? 5 : 0)),
   }),
@@ -100,6 +109,8 @@ const rmsnorm: KernelModule = defineKernel({
     { dims: { rows: 7, columns: 257 }, options: { weight: 'none', type: 'f32' } },
     { dims: { rows: 17, columns: 128 }, options: { gate: true } },
     { dims: { rows: 4, columns: 1000 }, options: { residual: true, output: 'e4m3' } },
+    { dims: { rows: 5, columns: 512 }, options: { output: 'e4m3_group', residual: true } },
+    { dims: { rows: 3, columns: 4096 }, options: { output: 'e4m3_row', weight: 'plus_one' } },
     { dims: { rows: 2, columns: 32768 } },
     { dims: { rows: 16384, columns: 4096 }, large: true },
     { dims: { rows: 16384, columns: 4096 }, options: { residual: true }, large: true },
@@ -117,6 +128,7 @@ interface Tensors {
   readonly scale?: Tensor;
   readonly sum?: Tensor;
   readonly y: Tensor;
+  readonly scales?: Tensor;
   readonly eps: f32;
   readonly rows: i32;
 }
@@ -127,7 +139,7 @@ function record({ dims, options, tuning }: Specialisation<typeof OPTIONS, typeof
     'use gpu';
     const place = rowPlace(plan);
     const loadWeight = () => t.weight && loadRow(t.weight, plan, place);
-    const kept = tuning.early && tuning.waves > 0 ? loadWeight() : undefined;
+    const early = tuning.early && tuning.waves > 0 ? loadWeight() : undefined;
     const inverseScale = t.scale && rcp(t.scale[0]);
     for (const first of rowsOf(t.rows, plan)) {
       const live = first + place.sub < t.rows;
@@ -136,7 +148,7 @@ function record({ dims, options, tuning }: Specialisation<typeof OPTIONS, typeof
       const residual = t.residual && loadRow(t.residual(row, _), plan, place);
       const gate = t.gate && loadRow(t.gate(row, _), plan, place);
 
-      const soon = kept ?? (tuning.early ? loadWeight() : undefined);
+      const soon = early ?? (tuning.early ? loadWeight() : undefined);
       release();
       const h = residual
         ? x.map((v, turn) =>
@@ -164,9 +176,10 @@ function record({ dims, options, tuning }: Specialisation<typeof OPTIONS, typeof
           return inverseScale === undefined ? scaled : scaled * inverseScale;
         }),
       );
+      const kept = quantised(y, t.scales, options.output, row, t.rows, plan, place, live);
       storeRow(
         t.y(row, _),
-        y.map((v) => v.to(t.y.type)),
+        kept.map((v) => v.to(t.y.type)),
         plan,
         place,
         live,

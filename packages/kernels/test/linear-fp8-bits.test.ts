@@ -5,9 +5,11 @@ import { makeCase, simulatorArguments } from '../src/check.ts';
 import linearFp8 from '../src/linear_fp8.ts';
 import linearFp8Mma from '../src/linear_fp8_mma.ts';
 import linearFp8Small from '../src/linear_fp8_small.ts';
+import quantise from '../src/quantise.ts';
 import { specialise, type KernelCase, type KernelModule } from '../src/spec.ts';
 import { leavesOf } from '../src/support/linear.ts';
 import { GROUP, groupsOf, linearFp8KernelFor, scalePitch } from '../src/support/linear-fp8.ts';
+import { decode } from '../src/support/storage.ts';
 import { SIMULATOR } from './support.ts';
 
 /** A row's bits are the same in both kernels of an architecture, for every number of rows, position and tile. */
@@ -127,6 +129,33 @@ test('the sums of subtrees, added by the upper tree, are the whole product', asy
       sums = sums.flatMap((sum, i) => (i % 2 === 0 ? [sum.map((value, j) => value + sums[i + 1][j])] : []));
     }
     assert.deepEqual(new Uint8Array(sums[0].buffer), Uint8Array.from(whole.y), `${ranks} ranks`);
+  }
+});
+
+test('rows and scales as quantise makes them are those of a product', async () => {
+  const [rows, columns, depth] = [5, 64, 384];
+  for (const [made, scales] of [
+    ['group', 'block'],
+    ['row', 'row'],
+  ]) {
+    const quantised = await run(quantise, { dims: { rows, columns: depth }, options: { scales: made } });
+    const wanted = { dims: { rows, columns, depth }, options: { scales, output: 'f32' } };
+    const product = await run(linearFp8Small, wanted, { x: quantised.y, xScale: quantised.scales });
+    const [x, w] = [decode('bf16', quantised.x), decode('e4m3', product.w)];
+    const [wScale, y] = [decode('f32', product.wScale), decode('f32', product.y)];
+    let [error, size] = [0, 0];
+    for (let i = 0; i < rows * columns; i++) {
+      const [row, column] = [Math.floor(i / columns), i % columns];
+      let sum = 0;
+      for (let k = 0; k < depth; k++) {
+        const scale = wScale[scales === 'block' ? Math.floor(k / GROUP) : column];
+        sum += x[row * depth + k] * w[column * depth + k] * scale;
+      }
+      error += (y[i] - sum) ** 2;
+      size += sum ** 2;
+    }
+    // Three bits of fraction: an element is off by a thirtieth of it on the average.
+    assert.ok(Math.sqrt(error / size) < 0.05, `${scales}: ${Math.sqrt(error / size)}`);
   }
 });
 
