@@ -128,7 +128,9 @@ test('every reference, rounded to the outputs’ types, is within its own bounds
         const expected = reference[name];
         const numbers = expected instanceof Float64Array ? expected : expected.values;
         const numeric = numbers.filter((v) => !Number.isNaN(v)).length;
-        const whole = LEAVES_OUT.has(module.name) ? numeric > 0 : numeric === numbers.length;
+        // Scales of groups lie in rows that are padded to multiples of four.
+        const leavesOut = LEAVES_OUT.has(module.name) || name === 'scales';
+        const whole = leavesOut ? numeric > 0 : numeric === numbers.length;
         assert.ok(whole, `${module.name}: ${name}`);
         argument.bytes.set(encode(argument.type, numbers), argument.offset);
       }
