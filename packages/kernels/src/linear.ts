@@ -29,7 +29,8 @@ import {
   linearRefused,
   linearRoofline,
   outputColumns,
-  outputTensors,
+  storedByTma,
+  storeTargets,
   tileMaps,
   type LinearTensors,
 } from './support/linear.ts';
@@ -122,7 +123,7 @@ function record(s: Linear): KernelIR {
   const { dims, options, tuning } = s;
   const { type, leaves } = options;
   const { tile, ctas, band } = tuning;
-  const stores = options.output === 'same';
+  const stores = storedByTma(dims, options);
   const rounds = Math.ceil(dims.depth / leaves / DEPTH_STEP);
   const shape = { type, tile, leaves, rounds };
   const memory = tileMemory(shape, stores);
@@ -182,7 +183,7 @@ function record(s: Linear): KernelIR {
           const row = (place.column * ctas + rank) * TILE_ROWS + (tid() >> 5) * 16;
           const outputs = outputColumns({ columns: tile }, options);
           const column = place.row * outputs;
-          const targets = outputTensors(t, dims, options).map(({ tensor, ...own }) => ({ map: tensor, ...own }));
+          const targets = storeTargets(t, dims, options);
           store?.begin();
           for (let c = 0; c < outputs; c += STORE_COLUMNS) {
             const at = { row, column: column + c };

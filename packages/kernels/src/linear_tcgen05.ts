@@ -45,7 +45,8 @@ import {
   linearRefused,
   linearRoofline,
   outputColumns,
-  outputTensors,
+  storedByTma,
+  storeTargets,
   tileMaps,
   type LinearTensors,
 } from './support/linear.ts';
@@ -175,7 +176,7 @@ function record(s: Linear): KernelIR {
   const { dims, options, tuning } = s;
   const { type, leaves, gate } = options;
   const { tile, pair, band } = tuning;
-  const stores = options.output === 'same';
+  const stores = storedByTma(dims, options);
   const group = pair ? 2 : 1;
   const rounds = Math.ceil(dims.depth / leaves / DEPTH_STEP);
   const rowsW = tile / group;
@@ -214,7 +215,7 @@ function record(s: Linear): KernelIR {
     const everybody = pair ? ({ group, multicast: 3 } as const) : {};
     if (tid() < 32 * WARPS) {
       const consumer = sums.consumer();
-      const targets = outputTensors(t, dims, options).map(({ tensor, ...own }) => ({ map: tensor, ...own }));
+      const targets = storeTargets(t, dims, options);
       // Warps 0 and 4 reach lanes 0 to 31, and so on.
       const lane = (warpId() & 3) * 32 + (warpId() >> 2) * WARP_ROWS;
       // Columns of one store, and of the sums that become them.

@@ -15,10 +15,10 @@ const BUFFER = STORE_ROWS * PITCH;
 /** Bytes of a warp's two buffers. */
 export const STORE_BYTES: number = 2 * BUFFER;
 
-/** A tensor that gets some of the columns that a tile spans. */
+/** A tensor that gets some of the columns of the whole. */
 export interface StoreTarget {
   readonly map: TensorMap;
-  /** The column of the whole that is the tensor's first, and how many it has. */
+  /** The column of the whole that is the tensor's first, a multiple of STORE_COLUMNS, and how many it has. */
   readonly first: number;
   readonly columns: number;
 }
@@ -59,10 +59,15 @@ export class WarpStore {
    *
    * @param values of the thread in float32, as mma and wgmma hold them: four of each 8 columns, eight times
    * @param warp number of the warp among those that store
-   * @param targets one tensor, or several side by side: each gets what lies in its columns
-   * @param column, row of the first element in the whole
+   * @param targets one tensor, or several side by side, of which one has the first of these columns
+   * @param column, row of the first element in the whole; the column is a multiple of STORE_COLUMNS
+   * @throws RangeError for tensors that do not begin at such a multiple: a copy to a negative coordinate is an illegal
+   *   instruction on the H100, so that no box can lie over the beginning of a tensor
    */
   store(targets: readonly StoreTarget[], values: readonly Int[], warp: Int, column: Int, row: Int): void {
+    const odd = targets.find(({ first }) => first % STORE_COLUMNS !== 0);
+    if (odd)
+      throw new RangeError(`a tensor that begins at column ${odd.first} is not stored by boxes of ${STORE_COLUMNS}`);
     const lane = special('laneid');
     const turn = this.next++;
     const buffer = moved(moved(this.buffers, warp, this.pitch), turn % 2, BUFFER);
@@ -77,11 +82,8 @@ export class WarpStore {
     when(compare('eq', lane, 0), () => {
       for (const { map, first, columns } of targets) {
         const copy = (): void => tmaStore(map, [combine('sub', column, first), row], buffer);
-        // What of the box lies before or behind the tensor is left out.
         if (targets.length === 1) copy();
-        else {
-          when(compare('lt', column, first + columns), () => when(compare('gt', column, first - STORE_COLUMNS), copy));
-        }
+        else when(compare('lt', column, first + columns), () => when(compare('ge', column, first), copy));
       }
     });
     // Every lane counts groups, so that the wait needs no condition; those of the others are empty.

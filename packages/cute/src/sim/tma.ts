@@ -270,6 +270,10 @@ const load: Handler = (node, program) => {
   });
 };
 
+/** Measured on an H100: anything else is an illegal instruction there. Loads may begin anywhere. */
+const STORE_ALIGN = 16;
+const STORES_BEGIN = `a tensor copy to global memory begins at coordinates that are not negative, the first of them at a multiple of ${STORE_ALIGN} bytes`;
+
 const store: Handler = (node, program) => {
   const args = node.args.map((value) => program.registers.of(value));
   const [map, from] = args;
@@ -279,6 +283,11 @@ const store: Handler = (node, program) => {
     const state = mapAt(warp, lane, map, node);
     const boxes = state && boxesOf(warp, lane, node, state, tile);
     if (!state || !boxes) return;
+    for (const { at } of state.description.im2col ? [] : boxes) {
+      if (at.every((coordinate) => coordinate >= 0) && (at[0] * state.elementBytes) % STORE_ALIGN === 0) continue;
+      warp.report('tensor-map', `${STORES_BEGIN}, not at (${at.join(', ')})`, [warp.place(node.op, lane)]);
+      return;
+    }
     const bytes = state.boxBytes * boxes.length;
     const source = locate(warp, lane, from.type, readNumber(warp, from, lane), {
       bytes,

@@ -1,4 +1,12 @@
-import { f32, STORE_COLUMNS, STORE_ROWS, type Fragment, type Tensor, type TensorMapDescription } from '@rose/cute';
+import {
+  f32,
+  STORE_COLUMNS,
+  STORE_ROWS,
+  type Fragment,
+  type StoreTarget,
+  type Tensor,
+  type TensorMapDescription,
+} from '@rose/cute';
 import {
   input,
   normal,
@@ -219,6 +227,16 @@ export function outputTensors(t: EpilogueTensors, dims: Dims, options: OutputOpt
   return linearOutputs(dims, options).map(({ name, first, columns }) => ({ tensor: t[name]!, first, columns }));
 }
 
+/** Whether outputs are stored by TMA, as `WarpStore` does: in 16 bits, to tensors that begin where its boxes do. */
+export function storedByTma(dims: Dims, options: LinearOptions): boolean {
+  return options.output === 'same' && linearOutputs(dims, options).every(({ first }) => first % STORE_COLUMNS === 0);
+}
+
+/** The same tensors for `WarpStore`. */
+export function storeTargets(t: EpilogueTensors, dims: Dims, options: OutputOptions): readonly StoreTarget[] {
+  return outputTensors(t, dims, options).map(({ tensor, ...own }) => ({ map: tensor, ...own }));
+}
+
 /**
  * The maps of a product whose tiles come and go by TMA: x and w in boxes of DEPTH_STEP columns of so many rows, in the
  * 128-byte swizzle; outputs, where they are stored by TMA, as `WarpStore` has them.
@@ -232,7 +250,7 @@ export function tileMaps(
   const map = (across: number, pitch: number, box: readonly number[]): TensorMapDescription => {
     return { element: options.type, shape: [pitch, across], box, swizzle: '128' };
   };
-  const stored = options.output === 'f32' ? [] : linearOutputs(dims, options);
+  const stored = storedByTma(dims, options) ? linearOutputs(dims, options) : [];
   return {
     x: map(rows, depth, [DEPTH_STEP, boxRows.x]),
     w: map(columns, depth, [DEPTH_STEP, boxRows.w]),
