@@ -210,7 +210,7 @@ function prepared(
   const grid = module.grid(s, { multiprocessors });
   // Of linear_grouped: which tile is next.
   const next = new DeviceMemory(context, 4);
-  stream.fill(next, 0);
+  next.write(new Uint8Array(4));
   const launches = groups.map((starts, n) => {
     const ranges = { x: x.slice(0, 2 * rows * depth), w: w[n % w.length], groups: starts, y, next };
     const args: Record<string, Argument> = { rows };

@@ -19,7 +19,14 @@ import {
   type KernelIR,
   type TensorMapDescription,
 } from '@rose/cute';
-import { LINEAR_DIMS, LINEAR_OPTIONAL_DIMS, linearOutputs, outputColumns, outputTensors } from './support/linear.ts';
+import {
+  LINEAR_DIMS,
+  LINEAR_OPTIONAL_DIMS,
+  outputColumns,
+  outputMaps,
+  storedByTma,
+  storeTargets,
+} from './support/linear.ts';
 import {
   FP8_OPTIONS,
   GROUP,
@@ -117,16 +124,11 @@ function mapsOf({ dims, options, tuning: { tile, ctas } }: Fp8): Record<string, 
   const operand = (across: number, box: number): TensorMapDescription => {
     return { element: 'e4m3', shape: [depth, across], box: [GROUP, box], swizzle: '128' };
   };
-  const stored = options.output === 'f32' ? [] : linearOutputs(dims, options);
-  const outputs = stored.map((to): [string, TensorMapDescription] => [
-    to.name,
-    { element: options.type, shape: [to.columns, rows], box: [STORE_COLUMNS, STORE_ROWS], swizzle: '128' },
-  ]);
   return {
     x: operand(rows, TILE_ROWS),
     w: operand(columns, tile / ctas),
     ...(options.scales === 'block' ? { xScale: scaleMap(dims, TILE_ROWS, 1) } : {}),
-    ...Object.fromEntries(outputs),
+    ...outputMaps(dims, options),
   };
 }
 
@@ -144,7 +146,7 @@ function record(s: Fp8): KernelIR {
     const own = warpBytes > 0 ? shared(f32, [warpBytes / 4, WARPS], { align: 1024, name: 'sums' }) : undefined;
     const scales = bytesScales > 0 ? shared(f32, [TILE_ROWS, stages], { align: 128, name: 'scales' }) : undefined;
     const store =
-      options.output === 'same' && own
+      storedByTma(dims, options) && own
         ? new WarpStore(WARPS, options.type, { place: own, pitch: warpBytes })
         : undefined;
     const ring = new Ring({ stages, producer: { kind: 'tma' }, consumers: WARPS, ctas });
@@ -197,7 +199,7 @@ function record(s: Fp8): KernelIR {
           const outputs = outputColumns({ columns: tile }, options);
           const factor = tile / outputs;
           const column = place.row * outputs;
-          const targets = outputTensors(t, dims, options).map(({ tensor, ...to }) => ({ map: tensor, ...to }));
+          const targets = storeTargets(t, dims, options);
           store?.begin();
           for (let c = 0; c < outputs; c += STORE_COLUMNS) {
             const width = Math.min(STORE_COLUMNS, outputs - c);

@@ -58,7 +58,7 @@ export class TileQueue {
       when(compare('ge', current, count), leave);
       // As many draws as tiles: the last one wraps around to zero. Its answer comes while the tile is computed.
       const last = combine('sub', count, 1);
-      const before = result<Int>('atomic', 'u32', {
+      const before = result('atomic', 'u32', {
         args: [
           addressIn(counter, ['ptr.global']),
           typed(result('bitcast', 'u32', { args: [typed(last, 'i32')] }), 'u32'),
@@ -66,7 +66,7 @@ export class TileQueue {
         attributes: { function: 'inc', order: 'relaxed', scope: 'gpu' },
       });
       body(current);
-      const drawn = result<Int>('bitcast', 'i32', { args: [typed(before, 'u32')] });
+      const drawn = result('bitcast', 'i32', { args: [typed(before, 'u32')] });
       writeSlot(tile, combine('add', drawn, special('nctaid.x')));
     });
   }

@@ -228,8 +228,20 @@ export function outputTensors(t: EpilogueTensors, dims: Dims, options: OutputOpt
 }
 
 /** Whether outputs are stored by TMA, as `WarpStore` does: in 16 bits, to tensors that begin where its boxes do. */
-export function storedByTma(dims: Dims, options: LinearOptions): boolean {
+export function storedByTma(dims: Dims, options: OutputOptions & Pick<LinearOptions, 'output'>): boolean {
   return options.output === 'same' && linearOutputs(dims, options).every(({ first }) => first % STORE_COLUMNS === 0);
+}
+
+/** The maps of outputs that are stored by TMA. */
+export function outputMaps(
+  dims: Dims,
+  options: OutputOptions & Pick<LinearOptions, 'output' | 'type'>,
+): Record<string, TensorMapDescription> {
+  const stored = storedByTma(dims, options) ? linearOutputs(dims, options) : [];
+  const box = [STORE_COLUMNS, STORE_ROWS];
+  return Object.fromEntries(
+    stored.map((to) => [to.name, { element: options.type, shape: [to.columns, dims.rows], box, swizzle: '128' }]),
+  );
 }
 
 /** The same tensors for `WarpStore`. */
@@ -250,11 +262,10 @@ export function tileMaps(
   const map = (across: number, pitch: number, box: readonly number[]): TensorMapDescription => {
     return { element: options.type, shape: [pitch, across], box, swizzle: '128' };
   };
-  const stored = storedByTma(dims, options) ? linearOutputs(dims, options) : [];
   return {
     x: map(rows, depth, [DEPTH_STEP, boxRows.x]),
     w: map(columns, depth, [DEPTH_STEP, boxRows.w]),
-    ...Object.fromEntries(stored.map((to) => [to.name, map(rows, to.columns, [STORE_COLUMNS, STORE_ROWS])])),
+    ...outputMaps(dims, options),
   };
 }
 
