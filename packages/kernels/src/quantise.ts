@@ -28,7 +28,7 @@ const quantise: KernelModule = defineKernel({
     columnsRefused(columns, vectorOf(columns, [type]), lanes) ??
     (scales === 'group' ? groupsRefused(columns, lanes * vectorOf(columns, [type])) : undefined),
   choose: ({ columns }, { type }) => ({ lanes: lanesOf(columns, vectorOf(columns, [type])), threads: 256, waves: 0 }),
-  tables: { key: ({ rows, columns }, options) => ({ ...options, rows: rowBucket(rows), columns }) },
+  tables: { order: ['lanes'], key: ({ rows, columns }, options) => ({ ...options, rows: rowBucket(rows), columns }) },
   args: ({ rows, columns }, { scales, type }) => ({
     x: input(type, [rows, columns], normal(3)),
     y: output('e4m3', [rows, columns], bound(8, 'the scale, its inverse and the product are rounded')),
