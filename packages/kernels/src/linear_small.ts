@@ -48,7 +48,7 @@ const TUNING = {
   /** CTAs of a cluster, side by side: each loads a part of x for all of them. */
   share: [1, 2, 4, 8],
   /** When the next kernel may start and load weights: at once, when all of these are on their way, or when they are read. */
-  next: ['start', 'loaded', 'half', 'read'],
+  next: ['start', 'loaded', 'read'],
 } as const;
 type Small = Specialisation<typeof LINEAR_OPTIONS, typeof TUNING>;
 
@@ -97,9 +97,11 @@ const linearSmall: KernelModule = defineKernel({
     // 64 CTAs with many stages read as fast as more with fewer.
     const split = ([1, 2, 4] as const).find((ctas) => ctas === leaves || tiles * ctas >= 64) ?? 8;
     const alone = tiles * split <= 132;
-    const room = alone ? ALONE : BESIDE;
+    // With as much of x as of w, and room for the next kernel's CTAs on other multiprocessors.
+    const full = held(rows) === 64 && tiles * split <= 66;
+    const room = full ? SHARED : alone ? ALONE : BESIDE;
     const stages = ([8, 6, 5, 4, 3] as const).find((count) => count * stageBytes(held(rows), step) <= room) ?? 2;
-    return { rows: held(rows), step, stages, split, share: 1, next: alone ? 'start' : 'read' };
+    return { rows: held(rows), step, stages, split, share: 1, next: full ? 'loaded' : alone ? 'start' : 'read' };
   },
   tables: { key: (dims, options) => ({ ...linearKey(dims, options), rows: held(dims.rows) }) },
   args: linearArgs,
@@ -201,9 +203,7 @@ function record(s: Small): KernelIR {
         for (const [i, stage] of early.entries()) loadW(stage, first + i * step);
         gridDependencyWait();
         for (const [i, stage] of early.entries()) loadX(stage, first + i * step);
-        const half = (ahead + Math.floor((rounds * leavesHere - ahead) / 2)) * step;
         for (let k = i32(ahead * step); k < rounds * leavesHere * step; k += step) {
-          if (next === 'half' && k === half) gridLaunchDependents();
           const stage = producer.acquire();
           loadW(stage, first + k);
           loadX(stage, first + k);

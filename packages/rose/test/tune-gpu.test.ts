@@ -23,7 +23,7 @@ for (const module of KERNELS.filter((kernel) => tunableNames(kernel).length > 0)
   test(`${module.name}: equal bits with every tuning that the search tries`, { skip }, async (t) => {
     using gpu = openGpu(0);
     if (module.arch !== undefined && module.arch !== gpu.arch) return t.skip(`for ${module.arch}`);
-    using bench = new GpuTuningBench(gpu);
+    using bench = new GpuTuningBench(gpu, 4);
     const wanted = module.cases.findLast(({ large }) => !large)!;
     const result = await tuneCase(module, wanted, bench);
     assert.ok(result && result.tried > 1);

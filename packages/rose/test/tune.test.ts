@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { listDevices, loadDriver, Stream } from '@rose/cuda';
-import { bid, f32, kernel, tid } from '@rose/cute';
+import { bid, compileKernel, f32, kernel, tid } from '@rose/cute';
 import {
   combinations,
   defineKernel,
@@ -22,6 +22,7 @@ import {
 } from '@rose/kernels';
 import { fakeContext } from '../../cuda/test/fake/setup.ts';
 import { tuneAll } from '../src/commands/tune.ts';
+import { CompilerPool } from '../src/kernel/compiler-pool.ts';
 import { readShapes } from '../src/kernel/shapes.ts';
 import { entryOf, tuneCase, TuningExcluded, type TuningBench } from '../src/kernel/tune.ts';
 import { GpuTuningBench } from '../src/kernel/tuning-bench.ts';
@@ -83,6 +84,7 @@ function bench({ us, bits = () => 7, why = () => undefined }: Behaviour): Tuning
   return {
     asked,
     open: () => ({
+      ahead: async () => {},
       prepare: ({ tuning }) => {
         asked.push(tuning);
         const reason = why(tuning);
@@ -274,6 +276,13 @@ test('on a GPU: every output is compared over poison, kernels are kept, and ever
   stream[Symbol.dispose]();
   setup[Symbol.dispose]();
   assert.ok(existsSync(folderOfCache.path));
+});
+
+test('threads that cannot compile keep nobody waiting', { skip: hasGpu() && 'this machine has a GPU' }, async () => {
+  using pool = new CompilerPool(0, 2);
+  const { program } = compileKernel(twice.trace({ dims: { n: 8 }, threads: 32, turns: 1 }), { arch: 'sm_90a' });
+  await pool.compile([program, program, program]);
+  await pool.compile([program]);
 });
 
 /** Compiled kernels go to a folder of this test's. */

@@ -1,3 +1,4 @@
+import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { Command } from 'commander';
 import type { Choice, KernelCase, KernelModule, TunedDevice, TuningTable } from '@rose/kernels';
@@ -8,6 +9,9 @@ import { decimal, integer } from '../options.ts';
 import { print, say, statusLine } from '../output.ts';
 import { exitCodeOfSignal, onStop, type StopSignal } from '../signals.ts';
 import { assignment } from './kernel.ts';
+
+/** Threads that compile: about as many as a name of a tuning has values. */
+const MOST_COMPILERS = 8;
 
 interface Options {
   shapes?: string;
@@ -69,7 +73,7 @@ async function tune(names: readonly string[], options: Options): Promise<void> {
   const { cacheDirectory } = await import('@rose/cuda');
   const path = options.output ?? (ownTable() || join(cacheDirectory('tuning'), tableName(facts)));
   const { GpuTuningBench } = await import('../kernel/tuning-bench.ts');
-  using bench = new GpuTuningBench(gpu);
+  using bench = new GpuTuningBench(gpu, Math.min(MOST_COMPILERS, availableParallelism() - 1));
   await tuneAll(jobs, bench, facts, { ...options, path });
 }
 

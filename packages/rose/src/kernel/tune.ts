@@ -26,6 +26,8 @@ export interface TuningBench {
 }
 
 export interface TuningPlace extends Disposable {
+  /** Compiles several tunings at once, where it can; what is wrong with one is told by `prepare`. */
+  ahead(list: readonly Specialisation[]): Promise<void>;
   /** Compiles a tuning of the case and runs it once. Throws TuningExcluded where it cannot be used. */
   prepare(s: Specialisation): TuningCandidate;
 }
@@ -77,6 +79,9 @@ const FINALISTS = 3;
 /** Another tuning than the chosen one must take less than this part of its time. */
 const BETTER = 0.99;
 
+/** Combinations that are compiled before they are timed. */
+const AT_ONCE = 16;
+
 /** Outputs are not kept: they may be large, and tunings many. */
 interface Timed {
   readonly tuning: Chosen<Space>;
@@ -99,15 +104,20 @@ export async function tuneCase(
   using place = bench.open(module, s);
   const search = new Search(module, s, place);
   const { chosen } = search;
-  const next = all ? everything(module, s) : undefined;
   let state = signal();
-  for (const tuning of next ?? search.walk()) {
-    // Lets signals of the process through.
-    await setImmediate();
-    state = signal();
+  for (const tunings of all ? everything(module, s) : search.walk()) {
+    const fresh = search.unseen(tunings);
+    if (fresh.length === 0) continue;
+    await place.ahead(fresh.map((tuning) => ({ ...s, tuning })));
+    for (const tuning of fresh) {
+      // Lets signals of the process through.
+      await setImmediate();
+      state = signal();
+      if (state !== 'go') break;
+      search.attempt(tuning);
+      onTry(search.timed.length, search.best.us);
+    }
     if (state !== 'go') break;
-    search.attempt(tuning);
-    onTry(search.timed.length, search.best.us);
   }
   if (state === 'stop') return undefined;
   const finalists = search.timed
@@ -158,11 +168,18 @@ class Search {
     this.best = this.chosen;
   }
 
-  /** Times a tuning, unless it was seen. */
+  /** Those that were not tried yet; they count as tried from now on. */
+  unseen(tunings: Iterable<Chosen<Space>>): Chosen<Space>[] {
+    return [...tunings].filter((tuning) => {
+      const text = keyText(tuning);
+      const fresh = !this.#seen.has(text);
+      this.#seen.add(text);
+      return fresh;
+    });
+  }
+
+  /** Times a tuning. */
   attempt(tuning: Chosen<Space>): void {
-    const text = keyText(tuning);
-    if (this.#seen.has(text)) return;
-    this.#seen.add(text);
     try {
       const candidate = this.#place.prepare({ ...this.#s, tuning });
       if (candidate.outputs.some((bytes, i) => Buffer.compare(bytes, this.#outputs[i]) !== 0)) {
@@ -178,10 +195,10 @@ class Search {
   }
 
   /** Neighbours of the best, name by name, around and around until a round finds nothing better. */
-  *walk(): Generator<Chosen<Space>> {
+  *walk(): Generator<Iterable<Chosen<Space>>> {
     for (let before: Timed | undefined; before !== this.best;) {
       before = this.best;
-      for (const name of tunableNames(this.#module)) yield* this.#neighbours(this.best.tuning, name);
+      for (const name of tunableNames(this.#module)) yield this.#neighbours(this.best.tuning, name);
     }
   }
 
@@ -204,13 +221,19 @@ class Search {
   }
 }
 
-/** Every combination of what a table may set. */
-function* everything(module: KernelModule, s: Specialisation): Generator<Chosen<Space>> {
+/** Every combination of what a table may set, some at a time. */
+function* everything(module: KernelModule, s: Specialisation): Generator<Chosen<Space>[]> {
   const space = Object.fromEntries(tunableNames(module).map((name) => [name, module.tuning[name]]));
+  let some: Chosen<Space>[] = [];
   for (const tuning of combinations(space)) {
     const whole: Record<string, Choice> = { ...s.tuning, ...tuning };
-    if (accepts(module, s, whole)) yield whole;
+    if (accepts(module, s, whole)) some.push(whole);
+    if (some.length === AT_ONCE) {
+      yield some;
+      some = [];
+    }
   }
+  yield some;
 }
 
 function accepts(module: KernelModule, { dims, options }: Specialisation, tuning: Chosen<Space>): boolean {

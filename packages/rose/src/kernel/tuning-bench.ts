@@ -1,6 +1,7 @@
 import { CompileError, CudaError, CudaUsageError, Kernel, measure, type PreparedLaunch } from '@rose/cuda';
 import { compileKernel, type Program } from '@rose/cute';
 import type { KernelModule, Specialisation } from '@rose/kernels';
+import { CompilerPool } from './compiler-pool.ts';
 import { DeviceArgs } from './device-args.ts';
 import { spillsOf, type Gpu } from './gpu.ts';
 import { RotatedArgs } from './rotated.ts';
@@ -15,9 +16,12 @@ export class GpuTuningBench implements TuningBench, Disposable {
   readonly #gpu: Gpu;
   /** By PTX. */
   readonly #kernels = new Map<string, Kernel>();
+  readonly #compilers: CompilerPool | undefined;
 
-  constructor(gpu: Gpu) {
+  /** `threads` that compile beside this one. */
+  constructor(gpu: Gpu, threads = 0) {
     this.#gpu = gpu;
+    this.#compilers = threads > 0 ? new CompilerPool(gpu.context.device.ordinal, threads) : undefined;
   }
 
   open(module: KernelModule, s: Specialisation): TuningPlace {
@@ -34,6 +38,11 @@ export class GpuTuningBench implements TuningBench, Disposable {
     });
     let launchesInGraph = 0;
     return {
+      ahead: async (list) => {
+        if (!this.#compilers) return;
+        const programs = list.flatMap((tuned) => this.#programs(module, tuned));
+        await this.#compilers.compile(programs.filter(({ ptx }) => !this.#kernels.has(ptx)));
+      },
       prepare: (tuned) =>
         excluding(() => {
           const kernel = this.#kernel(module, tuned);
@@ -58,6 +67,7 @@ export class GpuTuningBench implements TuningBench, Disposable {
   }
 
   [Symbol.dispose](): void {
+    this.#compilers?.[Symbol.dispose]();
     if (this.#gpu.context.lost) return;
     for (const kernel of this.#kernels.values()) kernel[Symbol.dispose]();
   }
@@ -70,9 +80,20 @@ export class GpuTuningBench implements TuningBench, Disposable {
       kernel = new Kernel(this.#gpu.context, program);
       this.#kernels.set(program.ptx, kernel);
     }
-    const spills = kernel.resources ? spillsOf(kernel.resources) : 0;
+    // The driver says nothing of programs that it has in its own cache.
+    const spills = kernel.resources ? spillsOf(kernel.resources) : kernel.function.facts().localBytes;
     if (spills > 0) throw new TuningExcluded(`its threads spill ${spills} bytes`);
     return kernel;
+  }
+
+  /** The program of a tuning; none where it cannot be traced. */
+  #programs(module: KernelModule, s: Specialisation): Program[] {
+    try {
+      return [this.#program(module, s)];
+    } catch (error) {
+      if (error instanceof TuningExcluded) return [];
+      throw error;
+    }
   }
 
   #program(module: KernelModule, s: Specialisation): Program {
