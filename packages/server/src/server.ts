@@ -6,6 +6,7 @@ import { pino } from 'pino';
 import type { ServerContext } from './context.ts';
 import { startGrpcServer, type RunningGrpcServer } from './grpc/server.ts';
 import { requestError } from './http/errors.ts';
+import { inferenceMetrics } from './metrics/inference.ts';
 import { Metrics } from './metrics/metrics.ts';
 import { observe } from './metrics/observe.ts';
 import { metricsRoutes } from './metrics/routes.ts';
@@ -70,6 +71,7 @@ export async function startServer(hub: ModelHub, options: ServerOptions): Promis
   const { version, sendTimeoutMs = DEFAULT_SEND_TIMEOUT_MS } = options;
   const observed = observe(hub, metrics);
   const models = new TritonModels(observed, (name) => metrics.statisticsOf(name));
+  inferenceMetrics(metrics.registry, () => models.all);
   const context: ServerContext = { hub: observed, models, version, maxBodyBytes, sendTimeoutMs, log };
   if (options.repository !== undefined) {
     await models.openRepository(options.repository, (message) => log.warn(message));

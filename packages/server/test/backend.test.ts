@@ -180,6 +180,12 @@ test('an instance that dies fails its requests and comes back', async (t) => {
   assert.equal((await post('/v2/models/m/infer', numbers(0))).status, 200);
   assert.equal((await get('/v2/models/m/ready')).status, 200);
   assert.match(log.join(''), /instance 0 of model 'm' version 1 failed/);
+  // Those that only waited in the instance behind the one that ended it are answered.
+  const together = await Promise.all([0, 1, 0, 0].map((what) => post('/v2/models/m/infer', numbers(what))));
+  assert.deepEqual(
+    together.map(({ status }) => status).sort((a, b) => a - b),
+    [200, 200, 200, 500],
+  );
 });
 
 test('decoupled models answer any number of times', async (t) => {
@@ -250,6 +256,7 @@ test('a client that goes away cancels its request, waiting or running', async (t
   await new Promise((resolve) => setTimeout(resolve, 50));
   waiting.abort();
   await assert.rejects(second);
+  while ((await statsOf(serving, 'm')).inference_stats.fail.count === 0) await new Promise(setImmediate);
   running.abort();
   await assert.rejects(first);
   // The second one never came to the model.

@@ -37,46 +37,80 @@ test('batches are formed as Triton forms them', () => {
   assert.deepEqual(decide([job(1), job(1, 0, 5)], { delay: 0, ragged: new Set(['IN']) }, 0), [1, 1]);
 });
 
-/** A model that answers with how many requests it was given together, and takes as many milliseconds as the first says. */
-const COUNTS = `export default class {
+/**
+ * A model that answers with how many requests it was given together. One whose first element is 1 says that it has
+ * begun and goes on when it is told to.
+ */
+const COUNTS = `import { BroadcastChannel } from 'node:worker_threads';
+export default class {
   async execute(requests) {
-    const [ms] = requests[0].input('IN').data;
-    if (ms > 0) await new Promise((resolve) => setTimeout(resolve, ms));
+    if (requests[0].input('IN').data[0] === 1) await held();
     return requests.map((request) => {
       const data = new Int32Array(request.input('IN').data.length).fill(requests.length);
       return { outputs: { OUT: { datatype: 'INT32', shape: request.input('IN').shape, data } } };
     });
   }
+}
+function held() {
+  const channel = new BroadcastChannel('NAME');
+  return new Promise((resolve) => {
+    channel.onmessage = ({ data }) => {
+      if (data !== 'go') return;
+      channel.close();
+      resolve();
+    };
+    channel.postMessage('begun');
+  });
 }`;
 
 interface Batched extends Serving {
-  readonly infer: (ms: number, parameters?: object) => Promise<Reply>;
+  readonly infer: (first: number, parameters?: object) => Promise<Reply>;
+  /** Sends a request that holds an instance until it is told to go, and resolves when it has begun. */
+  readonly hold: () => Promise<{ readonly reply: Promise<Reply>; readonly go: () => void }>;
+  /** Resolves when so many requests wait. */
+  readonly waiting: (count: number) => Promise<void>;
 }
+
+let servers = 0;
 
 async function serveBatched(t: TestContext, batching: string, more = ''): Promise<Batched> {
   const text = config('TYPE_INT32', `max_batch_size: 8\ndynamic_batching { ${batching} }\n${more}`);
-  const directory = makeRepository(t, { 'm/config.pbtxt': text, 'm/1/model.ts': COUNTS });
+  const name = `batching ${++servers}`;
+  const directory = makeRepository(t, { 'm/config.pbtxt': text, 'm/1/model.ts': COUNTS.replace('NAME', name) });
   const serving = await serve(t, { repository: { directories: [directory] } });
-  const infer = (ms: number, parameters = {}): Promise<Reply> =>
+  const infer = (first: number, parameters = {}): Promise<Reply> =>
     serving.post('/v2/models/m/infer', {
       parameters,
-      inputs: [{ name: 'IN', datatype: 'INT32', shape: [1, 1], data: [ms] }],
+      inputs: [{ name: 'IN', datatype: 'INT32', shape: [1, 1], data: [first] }],
     });
-  return { ...serving, infer };
-}
-
-/** Sends one request that keeps the model busy, and gives the others time to wait behind it. */
-async function behind(infer: Batched['infer'], busyMs: number, others: () => Promise<Reply>[]): Promise<Reply[]> {
-  const first = infer(busyMs);
-  await new Promise((resolve) => setTimeout(resolve, busyMs / 4));
-  return Promise.all([first, ...others()]);
+  const hold: Batched['hold'] = async () => {
+    const channel = new BroadcastChannel(name);
+    t.after(() => channel.close());
+    const begun = new Promise<void>((resolve) => {
+      channel.onmessage = () => resolve();
+    });
+    const reply = infer(1);
+    await begun;
+    return { reply, go: () => channel.postMessage('go') };
+  };
+  const waiting: Batched['waiting'] = async (count) => {
+    const line = `nv_inference_pending_request_count{model="m",version="1"} ${count}\n`;
+    while (!(await (await serving.get('/metrics')).text()).includes(line)) {
+      await new Promise((resolve) => setTimeout(resolve, 5));
+    }
+  };
+  return { ...serving, infer, hold, waiting };
 }
 
 const sizeOf = async (reply: Reply): Promise<number> => (await reply.json()).outputs[0].data[0];
 
 test('requests that wait are executed together, and counted one by one', async (t) => {
-  const { infer, get } = await serveBatched(t, 'max_queue_delay_microseconds: 200');
-  const replies = await behind(infer, 200, () => [infer(0), infer(0), infer(0)]);
+  const { infer, hold, waiting, get } = await serveBatched(t, 'max_queue_delay_microseconds: 200');
+  const held = await hold();
+  const others = [infer(0), infer(0), infer(0)];
+  await waiting(3);
+  held.go();
+  const replies = await Promise.all([held.reply, ...others]);
   assert.deepEqual(await Promise.all(replies.map(sizeOf)), [1, 3, 3, 3]);
   const [stats] = (await (await get('/v2/models/m/stats')).json()).model_stats;
   assert.deepEqual([stats.inference_count, stats.execution_count], [4, 2]);
@@ -93,66 +127,73 @@ test('requests that wait are executed together, and counted one by one', async (
   for (const part of ['success', 'queue', 'compute_input', 'compute_infer', 'compute_output']) {
     assert.equal(stats.inference_stats[part].count, 4, part);
   }
-  assert.ok(stats.inference_stats.queue.ns > 100 * MS, 'three of them waited');
+  const metrics = await (await get('/metrics')).text();
+  assert.match(metrics, /^nv_inference_exec_count\{model="m",version="1"\} 2$/m);
+  assert.match(metrics, /^nv_inference_request_failure\{model="m",reason="REJECTED",version="1"\} 0$/m);
 });
 
 test('a higher priority goes first', async (t) => {
   const levels = 'preferred_batch_size: 1 priority_levels: 2 default_priority_level: 2';
-  const { infer } = await serveBatched(t, levels);
+  const { infer, hold, waiting } = await serveBatched(t, levels);
   const ended: string[] = [];
-  const mark = async (name: string, reply: Promise<Reply>): Promise<Reply> => {
-    const answered = await reply;
-    ended.push(name);
-    return answered;
-  };
-  await behind(infer, 200, () => [
-    mark('default', infer(20)),
-    mark('second', infer(20, { priority: 2 })),
-    mark('unknown level', infer(20, { priority: 9 })),
-    mark('first', infer(20, { priority: 1 })),
-  ]);
-  assert.equal(ended[0], 'first');
-  assert.deepEqual(ended.length, 4);
+  const mark = (name: string, reply: Promise<Reply>): Promise<unknown> => reply.then(() => ended.push(name));
+  const held = await hold();
+  const others = [mark('default', infer(0)), mark('second', infer(0, { priority: 2 }))];
+  await waiting(2);
+  others.push(mark('unknown level', infer(0, { priority: 9 })), mark('first', infer(0, { priority: 1 })));
+  await waiting(4);
+  held.go();
+  await Promise.all(others);
+  assert.deepEqual([ended[0], ended.length], ['first', 4]);
 });
 
 test('a queue policy refuses what waits too long or is too much', async (t) => {
-  const policy = 'default_timeout_microseconds: 60000000 allow_timeout_override: true max_queue_size: 2';
-  const { infer, get } = await serveBatched(t, `default_queue_policy { ${policy} }`);
+  const policy = 'default_timeout_microseconds: 600000000 allow_timeout_override: true max_queue_size: 2';
+  const { infer, hold, waiting, get } = await serveBatched(t, `default_queue_policy { ${policy} }`);
   const refusal = async (reply: Reply): Promise<unknown> => [reply.status, (await reply.json()).error];
-  const full = await behind(infer, 200, () => [infer(0), infer(0), infer(0)]);
-  const refused = full.filter(({ status }) => status !== 200);
-  assert.deepEqual(await Promise.all(refused.map(refusal)), [
-    [503, '[request id: <id_unknown>] Exceeds maximum queue size'],
-  ]);
-  const ended: string[] = [];
-  const busy = infer(300).then(() => ended.push('busy'));
-  await new Promise((resolve) => setTimeout(resolve, 50));
-  const late = await infer(0, { timeout: 1000 });
-  ended.push('late');
-  assert.deepEqual(await refusal(late), [503, 'Request timeout expired']);
-  await busy;
-  // Told at once, not after the running batch.
-  assert.deepEqual(ended, ['late', 'busy']);
+  const held = await hold();
+  const others = [infer(0), infer(0)];
+  await waiting(2);
+  assert.deepEqual(await refusal(await infer(0)), [503, '[request id: <id_unknown>] Exceeds maximum queue size']);
+  held.go();
+  assert.deepEqual(
+    (await Promise.all([held.reply, ...others])).map(({ status }) => status),
+    [200, 200, 200],
+  );
+  // Told while the instance is still held, not after the running batch.
+  const again = await hold();
+  assert.deepEqual(await refusal(await infer(0, { timeout: 1000 })), [503, 'Request timeout expired']);
+  again.go();
+  await again.reply;
   const [stats] = (await (await get('/v2/models/m/stats')).json()).model_stats;
   assert.deepEqual([stats.inference_stats.success.count, stats.inference_stats.fail.count], [4, 2]);
 });
 
 test('what may be late is answered behind what is not', async (t) => {
   const policy = 'timeout_action: DELAY default_timeout_microseconds: 1000';
-  const { infer } = await serveBatched(t, `preferred_batch_size: 1 default_queue_policy { ${policy} }`);
-  const replies = await behind(infer, 100, () => [infer(0), infer(0)]);
+  const { infer, hold, waiting } = await serveBatched(t, `preferred_batch_size: 1 default_queue_policy { ${policy} }`);
+  const held = await hold();
+  const others = [infer(0), infer(0)];
+  await waiting(2);
+  held.go();
   assert.deepEqual(
-    replies.map(({ status }) => status),
-    [200, 200, 200],
+    (await Promise.all(others)).map(({ status }) => status),
+    [200, 200],
   );
 });
 
 test('with preserve_ordering answers come in the order of their requests', async (t) => {
   const two = 'instance_group { count: 2 }';
-  const { infer } = await serveBatched(t, 'preferred_batch_size: 1 preserve_ordering: true', two);
+  const { infer, hold, get } = await serveBatched(t, 'preferred_batch_size: 1 preserve_ordering: true', two);
   const ended: number[] = [];
-  const first = infer(200).then(() => ended.push(1));
-  await new Promise((resolve) => setTimeout(resolve, 50));
-  await Promise.all([first, infer(0).then(() => ended.push(2))]);
+  const held = await hold();
+  const first = held.reply.then(() => ended.push(1));
+  const second = infer(0).then(() => ended.push(2));
+  // The other instance has executed the second request, whose answer is held back.
+  const executed = async (): Promise<number> =>
+    (await (await get('/v2/models/m/stats')).json()).model_stats[0].execution_count;
+  while ((await executed()) === 0) await new Promise((resolve) => setTimeout(resolve, 5));
+  held.go();
+  await Promise.all([first, second]);
   assert.deepEqual(ended, [1, 2]);
 });

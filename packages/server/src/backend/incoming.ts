@@ -9,6 +9,8 @@ const RESPONSES_AHEAD = 32;
 
 /** A request in a model's thread. */
 export class IncomingRequest implements InferenceRequest {
+  /** The server's. */
+  readonly number: number;
   readonly id: string;
   readonly parameters: Readonly<Record<string, ParameterValue>>;
   readonly requestedOutputs: ReadonlySet<string> | undefined;
@@ -35,6 +37,7 @@ export class IncomingRequest implements InferenceRequest {
     this.#decoupled = decoupled;
     this.#post = post;
     this.#forget = forget;
+    this.number = wire.number;
     this.id = wire.id;
     this.parameters = wire.parameters;
     this.requestedOutputs = wire.outputs && new Set(wire.outputs);

@@ -1,12 +1,14 @@
 import { Worker } from 'node:worker_threads';
 import { RoseError } from '@rose/engine';
 import type { Job, JobHolder } from '../scheduling/job.ts';
+import type { Executor } from '../scheduling/scheduler.ts';
 import { TritonError, tritonStatus } from '../triton/errors.ts';
 import type { ModelRequest, ModelResponse } from '../triton/model.ts';
 import { tensorFromBytes } from '../triton/tensor.ts';
 import { codeOf, statusOf } from './codes.ts';
 import {
   now,
+  type ExecuteResult,
   type ExecuteTimes,
   type FromInstance,
   type InstanceData,
@@ -25,8 +27,10 @@ export interface InstanceSurroundings {
   /** Check a response against the configuration. */
   accept(job: Job, response: ModelResponse): void;
   /** A batch was executed. */
-  executed(rows: number, started: number, times: ExecuteTimes, ended: number): void;
-  decoupled: boolean;
+  executed(rows: number, times: ExecuteTimes, ended: number): void;
+  readonly decoupled: boolean;
+  /** Batches that may wait in an instance behind the one it executes. */
+  readonly ahead: number;
 }
 
 const entry: URL = new URL(
@@ -52,16 +56,19 @@ export async function completeByModel(data: Omit<InstanceData, 'complete'>): Pro
   }
 }
 
-/** One object of a model's class in a thread of its own. It executes one batch at a time. */
-export class Instance implements JobHolder {
+/** One object of a model's class in a thread of its own. It executes one batch after the other. */
+export class Instance implements Executor, JobHolder {
   readonly #worker: Worker;
   readonly #surroundings: InstanceSurroundings;
   /** Requests in the thread that have not ended. */
   readonly #jobs: Map<number, { job: Job; untold: number; times: ExecuteTimes | undefined }> = new Map();
   readonly #calls: Map<number, AbortController> = new Map();
-  #batch: readonly Job[] = [];
+  /** Handed over and not executed yet, in their order. */
+  #batches: (readonly Job[])[] = [];
+  /** Not handed over yet. */
+  #outbox: WireRequest[][] = [];
   #onIdle: () => void = () => {};
-  #onLost: ((reason: string) => void) | undefined;
+  #onLost: ((reason: string, waiting: readonly Job[]) => void) | undefined;
   #closed: (() => void) | undefined;
 
   /** Resolves when the model has initialized; rejects with why it has not. */
@@ -99,33 +106,35 @@ export class Instance implements JobHolder {
     });
   }
 
-  /** Whether a batch is being executed. */
   get busy(): boolean {
-    return this.#batch.length > 0;
+    return this.#batches.length > this.#surroundings.ahead;
   }
 
   /** Whether any request is in the thread, be it one whose responses are still to come. */
   get empty(): boolean {
-    return this.#jobs.size === 0 && !this.busy;
+    return this.#jobs.size === 0 && this.#batches.length === 0;
   }
 
-  /** @param onIdle called each time the instance can take a batch or has answered a request to its end */
-  watch(onIdle: () => void, onLost: (reason: string) => void): void {
+  /**
+   * @param onIdle called each time the instance can take a batch or has answered a request to its end
+   * @param onLost called when the thread has ended, with the jobs that it had not begun
+   */
+  watch(onIdle: () => void, onLost: (reason: string, waiting: readonly Job[]) => void): void {
     this.#onIdle = onIdle;
     this.#onLost = onLost;
   }
 
-  /** Execute a batch; the instance must not be busy. */
   execute(batch: readonly Job[]): void {
     const started = now();
-    this.#batch = batch;
     const requests = batch.map((job): WireRequest => {
       job.start(started);
       job.holder = this;
       this.#jobs.set(job.number, { job, untold: 0, times: undefined });
       return wireRequest(job.number, job.request);
     });
-    this.#post({ kind: 'execute', requests });
+    this.#batches.push(batch);
+    // A message costs more than a small request: those of one turn of the event loop go together.
+    if (this.#outbox.push(requests) === 1) queueMicrotask(() => this.#sendOut());
   }
 
   cancelled(job: Job): void {
@@ -155,6 +164,11 @@ export class Instance implements JobHolder {
     await this.#worker.terminate();
   }
 
+  #sendOut(): void {
+    this.#post({ kind: 'execute', batches: this.#outbox });
+    this.#outbox = [];
+  }
+
   #post(message: ToInstance): void {
     this.#worker.postMessage(message);
   }
@@ -162,7 +176,8 @@ export class Instance implements JobHolder {
   #receive(message: FromInstance): void {
     switch (message.kind) {
       case 'executed':
-        this.#executed(message.times, message.outcomes);
+        for (const result of message.results) this.#executed(result);
+        this.#onIdle();
         return;
       case 'response':
         this.#response(message.request, message.outcome);
@@ -181,18 +196,14 @@ export class Instance implements JobHolder {
     }
   }
 
-  #executed(times: ExecuteTimes, outcomes: readonly WireOutcome[] | undefined): void {
+  #executed({ times, outcomes }: ExecuteResult): void {
     const ended = now();
-    const batch = this.#batch;
-    const started = batch[0].started as number;
-    this.#batch = [];
-    this.#surroundings.executed(
-      batch.reduce((rows, job) => rows + job.rows, 0),
-      started,
-      times,
-      outcomes === undefined ? times.computeEnd : ended,
-    );
+    const batch = this.#batches.shift() ?? [];
+    const { begun, computeStart, computeEnd } = times;
+    const rows = batch.reduce((sum, job) => sum + job.rows, 0);
+    this.#surroundings.executed(rows, times, outcomes === undefined ? computeEnd : ended);
     batch.forEach((job, i) => {
+      job.started = begun;
       const outcome = outcomes?.[i];
       if (outcome === undefined) {
         const entry = this.#jobs.get(job.number);
@@ -202,12 +213,11 @@ export class Instance implements JobHolder {
       this.#jobs.delete(job.number);
       if (!this.#answer(job, outcome)) return;
       job.succeed({
-        computeInput: times.computeStart - started,
-        computeInfer: times.computeEnd - times.computeStart,
-        computeOutput: now() - times.computeEnd,
+        computeInput: computeStart - begun,
+        computeInfer: computeEnd - computeStart,
+        computeOutput: now() - computeEnd,
       });
     });
-    this.#onIdle();
   }
 
   #response(number: number, outcome: WireOutcome): void {
@@ -271,16 +281,18 @@ export class Instance implements JobHolder {
 
   #lose(reason: string): void {
     for (const controller of this.#calls.values()) controller.abort();
-    const jobs = [...this.#jobs.values()];
+    // The first batch is the one that was being executed; the others can go to whoever comes next.
+    const waiting = this.#batches.slice(1).flat();
+    this.#batches = [];
+    for (const { number } of waiting) this.#jobs.delete(number);
+    const lost = [...this.#jobs.values()];
     this.#jobs.clear();
-    this.#batch = [];
-    for (const { job } of jobs) {
-      job.fail(
-        new TritonError(500, `the instance of the model failed while it worked on the request: ${reason}`),
-        'BACKEND',
-      );
-    }
-    this.#onLost?.(reason);
+    const error = new TritonError(500, `the instance of the model failed while it worked on the request: ${reason}`);
+    for (const { job } of lost) job.fail(error, 'BACKEND');
+    this.#onLost?.(
+      reason,
+      waiting.filter((job) => !job.ended),
+    );
   }
 }
 

@@ -4,7 +4,14 @@ import { parentPort, workerData, type MessagePort } from 'node:worker_threads';
 import { ModelError, type Model, type ModelClass, type Outcome } from './api.ts';
 import { Calls } from './calls.ts';
 import { errorOf, outcomeOf } from './outcome.ts';
-import { now, type FromInstance, type InstanceData, type ToInstance, type WireRequest } from './protocol.ts';
+import {
+  now,
+  type ExecuteResult,
+  type FromInstance,
+  type InstanceData,
+  type ToInstance,
+  type WireRequest,
+} from './protocol.ts';
 import { IncomingRequest } from './incoming.ts';
 
 /** Entry of an instance's thread: one object of the model's class, and the requests it works on. */
@@ -13,13 +20,6 @@ const data = workerData as InstanceData;
 const post = (message: FromInstance): void => port.postMessage(message);
 const calls = new Calls(post);
 const requests = new Map<number, IncomingRequest>();
-
-provideApi();
-try {
-  await start();
-} catch (error) {
-  post({ kind: 'failed', error: errorOf(error) });
-}
 
 async function start(): Promise<void> {
   const made = await load(data.file);
@@ -38,7 +38,8 @@ async function start(): Promise<void> {
     infer: (call) => calls.infer(call),
     stream: (call) => calls.stream(call),
   });
-  port.on('message', (message: ToInstance) => void receive(model, message));
+  const executor = new Executor(model);
+  port.on('message', (message: ToInstance) => void receive(model, executor, message));
   post({ kind: 'ready' });
 }
 
@@ -52,10 +53,11 @@ async function load(file: string): Promise<ModelClass> {
   return made as ModelClass;
 }
 
-async function receive(model: Model, message: ToInstance): Promise<void> {
+async function receive(model: Model, executor: Executor, message: ToInstance): Promise<void> {
   switch (message.kind) {
     case 'execute':
-      return execute(model, message.requests);
+      executor.add(message.batches);
+      return;
     case 'cancel':
       requests.get(message.request)?.abort();
       return;
@@ -77,31 +79,79 @@ async function receive(model: Model, message: ToInstance): Promise<void> {
   }
 }
 
-async function execute(model: Model, incoming: readonly WireRequest[]): Promise<void> {
-  const decoupled = data.config.model_transaction_policy?.decoupled === true;
-  const batch = incoming.map((wire) => {
-    const request = new IncomingRequest(wire, decoupled, post, () => requests.delete(wire.number));
-    requests.set(wire.number, request);
-    return request;
-  });
-  const computeStart = now();
-  let outcomes: readonly Outcome[] | undefined;
-  try {
-    const returned = await model.execute(batch);
-    if (!decoupled) outcomes = checkOutcomes(returned, batch.length);
-  } catch (error) {
-    const failure = error instanceof Error ? error : new Error(String(error));
-    if (decoupled) for (const request of batch) request.fail(failure);
-    else outcomes = batch.map(() => failure);
+/** A result that is held back for the next ones waits no longer than such a batch takes. */
+const SHORT_NS = 200_000;
+/** After a batch that took longer, so many results are sent one by one. */
+const CAREFUL_BATCHES = 1000;
+
+/** Executes batches one after the other. Results of very short ones go together: a message costs as much as they do. */
+class Executor {
+  readonly #model: Model;
+  readonly #decoupled: boolean = data.config.model_transaction_policy?.decoupled === true;
+  readonly #queue: (readonly IncomingRequest[])[] = [];
+  #results: ExecuteResult[] = [];
+  #running = false;
+  #careful = CAREFUL_BATCHES;
+
+  constructor(model: Model) {
+    this.#model = model;
   }
-  const times = { computeStart, computeEnd: now() };
-  if (outcomes === undefined) {
-    post({ kind: 'executed', times, outcomes });
-    return;
+
+  add(batches: readonly (readonly WireRequest[])[]): void {
+    for (const batch of batches) {
+      this.#queue.push(
+        batch.map((wire) => {
+          const request = new IncomingRequest(wire, this.#decoupled, post, () => requests.delete(wire.number));
+          requests.set(wire.number, request);
+          return request;
+        }),
+      );
+    }
+    if (!this.#running) void this.#run();
   }
-  for (const { number } of incoming) requests.delete(number);
-  post({ kind: 'executed', times, outcomes: outcomes.map(outcomeOf) });
+
+  async #run(): Promise<void> {
+    this.#running = true;
+    for (let batch = this.#queue.shift(); batch !== undefined; batch = this.#queue.shift()) {
+      const result = await this.#execute(batch);
+      this.#results.push(result);
+      const { begun, computeEnd } = result.times;
+      if (computeEnd - begun > SHORT_NS) this.#careful = CAREFUL_BATCHES;
+      else if (this.#careful > 0) this.#careful--;
+      if (this.#careful > 0 || this.#queue.length === 0) this.#flush();
+    }
+    this.#running = false;
+  }
+
+  #flush(): void {
+    post({ kind: 'executed', results: this.#results });
+    this.#results = [];
+  }
+
+  async #execute(batch: readonly IncomingRequest[]): Promise<ExecuteResult> {
+    const begun = now();
+    const wanted = batch.filter(({ signal }) => !signal.aborted);
+    const computeStart = now();
+    let outcomes: readonly Outcome[] | undefined;
+    try {
+      const returned = wanted.length > 0 ? await this.#model.execute(wanted) : [];
+      if (!this.#decoupled) outcomes = checkOutcomes(returned, wanted.length);
+    } catch (error) {
+      const failure = error instanceof Error ? error : new Error(String(error));
+      if (this.#decoupled) for (const request of wanted) request.fail(failure);
+      else outcomes = wanted.map(() => failure);
+    }
+    const times = { begun, computeStart, computeEnd: now() };
+    if (outcomes === undefined) return { times, outcomes };
+    for (const { number } of batch) requests.delete(number);
+    // Nobody waits for the outcomes of those that were cancelled.
+    const left = outcomes.values();
+    const all = batch.map((request) => (wanted.includes(request) ? (left.next().value as Outcome) : CANCELLED));
+    return { times, outcomes: all.map(outcomeOf) };
+  }
 }
+
+const CANCELLED = new ModelError('the request was cancelled', 'CANCELLED');
 
 function checkOutcomes(returned: readonly Outcome[] | void, count: number): readonly Outcome[] {
   if (Array.isArray(returned) && returned.length === count) return returned as readonly Outcome[];
@@ -121,4 +171,11 @@ function provideApi(): void {
       return typescript ? { ...resolved, format: 'module-typescript' } : resolved;
     },
   });
+}
+
+provideApi();
+try {
+  await start();
+} catch (error) {
+  post({ kind: 'failed', error: errorOf(error) });
 }

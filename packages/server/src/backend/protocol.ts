@@ -38,8 +38,17 @@ export type WireOutcome = { readonly response: WireResponse } | { readonly error
 
 /** Nanoseconds of the clock that all threads share. */
 export interface ExecuteTimes {
+  /** When the instance turned to the batch. */
+  readonly begun: number;
   readonly computeStart: number;
   readonly computeEnd: number;
+}
+
+/** What came of a batch. */
+export interface ExecuteResult {
+  readonly times: ExecuteTimes;
+  /** Undefined: the model is decoupled and answers on its own. */
+  readonly outcomes: readonly WireOutcome[] | undefined;
 }
 
 /** A request of a model to another one. */
@@ -53,7 +62,7 @@ export interface WireCall {
 }
 
 export type ToInstance =
-  | { readonly kind: 'execute'; readonly requests: readonly WireRequest[] }
+  | { readonly kind: 'execute'; readonly batches: readonly (readonly WireRequest[])[] }
   | { readonly kind: 'cancel'; readonly request: number }
   /** So many responses of a decoupled request were taken. */
   | { readonly kind: 'taken'; readonly request: number; readonly count: number }
@@ -65,8 +74,8 @@ export type FromInstance =
   | { readonly kind: 'completed'; readonly config: ModelConfig }
   | { readonly kind: 'ready' }
   | { readonly kind: 'failed'; readonly error: WireError }
-  /** `execute` has returned; the outcomes are those of a model that is not decoupled. */
-  | { readonly kind: 'executed'; readonly times: ExecuteTimes; readonly outcomes: readonly WireOutcome[] | undefined }
+  /** `execute` has returned for the next batches, in their order. */
+  | { readonly kind: 'executed'; readonly results: readonly ExecuteResult[] }
   | { readonly kind: 'response'; readonly request: number; readonly outcome: WireOutcome }
   | { readonly kind: 'end'; readonly request: number }
   | ({ readonly kind: 'call' } & WireCall)

@@ -1,4 +1,8 @@
+import type { Job } from '../scheduling/job.ts';
 import type { Instance } from './instance.ts';
+
+/** Told when an instance is gone, why, and which jobs it had not begun. */
+export type OnDown = (instance: Instance, reason: string, waiting: readonly Job[]) => void;
 
 /** How long to wait before the next attempt, after so many that failed; the last one stands for all further ones. */
 const RETRY_MS = [0, 1000, 2000, 5000, 10_000, 30_000];
@@ -7,7 +11,7 @@ const RETRY_MS = [0, 1000, 2000, 5000, 10_000, 30_000];
 export class SupervisedInstance {
   readonly #start: () => Promise<Instance>;
   readonly #onUp: (instance: Instance) => void;
-  readonly #onDown: (instance: Instance, reason: string) => void;
+  readonly #onDown: OnDown;
   #instance: Instance | undefined;
   #retry: NodeJS.Timeout | undefined;
   #closed = false;
@@ -15,11 +19,7 @@ export class SupervisedInstance {
   /** Why there is no instance now. */
   reason = '';
 
-  private constructor(
-    start: () => Promise<Instance>,
-    onUp: (instance: Instance) => void,
-    onDown: (instance: Instance, reason: string) => void,
-  ) {
+  private constructor(start: () => Promise<Instance>, onUp: (instance: Instance) => void, onDown: OnDown) {
     this.#start = start;
     this.#onUp = onUp;
     this.#onDown = onDown;
@@ -29,7 +29,7 @@ export class SupervisedInstance {
   static async open(
     start: () => Promise<Instance>,
     onUp: (instance: Instance) => void,
-    onDown: (instance: Instance, reason: string) => void,
+    onDown: OnDown,
   ): Promise<SupervisedInstance> {
     const supervised = new SupervisedInstance(start, onUp, onDown);
     supervised.#up(await start());
@@ -53,10 +53,10 @@ export class SupervisedInstance {
     this.reason = '';
     instance.watch(
       () => this.#onUp(instance),
-      (reason) => {
+      (reason, waiting) => {
         this.#instance = undefined;
         this.reason = reason;
-        this.#onDown(instance, reason);
+        this.#onDown(instance, reason, waiting);
         this.#restart(0);
       },
     );

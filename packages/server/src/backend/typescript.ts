@@ -18,6 +18,12 @@ import { SupervisedInstance } from './supervised.ts';
 
 const FILES = ['model.ts', 'model.mts', 'model.js', 'model.mjs'];
 
+/**
+ * Requests that wait inside the only instance of a model that has no say in their order, so that it never waits for the
+ * next message. Where there is a choice to make (several instances, priorities, batches), it is made as late as can be.
+ */
+const BATCHES_AHEAD = 15;
+
 /** Models written in TypeScript or JavaScript, each instance in a thread of its own. */
 export const typescriptBackend: Backend = {
   files: FILES,
@@ -89,25 +95,27 @@ class TypeScriptModel implements BackendModel {
   async #start(request: LoadRequest): Promise<void> {
     const { config, directory, version } = request;
     const data = { ...instanceData(config, directory), version: String(version) };
+    const count = config.instanceGroup.reduce((sum, group) => sum + group.count, 0);
     const surroundings: InstanceSurroundings = {
       decoupled: request.face.decoupled,
       call: request.call,
       accept: (job, response) => this.#accept(request, job, response),
-      executed: (rows, started, times, ended) =>
+      ahead: count === 1 && config.schedulingChoice.case === undefined ? BATCHES_AHEAD : 0,
+      executed: (rows, times, ended) =>
         this.#statistics.executed(rows, {
-          computeInput: times.computeStart - started,
+          computeInput: times.computeStart - times.begun,
           computeInfer: times.computeEnd - times.computeStart,
           computeOutput: ended - times.computeEnd,
         }),
     };
-    const count = config.instanceGroup.reduce((sum, group) => sum + group.count, 0);
     const started = await Promise.allSettled(
       Array.from({ length: count }, (_, instance) =>
         SupervisedInstance.open(
           () => Instance.start({ ...data, instance }, surroundings),
           (up) => this.#up(up),
-          (down, reason) => {
+          (down, reason, waiting) => {
             this.#scheduler.detach(down);
+            this.#scheduler.putBack(waiting);
             request.warn(`instance ${instance} of model '${request.name}' version ${version} failed: ${reason}`);
           },
         ),

@@ -1,9 +1,6 @@
 import { Counter, Gauge, Histogram, Registry } from 'prom-client';
 import type { ModelHub, ServedModel } from '@rose/engine';
-import { ModelStatistics, type FailureReason } from '../statistics/statistics.ts';
-
-/** Each is there, at 0, from the start. */
-const REASONS: readonly FailureReason[] = ['REJECTED', 'CANCELED', 'BACKEND', 'OTHER'];
+import { ModelStatistics } from '../statistics/statistics.ts';
 
 /** Buckets of Triton's own first-response histogram, and a few below them. */
 const FIRST_RESPONSE_MS = [10, 25, 50, 100, 250, 500, 1000, 2000, 5000, 10_000];
@@ -20,17 +17,6 @@ interface ModelLabels extends Record<string, string> {
 /** One server's metrics: Triton's names for what Triton also counts, Rose's own for the rest. */
 export class Metrics {
   readonly registry: Registry = new Registry();
-  readonly success: Counter = this.#counter('nv_inference_request_success', 'Number of successful inference requests');
-  readonly failure: Counter = this.#counter('nv_inference_request_failure', 'Number of failed inference requests', [
-    'model',
-    'reason',
-    'version',
-  ]);
-  readonly inferences: Counter = this.#counter('nv_inference_count', 'Number of inferences, a batch counts its size');
-  readonly requestMicroseconds: Counter = this.#counter(
-    'nv_inference_request_duration_us',
-    'Cumulative duration of successful requests in microseconds',
-  );
   readonly firstResponse: Histogram = this.#histogram(
     'nv_inference_first_response_histogram_ms',
     'Duration from the request to the first response in milliseconds',
@@ -55,17 +41,6 @@ export class Metrics {
   readonly #statistics: Map<string, ModelStatistics> = new Map();
 
   constructor(hub: ModelHub) {
-    for (const model of hub.models) {
-      const labels = labelsOf(model);
-      for (const counter of [this.success, this.inferences, this.requestMicroseconds]) counter.inc(labels, 0);
-      for (const reason of REASONS) this.failure.inc(failureLabels(model, reason), 0);
-    }
-    this.#readEach(
-      hub,
-      'nv_inference_exec_count',
-      'Number of batches that the engine executed',
-      (m) => m.counters.steps,
-    );
     this.#readEach(hub, 'rose_batch_sequences_total', 'Sequences in all batches', (m) => m.counters.stepSequences);
     this.#readEach(hub, 'rose_prompt_tokens_total', 'Tokens of prompts', (m) => m.counters.promptTokens);
     const cached = 'Prompt tokens that had been computed for an earlier request';
@@ -77,8 +52,6 @@ export class Metrics {
     const failures = 'Steps of the engine that failed, whether or not a request did because of it';
     this.#readEach(hub, 'rose_step_failures_total', failures, (m) => m.counters.stepFailures);
     this.#readEach(hub, 'rose_generated_tokens_total', 'Tokens generated', (m) => m.counters.generatedTokens);
-    const pending = 'Number of requests that wait for execution';
-    this.#watchEach(hub, 'nv_inference_pending_request_count', pending, (m) => m.counters.waiting);
     this.#watchEach(hub, 'rose_sequences_waiting', 'Sequences that wait', (m) => m.counters.waiting);
     this.#watchEach(hub, 'rose_sequences_running', 'Sequences that run', (m) => m.counters.running);
     const kept = 'Pages of keys and values kept for prompts to come';
@@ -89,12 +62,6 @@ export class Metrics {
     this.#watchEach(hub, 'rose_sequence_bytes', 'Bytes of sequence memory on the device', (m) => m.memory.sequences);
   }
 
-  /** @param milliseconds from the request to its failure */
-  fail(model: ServedModel, reason: FailureReason, milliseconds: number): void {
-    this.failure.inc(failureLabels(model, reason));
-    this.statisticsOf(model.name).failed(Math.round(milliseconds * 1e6), reason);
-  }
-
   /** The statistics of a model of the hub. */
   statisticsOf(name: string): ModelStatistics {
     let statistics = this.#statistics.get(name);
@@ -103,10 +70,6 @@ export class Metrics {
       this.#statistics.set(name, statistics);
     }
     return statistics;
-  }
-
-  #counter(name: string, help: string, labelNames = ['model', 'version']): Counter {
-    return new Counter({ name, help, labelNames, registers: [this.registry] });
   }
 
   #histogram(name: string, help: string, buckets: number[]): Histogram {
@@ -142,8 +105,4 @@ export class Metrics {
 
 export function labelsOf(model: ServedModel): ModelLabels {
   return { model: model.name, version: '1' };
-}
-
-function failureLabels(model: ServedModel, reason: FailureReason): Record<string, string> {
-  return { model: model.name, reason, version: '1' };
 }

@@ -56,7 +56,7 @@ async function measure<T>(model: ServedModel, metrics: Metrics, items: number, w
     succeed(model, metrics, items, started);
     return result;
   } catch (error) {
-    metrics.fail(model, reasonOf(error), performance.now() - started);
+    fail(model, metrics, reasonOf(error), started);
     throw error;
   }
 }
@@ -87,24 +87,25 @@ async function* generate(model: ServedModel, request: GenerateRequest, metrics: 
     succeed(model, metrics, 1, started);
   } catch (error) {
     ended = true;
-    metrics.fail(model, reasonOf(error), performance.now() - started);
+    fail(model, metrics, reasonOf(error), started);
     throw error;
   } finally {
     // The reader left before the end.
-    if (!ended) metrics.fail(model, 'CANCELED', performance.now() - started);
+    if (!ended) fail(model, metrics, 'CANCELED', started);
   }
 }
 
 function succeed(model: ServedModel, metrics: Metrics, items: number, started: number): void {
   const labels = labelsOf(model);
   const milliseconds = performance.now() - started;
-  metrics.success.inc(labels);
-  metrics.inferences.inc(labels, items);
-  metrics.requestMicroseconds.inc(labels, Math.round(milliseconds * 1000));
   metrics.requestSeconds.observe(labels, milliseconds / 1000);
   const ns = Math.round(milliseconds * 1e6);
   // The engine works on many requests at a time, and takes new ones in between: all of it counts as computing.
   metrics.statisticsOf(model.name).succeed(items, ns, 0, { computeInput: 0, computeInfer: ns, computeOutput: 0 });
+}
+
+function fail(model: ServedModel, metrics: Metrics, reason: FailureReason, started: number): void {
+  metrics.statisticsOf(model.name).failed(Math.round((performance.now() - started) * 1e6), reason);
 }
 
 const REASONS: Readonly<Partial<Record<ErrorCode, FailureReason>>> = {

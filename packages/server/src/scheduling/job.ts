@@ -50,6 +50,12 @@ export class Job {
     this.#statistics.pending--;
   }
 
+  /** It waits again. */
+  putBack(): void {
+    this.started = undefined;
+    this.#statistics.pending++;
+  }
+
   succeed(times: BatchTimes): void {
     if (!this.#end()) return;
     const { arrived, started = arrived } = this;

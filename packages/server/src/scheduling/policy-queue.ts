@@ -57,6 +57,11 @@ export class PolicyQueue {
     this.#waiting.push({ job, expires: timeout > 0 ? job.arrived + timeout : Infinity });
   }
 
+  /** Jobs that had left, in front of all others. They have waited long enough, so they do not expire. */
+  putBack(jobs: readonly Job[]): void {
+    this.#waiting.unshift(...jobs.map((job) => ({ job, expires: Infinity })));
+  }
+
   remove(jobs: ReadonlySet<Job>): void {
     this.#waiting = this.#waiting.filter(({ job }) => !jobs.has(job));
     this.#delayed = this.#delayed.filter(({ job }) => !jobs.has(job));

@@ -11,12 +11,15 @@ export interface JobQueue {
   detach(executor: Executor): void;
   /** @throws TritonError when the request cannot wait here */
   add(job: Job): void;
+  /** Take back jobs that an executor had and did not begin. */
+  putBack(jobs: readonly Job[]): void;
   /** Fail everything that waits. */
   abandon(error: unknown): void;
 }
 
-/** What executes batches, one at a time. */
+/** What executes batches, one after the other. */
 export interface Executor {
+  /** Whether it cannot take a batch now. */
   readonly busy: boolean;
   execute(batch: readonly Job[]): void;
 }
@@ -58,13 +61,18 @@ export class Scheduler implements JobQueue, JobHolder {
 
   /** @throws TritonError when the queue of its level is full */
   add(job: Job): void {
-    const { priority } = job.request;
-    const level = priority >= 1 && priority <= this.#levels.length ? priority : this.#options.defaultLevel;
-    this.#levels[level - 1].add(job);
+    this.#levelOf(job).add(job);
     job.holder = this;
     // Requests that arrive together should be seen together.
-    if (this.#options.batching === undefined) this.dispatch();
-    else this.#soon ??= setImmediate(() => this.dispatch());
+    this.#soon ??= setImmediate(() => this.dispatch());
+  }
+
+  putBack(jobs: readonly Job[]): void {
+    for (const job of jobs) {
+      job.putBack();
+      job.holder = this;
+    }
+    for (const level of this.#levels) level.putBack(jobs.filter((job) => this.#levelOf(job) === level));
   }
 
   cancelled(job: Job): void {
@@ -90,23 +98,29 @@ export class Scheduler implements JobQueue, JobHolder {
     this.#soon = undefined;
     const at = now();
     for (const level of this.#levels) level.expire(at);
+    const { batching } = this.#options;
     for (const executor of this.#executors) {
-      if (executor.busy) continue;
-      const jobs = this.#levels.flatMap((level) => level.jobs);
-      if (jobs.length === 0) return;
-      const { batching } = this.#options;
-      const decision = batching === undefined ? { batch: jobs.slice(0, 1) } : nextBatch(jobs, batching, at);
-      if ('waitNs' in decision) {
-        this.#wake(Math.min(decision.waitNs, this.#expiry() - at));
-        return;
+      while (!executor.busy) {
+        const jobs = this.#levels.flatMap((level) => level.jobs);
+        if (jobs.length === 0) return;
+        const decision = batching === undefined ? { batch: jobs.slice(0, 1) } : nextBatch(jobs, batching, at);
+        if ('waitNs' in decision) {
+          this.#wake(Math.min(decision.waitNs, this.#expiry() - at));
+          return;
+        }
+        const batch = new Set(decision.batch);
+        for (const level of this.#levels) level.remove(batch);
+        executor.execute(decision.batch);
       }
-      const batch = new Set(decision.batch);
-      for (const level of this.#levels) level.remove(batch);
-      executor.execute(decision.batch);
     }
     // Nobody is free, and what expires is told so at once.
     const expiry = this.#expiry();
     if (expiry < Infinity) this.#wake(expiry - at);
+  }
+
+  #levelOf({ request: { priority } }: Job): PolicyQueue {
+    const level = priority >= 1 && priority <= this.#levels.length ? priority : this.#options.defaultLevel;
+    return this.#levels[level - 1];
   }
 
   #expiry(): number {

@@ -1,3 +1,4 @@
+import { assert } from '@rose/engine';
 import { now } from '../backend/protocol.ts';
 import { invalid, TritonError } from '../triton/errors.ts';
 import type { Sequence } from '../triton/model.ts';
@@ -87,6 +88,11 @@ export class SequenceScheduler implements JobQueue, JobHolder {
     live.closed ||= sequence.end;
     job.holder = this;
     this.#soon ??= setImmediate(() => this.dispatch());
+  }
+
+  /** Executors of sequences get one batch at a time, so none has any left. */
+  putBack(jobs: readonly Job[]): void {
+    assert(jobs.length === 0, 'an executor of sequences had batches that it did not begin');
   }
 
   cancelled(job: Job): void {
