@@ -87,7 +87,7 @@ async function serveBatched(t: TestContext, batching: string, more = ''): Promis
     const channel = new BroadcastChannel(name);
     t.after(() => channel.close());
     const begun = new Promise<void>((resolve) => {
-      channel.onmessage = () => resolve();
+      channel.addEventListener('message', () => resolve(), { once: true });
     });
     const reply = infer(1);
     await begun;
