@@ -1,10 +1,13 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import type { StepResult } from '../src/device/device.ts';
+import { startWorker } from '../src/engine/link.ts';
 import type { LlmEngine } from '../src/engine/llm.ts';
 import { PoolingEngine } from '../src/engine/pooling.ts';
 import { GREEDY, type EngineRequest } from '../src/engine/request.ts';
+import { openModels } from '../src/serve/hub.ts';
 import { Collector, decoderSpec, drain, FakeModel, fakeEngine, generateRequest, poisonedBy } from './fake-model.ts';
+import { bundled } from './tokenizers.ts';
 
 const COUNT = 12;
 /** Prompts of 10 to 43 tokens that share a beginning, and answers of 20; each has a seed of its own, its id. */
@@ -86,12 +89,15 @@ for (const loop of ['plain', 'overlapped'] as const) {
       const { model, engine } = begin();
       for (const request of requests()) engine.submit(request, 0);
       const sink = new Collector();
-      for (let i = 0; i < 4; i++) {
-        for (let step = 0; step < 4; step++) await engine.step(0, sink);
-        if (i < 2) model.failNext = new Error('once');
+      const faults: string[] = [];
+      for (let i = 0; i < 16; i++) {
+        if (i === 4 || i === 8) model.failNext = new Error('once');
+        await engine.step(0, sink);
+        if (engine.stepFault !== undefined) faults.push(engine.stepFault.message);
       }
       await drain(engine, sink);
       check(sink, []);
+      assert.deepEqual(faults, ['once', 'once']);
       assert.equal(engine.state.stepFailures, 2);
     });
 
@@ -214,4 +220,30 @@ test('an encoder fails only the inputs that make its steps fail', async () => {
   while (engine.hasWork) await engine.step(0, sink);
   for (let id = 20; id < 24; id++) failureOf(sink, id);
   assert.ok(engine.failure);
+});
+
+test('a failed step is told to who opened the model', async () => {
+  const link = startWorker();
+  const told: string[] = [];
+  const hub = await openModels(
+    {
+      models: [{ name: 'tiny', directory: bundled('tiny-chat') }],
+      threads: 1,
+      onStepFailure: (model, reason) => told.push(`${model}: ${reason}`),
+    },
+    {
+      ...link,
+      listen: (receive) =>
+        link.listen((message) => {
+          receive(message.kind === 'step' && message.sequences > 0 ? { ...message, fault: 'once' } : message);
+        }),
+    },
+  );
+  try {
+    const events = hub.get('tiny').generate({ prompt: { kind: 'text', text: 'a' }, maxTokens: 1 });
+    for await (const event of events) if (event.kind === 'end') assert.equal(event.generatedTokens, 1);
+    assert.deepEqual(told, ['tiny: once']);
+  } finally {
+    await hub.close();
+  }
 });

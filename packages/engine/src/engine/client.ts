@@ -8,7 +8,10 @@ import type { EngineEvent, EngineRequest } from './request.ts';
 export interface EngineObserver {
   progress(model: number, bytes: number, totalBytes: number): void;
   /** After each step; its events have been delivered. */
-  step(model: number, step: { readonly sequences: number; readonly state: EngineState }): void;
+  step(
+    model: number,
+    step: { readonly sequences: number; readonly fault: string | undefined; readonly state: EngineState },
+  ): void;
   /** Once, if the engine stops without being asked to. Its requests have failed with the same error. */
   lost(error: RoseError): void;
 }
@@ -35,7 +38,7 @@ export class EngineClient {
   #closing = false;
   #lastMessage = 0;
   #busySince = 0;
-  /** Models whose last step failed. */
+  /** Models that cannot run even the smallest step. */
   #failed: ReadonlySet<number> = new Set();
   #probing: Promise<unknown> | undefined;
 
@@ -86,7 +89,7 @@ export class EngineClient {
   }
 
   /**
-   * The models whose last step failed. A busy engine is judged by its steps, an idle one by a canary step of each model.
+   * The models that cannot run even the smallest step. A busy engine is judged by its steps, an idle one by a canary step of each model.
    * Throws `unavailable` when the engine is gone, or shows no sign of life for as long as it may take.
    */
   async probe(): Promise<ReadonlySet<number>> {

@@ -16,6 +16,8 @@ export interface Engine {
    * @param now wall-clock milliseconds since the epoch, read once by the host
    */
   step(now: number, sink: EventSink): Promise<StepSummary>;
+  /** Why the last step failed, if it did: requests that it was not the fault of go on. */
+  readonly stepFault: Error | undefined;
   /** Why the device cannot run even the smallest step; undefined once a step succeeds again. */
   readonly failure: Error | undefined;
   readonly state: EngineState;

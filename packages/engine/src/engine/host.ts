@@ -82,7 +82,8 @@ export class EngineHost {
         const { sequences, rows } = await engine.step(Date.now(), this.#outbox);
         const { state } = engine;
         const failed = engine.failure !== undefined;
-        this.#transport.post({ kind: 'step', model, sequences, rows, failed, state, ...this.#outbox.take() });
+        const fault = engine.stepFault?.message;
+        this.#transport.post({ kind: 'step', model, sequences, rows, failed, fault, state, ...this.#outbox.take() });
         // Lets messages in, so that a cancellation or a new request meets the very next step.
         await setImmediate();
       }
@@ -174,7 +175,15 @@ export class EngineHost {
     const error = new RoseError('unavailable', 'the model is not loaded').toJSON();
     const outbox = new Outbox();
     outbox.event({ kind: 'failed', id, error });
-    const step = { kind: 'step', model, sequences: 0, rows: 0, failed: false, state: NO_STATE } as const;
+    const step = {
+      kind: 'step',
+      model,
+      sequences: 0,
+      rows: 0,
+      failed: false,
+      fault: undefined,
+      state: NO_STATE,
+    } as const;
     this.#transport.post({ ...step, ...outbox.take() });
   }
 

@@ -56,6 +56,7 @@ interface Flight {
 /** Decodes: the scheduler composes, the device computes, and what comes of it is told to the clients. */
 export class LlmEngine implements Engine {
   failure: Error | undefined;
+  stepFault: Error | undefined;
   readonly scheduler: Scheduler;
   readonly #spec: ModelSpec;
   readonly #model: DeviceModel;
@@ -129,6 +130,7 @@ export class LlmEngine implements Engine {
   }
 
   async step(now: number, sink: EventSink): Promise<StepSummary> {
+    this.stepFault = undefined;
     for (const { id, error } of this.#refused.splice(0)) sink.event({ kind: 'failed', id, error: error.toJSON() });
     const summary =
       this.#options.loop === 'plain' ? await this.#plainStep(now, sink) : await this.#overlappedStep(now, sink);
@@ -257,7 +259,8 @@ export class LlmEngine implements Engine {
       this.failure = undefined;
     } catch (error) {
       this.#stepFailures++;
-      await this.#recover(step, asError(error));
+      this.stepFault = asError(error);
+      await this.#recover(step, this.stepFault);
     }
     return { rows, sequences };
   }

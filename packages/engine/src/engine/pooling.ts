@@ -14,6 +14,7 @@ interface PoolEntry extends QueueEntry {
 /** Runs an encoder: whole sequences, as many as fit a step's rows, first come first served. */
 export class PoolingEngine implements Engine {
   failure: Error | undefined;
+  stepFault: Error | undefined;
   readonly #spec: ModelSpec;
   readonly #model: DeviceModel;
   readonly #batch: Batch;
@@ -62,6 +63,7 @@ export class PoolingEngine implements Engine {
   }
 
   async step(now: number, sink: EventSink): Promise<StepSummary> {
+    this.stepFault = undefined;
     for (const { id, error } of this.#refused.splice(0)) sink.event({ kind: 'failed', id, error: error.toJSON() });
     this.#queue.sweep((entry) => {
       const error = this.#queue.reasonToLeave(entry, now, false);
@@ -99,7 +101,7 @@ export class PoolingEngine implements Engine {
       return undefined;
     } catch (error) {
       this.#stepFailures++;
-      return asError(error);
+      return (this.stepFault = asError(error));
     }
   }
 

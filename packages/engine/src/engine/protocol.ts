@@ -26,8 +26,10 @@ export type FromEngine =
       readonly model: number;
       readonly sequences: number;
       readonly rows: number;
-      /** Whether the step failed. */
+      /** Whether the device cannot run even the smallest step. */
       readonly failed: boolean;
+      /** Why the step failed, if it did. */
+      readonly fault: string | undefined;
       readonly state: EngineState;
       /** Tokens drawn, most of what there is to tell: token i is the next one of request ids[i]. */
       readonly ids: Float64Array;

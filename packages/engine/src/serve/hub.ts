@@ -20,7 +20,7 @@ const QUEUE_LIMIT = 1024;
  * @param link where the engine lives; default: as `options.engine` says
  */
 export async function openModels(options: OpenOptions, link: EngineLink = startEngine(options)): Promise<ModelHub> {
-  const hub = new Hub(link, options.onLost);
+  const hub = new Hub(link, options);
   try {
     await hub.open(options);
     return hub;
@@ -43,11 +43,15 @@ class Hub implements ModelHub {
   #opened = false;
   #draining = false;
 
-  constructor(link: EngineLink, onLost: OpenOptions['onLost']) {
+  constructor(link: EngineLink, { onLost, onStepFailure }: OpenOptions) {
     this.#client = new EngineClient(link, {
       progress: (_, bytes, totalBytes) =>
         this.#progress?.({ kind: 'weights', model: this.#loading, bytes, totalBytes }),
-      step: (model, step) => this.models[model]?.observeStep(step),
+      step: (number, step) => {
+        const model = this.models[number];
+        model?.observeStep(step);
+        if (model !== undefined && step.fault !== undefined) onStepFailure?.(model.name, step.fault);
+      },
       lost: (error) => {
         for (const model of this.models) model.observeLoss();
         // While models are loaded, `open` itself says it.

@@ -41,6 +41,8 @@ export interface OpenOptions {
    * hub is never ready again.
    */
   readonly onLost?: (error: RoseError) => void;
+  /** Called when a step of a model failed, with the reason; requests that it was not the fault of go on. */
+  readonly onStepFailure?: (model: string, reason: string) => void;
 }
 
 export interface ModelSource {

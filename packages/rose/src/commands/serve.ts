@@ -10,6 +10,9 @@ import { addRepositoryOptions, repositoryOptions, type RepositoryFlags } from '.
 import { exitCodeOfSignal, onStop } from '../signals.ts';
 import { version } from '../version.ts';
 
+/** Between lines about steps of a model that fail. */
+const SAY_AGAIN_MS = 10_000;
+
 interface Options extends DeviceOptions, RepositoryFlags {
   host: string;
   port: number;
@@ -190,7 +193,15 @@ async function load(sources: readonly ModelSource[], options: Options): Promise<
     else milliseconds.set(event.model, event.milliseconds);
   };
   const onLost = ({ message }: Error): void => say(`rose: ${message}; not ready any more: start the server again`);
-  const hub = await open(sources, options, onProgress, { engine: 'process', onLost }).finally(() => status.clear());
+  const saidAt = new Map<string, number>();
+  const onStepFailure = (model: string, reason: string): void => {
+    // A device that is gone fails with every request.
+    if (Date.now() - (saidAt.get(model) ?? 0) < SAY_AGAIN_MS) return;
+    saidAt.set(model, Date.now());
+    say(`rose: a step of ${model} failed: ${reason}`);
+  };
+  const where = { engine: 'process', onLost, onStepFailure } as const;
+  const hub = await open(sources, options, onProgress, where).finally(() => status.clear());
   const { parametersOf, sizeOf } = await import('@rose/engine');
   for (const model of hub.models) {
     const parameters = parametersOf(model.spec).reduce((sum, parameter) => sum + sizeOf(parameter), 0);
