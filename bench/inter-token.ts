@@ -3,7 +3,10 @@
  * model's context is computed beside them, and alone, before and after it: the streams' own contexts grow meanwhile, and
  * with them their steps. The bar: twice the median alone.
  *
- *   node --conditions=development bench/inter-token.ts [--streams 16] [--rounds 3] [--threads 2] [--models tiny,llama]
+ *   node --conditions=development bench/inter-token.ts [--streams 16] [--threads 2] [--models tiny,llama]
+ *     [--rounds N] [--alone TOKENS] [--memory-share 0.12]
+ *
+ * Rounds and tokens alone are as many as each model needs, unless given; a round of the larger takes up to a minute.
  */
 import { parseArgs } from 'node:util';
 import { fileURLToPath } from 'node:url';
@@ -15,17 +18,15 @@ import { RandomBits } from './models/random.ts';
 const { values: options } = parseArgs({
   options: {
     streams: { type: 'string', default: '16' },
-    rounds: { type: 'string', default: '3' },
+    rounds: { type: 'string' },
     threads: { type: 'string', default: '2' },
     models: { type: 'string', default: 'tiny,llama' },
-    /** Tokens of each stream before the long prompt comes, and again after it. */
     alone: { type: 'string' },
     /** Where pages run out, sequences yield: that would be measured instead. */
     'memory-share': { type: 'string', default: '0.12' },
   },
 });
 const streams = Number(options.streams);
-const rounds = Number(options.rounds);
 const threads = Number(options.threads);
 const memoryShare = Number(options['memory-share']);
 const began = await circumstances();
@@ -36,10 +37,19 @@ const PROMPT = 16;
 /** Left of the context for the answer to the long prompt. */
 const ROOM = 8;
 
-/** Models, and how many tokens are enough to know how its streams are alone. */
-const known: Record<string, { readonly directory: () => Promise<string>; readonly alone: number }> = {
-  tiny: { directory: async () => fileURLToPath(new URL('../models/tiny-chat', import.meta.url)), alone: 160 },
-  llama: { directory: async () => (await makeLlama()).directory, alone: 32 },
+interface Known {
+  readonly directory: () => Promise<string>;
+  readonly rounds: number;
+  /** Tokens of each stream before the long prompt comes, and again after it: enough to know how streams are alone. */
+  readonly alone: number;
+}
+
+const known: Record<string, Known> = {
+  tiny: {
+    directory: async () => fileURLToPath(new URL('../models/tiny-chat', import.meta.url)),
+    ...{ rounds: 5, alone: 160 },
+  },
+  llama: { directory: async () => (await makeLlama()).directory, rounds: 2, alone: 32 },
 };
 
 /** Of gaps between tokens, in milliseconds. */
@@ -64,6 +74,7 @@ const results: Record<string, object> = {};
 for (const name of options.models.split(',')) {
   const directory = await known[name].directory();
   const tokens = Number(options.alone ?? known[name].alone);
+  const rounds = Number(options.rounds ?? known[name].rounds);
   const hub = await openModels({ models: [{ name, directory }], threads, memoryShare });
   try {
     const model = hub.get(name);

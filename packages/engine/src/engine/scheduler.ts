@@ -23,7 +23,7 @@ export interface SchedulerLimits extends QueueLimits {
 /** No prompt shall make a stream wait for its next token longer than so many times the usual gap. */
 const BAR = 2;
 /** Of the steps, how many may be longer than that though they would not be so by themselves. */
-const LATE_SHARE = 0.01;
+const LATE_SHARE = 0.02;
 /**
  * Prompt rows lengthen a step of running answers by a share of it: as much as the machine's variation lets them, within
  * these bounds. A smaller share would make prompts so much slower that more tokens came late by the time they are done. It
