@@ -12,7 +12,7 @@ import { parseArgs } from 'node:util';
 import { fileURLToPath } from 'node:url';
 import { openModels, type ServedModel } from '@rose/engine';
 import { makeLlama } from './make-llama.ts';
-import { circumstances, writeResult } from './measure/report.ts';
+import { circumstances, watchOthers, writeResult } from './measure/report.ts';
 import { RandomBits } from './models/random.ts';
 
 const { values: options } = parseArgs({
@@ -78,6 +78,7 @@ for (const name of options.models.split(',')) {
   const hub = await openModels({ models: [{ name, directory }], threads, memoryShare });
   try {
     const model = hub.get(name);
+    const others = await watchOthers();
     const list: Round[] = [];
     for (let i = 0; i < rounds; i++) list.push(await run(model, i, tokens));
     const over = (gaps: (round: Round) => number): number =>
@@ -91,6 +92,7 @@ for (const name of options.models.split(',')) {
       overTheBar: share((round) => round.over),
       overTheBarAlone: share((round) => round.overAlone),
       promptSeconds: share((round) => round.promptSeconds),
+      coresOfOthers: await others(),
     };
     const { contextLength: context } = model.spec;
     results[name] = {

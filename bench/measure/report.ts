@@ -26,6 +26,38 @@ export async function circumstances(): Promise<object> {
   };
 }
 
+/**
+ * Begin to watch the machine; the function returned says how many cores other programs took on average since. Undefined
+ * where the system does not tell (not Linux).
+ */
+export async function watchOthers(): Promise<() => Promise<number | undefined>> {
+  const start = await busySeconds();
+  const own = process.cpuUsage();
+  const began = performance.now();
+  return async () => {
+    const end = await busySeconds();
+    if (start === undefined || end === undefined) return undefined;
+    const { user, system } = process.cpuUsage(own);
+    const others = end - start - (user + system) / 1e6;
+    return Number(Math.max(0, (1000 * others) / (performance.now() - began)).toFixed(2));
+  };
+}
+
+/** Seconds that all cores together have worked since the system started. */
+async function busySeconds(): Promise<number | undefined> {
+  try {
+    // Hundredths of seconds: user, nice, system, idle, waiting for disks, interrupts (two kinds), taken by the host.
+    const [user, nice, system, , , interrupts, softInterrupts, taken] = (await readFile('/proc/stat', 'utf8'))
+      .split('\n')[0]
+      .split(/\s+/)
+      .slice(1)
+      .map(Number);
+    return (user + nice + system + interrupts + softInterrupts + taken) / 100;
+  } catch {
+    return undefined;
+  }
+}
+
 /** Write bench/results/YYYY-MM-DD-NAME.json. */
 export async function writeResult(name: string, result: object): Promise<void> {
   await mkdir(RESULTS, { recursive: true });
