@@ -2,8 +2,9 @@
  * Mixed random traffic against the real `rose serve`: answers must be right, errors honest, and when the traffic ends
  * nothing may be left behind. Findings go to the standard error, and the exit code is 1 if there are any.
  *
- *   node bench/soak.ts [--seconds 600] [--clients 12] [--seed 1] [--threads 2] [--write]
+ *   node bench/soak.ts [--seconds 600] [--clients 12] [--seed 1] [--threads 2] [--memory-mib 72] [--write]
  */
+import { totalmem } from 'node:os';
 import { parseArgs } from 'node:util';
 import { circumstances, writeResult } from './measure/report.ts';
 import { RandomBits } from './models/random.ts';
@@ -18,12 +19,15 @@ const { values: options } = parseArgs({
     clients: { type: 'string', default: '12' },
     seed: { type: 'string', default: '1' },
     threads: { type: 'string', default: '2' },
+    /** Of each model: so little that pages for keys and values run out, and sequences have to yield. */
+    'memory-mib': { type: 'string', default: '72' },
     write: { type: 'boolean', default: false },
   },
 });
 const seconds = Number(options.seconds);
 const clients = Number(options.clients);
 const seed = Number(options.seed);
+const memoryMib = Number(options['memory-mib']);
 
 const MODELS = ['tiny-chat', 'tiny-embed', 'tiny-rerank'];
 const QUEUE_LIMIT = 24;
@@ -33,6 +37,8 @@ const BURST_EVERY_MS = 10_000;
 const SAMPLE_MS = 1000;
 /** Runs shorter than this say nothing about memory. */
 const LEAST_SECONDS = 300;
+/** Runs as long as this must have seen pages run out. */
+const LEAST_TO_YIELD = 60;
 const IDLE_MS = 60_000;
 
 const live = new LiveFile();
@@ -40,8 +46,7 @@ const server = await Server.start(
   [
     ...MODELS,
     ...['--threads', options.threads, '--queue-limit', String(QUEUE_LIMIT), '--max-sequences', '12'],
-    // Few pages where memory is small, so that sequences have to yield.
-    ...['--memory-share', '0.01', '--drain-seconds', '5'],
+    ...['--memory-share', String((memoryMib * 2 ** 20) / totalmem()), '--drain-seconds', '5'],
   ],
   live.path,
 );
@@ -73,7 +78,7 @@ console.table(counts);
 console.log(`${seconds} s; ${overloads} refused for overload, as they should be; ${findings.length} findings`);
 if (options.write) {
   await writeResult('soak', {
-    ...{ ...began, seconds, clients, seed, queueLimit: QUEUE_LIMIT, burst: BURST },
+    ...{ ...began, seconds, clients, seed, memoryMib, queueLimit: QUEUE_LIMIT, burst: BURST },
     ...{
       counts,
       overloads,
@@ -172,7 +177,11 @@ async function settle(canary: string): Promise<void> {
   if (!(await server.ready())) find('after the traffic: not ready');
   if ((await askCanary()) !== canary) find('after the traffic: the canary gives another answer');
   const metric = await server.metrics();
-  count('engine', 'preemptions', metric('rose_preemptions_total', 'tiny-chat'));
+  const preemptions = metric('rose_preemptions_total', 'tiny-chat');
+  count('engine', 'preemptions', preemptions);
+  count('engine', 'turns', metric('rose_turns_total', 'tiny-chat'));
+  if (preemptions === 0 && seconds >= LEAST_TO_YIELD)
+    find('no sequence had to yield its pages: give less --memory-mib');
   count('engine', 'cached tokens', metric('rose_cached_tokens_total', 'tiny-chat'));
   count('engine', 'tokens', metric('rose_generated_tokens_total', 'tiny-chat'));
 }

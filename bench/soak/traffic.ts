@@ -100,6 +100,21 @@ const CASES: Readonly<Record<string, { weight: number; draw: (bits: RandomBits) 
       };
     },
   },
+  // Several of these outgrow the pages there are: some have to yield and are computed anew.
+  'a long answer': {
+    weight: 6,
+    draw: (bits) => {
+      const wanted = 400 + bits.below(1000);
+      const prompt = Array.from({ length: 1 + bits.below(20) }, () => 10 + bits.below(900));
+      return {
+        call: { path: '/v1/completions', body: { model: CHAT, prompt, max_tokens: wanted, ignore_eos: true } },
+        wrong: answered(({ body }) => {
+          const { completion_tokens: tokens } = (JSON.parse(body) as { usage: { completion_tokens: number } }).usage;
+          return tokens === wanted ? undefined : `${tokens} tokens instead of ${wanted}`;
+        }),
+      };
+    },
+  },
   'triton, streamed': {
     weight: 5,
     draw: (bits) => {

@@ -71,7 +71,7 @@ export function addDeviceOptions(command: Command): Command {
     .option(
       '--memory-share <s>',
       "share of the machine's memory for each model (default: pages of 1 GiB at most)",
-      decimal(0.01, 1),
+      decimal(0.001, 1),
     );
 }
 
