@@ -5,7 +5,7 @@ import { planPages } from '../src/device/cpu/memory.ts';
 import { PagePool } from '../src/engine/pages.ts';
 import { layerGroups } from '../src/model/groups.ts';
 import type { AttentionSpec, BlockSpec, ModelSpec } from '../src/model/spec.ts';
-import { decoderSpec, drain, FakeModel, fakeEngine, generateRequest } from './fake-model.ts';
+import { Collector, decoderSpec, drain, FakeModel, fakeEngine, generateRequest } from './fake-model.ts';
 
 const prompt = (length: number, first = 0): number[] => Array.from({ length }, (_, i) => (first + i) % 90);
 
@@ -73,12 +73,42 @@ test('prompts that were not used for longest make room for new ones', async () =
   assert.ok(cached[4] < 80, `${cached[4]} tokens of the oldest prompt are still there`);
 });
 
+test('pages in use and pages kept are told apart in every group of layers', async () => {
+  const model = new FakeModel({ rows: 64, sequences: 4, pages: 40, sliding: { window: 20, pages: 20 } });
+  const engine = fakeEngine(320, model);
+  const sink = new Collector();
+  for (const first of [0, 31, 53]) {
+    engine.submit(generateRequest(first, prompt(130, first), { maxTokens: 3 }), 0);
+    await drain(engine, sink);
+    const { pages, usedPages, cachedPages } = engine.state;
+    const free = engine.scheduler.cache.pools.reduce((sum, { available }) => sum + available, 0);
+    assert.deepEqual([usedPages, cachedPages], [0, pages - free]);
+  }
+  // Beside what is kept, two run: one on pages that are kept, and on which it sees no more than the window.
+  engine.submit(generateRequest(100, [...prompt(130), 1, 2, 3], { maxTokens: 40 }), 0);
+  engine.submit(generateRequest(101, prompt(50, 77), { maxTokens: 40 }), 0);
+  for (let i = 0; i < 8; i++) await engine.step(0, sink);
+  const held = engine.scheduler.running.flatMap(({ tables }) =>
+    tables!.tables.flatMap((table, group) =>
+      [...table.subarray(tables!.first[group], tables!.pages)].map((page) => `${group} ${page}`),
+    ),
+  );
+  assert.ok(engine.scheduler.running.length === 2 && engine.state.cachedPages > 0);
+  assert.equal(engine.state.usedPages, new Set(held).size);
+  await drain(engine, sink);
+});
+
 test('the integrity check names what is wrong', () => {
   const pool = new PagePool(4);
   const page = pool.take();
   pool.share(page);
   pool.check(Int32Array.of(2, 0, 0, 0));
   assert.throws(() => pool.check(Int32Array.of(1, 0, 0, 0)), /page 0 has 2 holders, but 1 hold it/);
+  pool.keep(page);
+  assert.throws(() => pool.check(Int32Array.of(3, 0, 0, 0)), /whether page 0 is in the prefix tree/);
+  pool.check(Int32Array.of(3, 0, 0, 0), Uint8Array.of(1, 0, 0, 0));
+  pool.drop(page);
+  assert.throws(() => pool.drop(page), /page 0 is not in the prefix tree/);
   pool.release(page);
   pool.release(page);
   assert.throws(() => pool.release(page), /page 0 was given back twice/);

@@ -226,13 +226,14 @@ export class KvCache {
       const all = Math.ceil(tokens / pageTokens);
       const seen = window === undefined ? all : Math.min(all, Math.ceil(window / pageTokens) + 1);
       const shared = window === undefined ? Math.floor(have / pageTokens) : 0;
-      return seen - shared + reserve <= pool.available + this.tree.evictable;
+      return seen - shared + reserve <= pool.available + pool.kept;
     });
   }
 
   /** The integrity check: every page and slot is held by exactly those who are known to hold it. */
   check(sequences: Iterable<KvTables>): void {
     const counts = this.pools.map((pool) => new Int32Array(pool.size));
+    const inTree = this.pools.map((pool) => new Uint8Array(pool.size));
     const slots = new Int32Array(this.slots.size);
     for (const { tables, first, pages, slot } of sequences) {
       counts.forEach((count, group) => {
@@ -242,11 +243,13 @@ export class KvCache {
     }
     for (const { pages, slot } of this.tree.all()) {
       counts.forEach((count, group) => {
-        if (pages[group] >= 0) count[pages[group]]++;
+        if (pages[group] < 0) return;
+        count[pages[group]]++;
+        inTree[group][pages[group]] = 1;
       });
       if (slot >= 0) slots[slot]++;
     }
-    this.pools.forEach((pool, group) => pool.check(counts[group]));
+    this.pools.forEach((pool, group) => pool.check(counts[group], inTree[group]));
     this.slots.check(slots);
     this.tree.check();
   }
@@ -275,7 +278,7 @@ export class KvCache {
     const known = node.pages[group];
     if (known === own) return;
     if (known < 0) {
-      pool.share(own);
+      pool.keep(own);
       node.pages[group] = own;
     } else {
       pool.share(known);

@@ -90,15 +90,16 @@ export class LlmEngine implements Engine {
     const { running, queue, cache, preemptions, turns } = this.scheduler;
     let pages = 0;
     let free = 0;
+    let cachedPages = 0;
     for (const pool of cache.pools) {
       pages += pool.size;
       free += pool.available;
+      cachedPages += pool.kept;
     }
-    const cachedPages = cache.tree.evictable * cache.pools.length;
     return {
       running: running.length,
       waiting: queue.length + this.#compiling.size,
-      usedPages: Math.max(0, pages - free - cachedPages),
+      usedPages: pages - free - cachedPages,
       cachedPages,
       pages,
       cachedTokens: this.#cachedTokens,

@@ -41,15 +41,6 @@ export class PrefixTree {
     this.#slots = slots;
   }
 
-  /** Pages of tokens in the tree, and those of them that may be evicted. */
-  get nodes(): number {
-    return this.#nodes;
-  }
-
-  get evictable(): number {
-    return this.#unpinned;
-  }
-
   root(salt: string): TreeNode {
     let root = this.#roots.get(salt);
     if (root === undefined) {
@@ -110,7 +101,7 @@ export class PrefixTree {
     this.#unlink(node);
     this.#nodes--;
     for (let group = 0; group < node.pages.length; group++) {
-      if (node.pages[group] >= 0) this.#pools[group].release(node.pages[group]);
+      if (node.pages[group] >= 0) this.#pools[group].drop(node.pages[group]);
     }
     if (node.slot >= 0) this.#slots.release(node.slot);
     const parent = node.parent!;
@@ -126,7 +117,7 @@ export class PrefixTree {
     for (const node of this.all()) {
       const page = node.pages[group];
       if (page < 0 || pool.holders(page) > 1) continue;
-      pool.release(page);
+      pool.drop(page);
       node.pages[group] = -1;
     }
     return pool.available > before;
