@@ -40,7 +40,7 @@ import { bytesOf } from './storage.ts';
  * **Bits.** The tensor cores add up 128 products from zero, 32 at a time in ascending order, with fewer bits than float32
  * has. These sums are promoted: multiplied by both scales (`block`) and added to a float32 sum, group after group, whatever
  * the scales are. Leaves as in support/linear.ts. wgmma gives the same bits in every shape of tile and with its operands
- * exchanged; mma.sync gives others on Hopper, so products there all run on wgmma.
+ * exchanged; mma.sync gives others on Hopper (nearly exact ones), so products there all run on wgmma.
  */
 export const FP8_OPTIONS = {
   scales: ['block', 'row', 'tensor'],
@@ -145,8 +145,8 @@ function around(scale: number): Fill {
 
 function boundOf({ depth }: Dims): Bound {
   return bound(
-    2 ** 12 + 2 * groupsOf(depth) + 16 + 2 * APPROXIMATION.ex2,
-    'tensor cores align 32 products of e4m3 and their sum to the largest of them and drop bits below 2^-13 of it',
+    2 ** 13 + 2 * groupsOf(depth) + 16 + 2 * APPROXIMATION.ex2,
+    'tensor cores cut off products of e4m3 and their sum at 2^-13 of the largest: 2^-12.4 of the magnitudes of a group of both signs was the most of 4096',
   );
 }
 
