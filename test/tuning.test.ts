@@ -4,6 +4,7 @@ import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import type { ModelHub } from '@rose/engine';
 import { serveCommand } from '../packages/rose/src/commands/serve.ts';
+import { inferenceMetrics } from '../packages/server/src/metrics/inference.ts';
 import { Metrics } from '../packages/server/src/metrics/metrics.ts';
 
 const page = readFileSync(fileURLToPath(new URL('../docs/tuning.md', import.meta.url)), 'utf8');
@@ -47,6 +48,7 @@ test('docs/tuning.md has every option of rose serve, with its default and its na
 
 test('docs/tuning.md has every metric', async () => {
   const { registry } = new Metrics({ models: [] } as unknown as ModelHub);
+  inferenceMetrics(registry, () => []);
   const names = registry.getMetricsAsArray().map(({ name }) => name);
   assert.ok(names.length > 20);
   assert.deepEqual(
