@@ -1,6 +1,6 @@
 import { Builder, type NodeParts } from '../src/ir/builder.ts';
 import type { Attributes, KernelIR, KernelParameter, Node, Slot, Value } from '../src/ir/ir.ts';
-import type { Finding, SimulatorResult } from '../src/sim/api.ts';
+import type { Finding, SimulatorOptions, SimulatorResult } from '../src/sim/api.ts';
 import type { TypeName } from '../src/types/dtype.ts';
 
 /** Kernels for the simulator's tests, written node by node; the line of a node is its number. */
@@ -136,6 +136,9 @@ export function tensor(
 ): KernelParameter {
   return { kind: 'tensor', name, element, align: 16, access };
 }
+
+/** For mistakes that the verifier sees too: what the simulator says where they get to it. */
+export const UNVERIFIED: SimulatorOptions = { checks: { verify: false } };
 
 /** Kinds of what was found. */
 export function kinds(result: SimulatorResult): string[] {

@@ -16,7 +16,7 @@ import { decodeFloat, encodeFloat, type SmallFloat } from '../src/types/numeric.
 import { tcgen05Product, type Mistake, type ProductFacts } from './fixtures/tcgen05-product.ts';
 import { tcgen05Tile } from './fixtures/tcgen05-tile.ts';
 import { recordKernel, tensor, thread } from './record-kernel.ts';
-import { kinds } from './sim-kernel.ts';
+import { kinds, UNVERIFIED } from './sim-kernel.ts';
 
 const SCHEDULES: readonly SimulatorOptions[] = [
   { schedule: 'round-robin' },
@@ -63,7 +63,7 @@ function run(facts: ProductFacts, options: SimulatorOptions = {}): Run {
   const result = simulate(runPasses(tcgen05Product(facts)), {
     grid: [group, 1, 1],
     args: { a: encoded(a, x), b: encoded(b, y), d: words },
-    options,
+    options: { ...(facts.mistake ? UNVERIFIED : {}), ...options },
   });
   const expected = (row: number, column: number): number => {
     let sum = 0;

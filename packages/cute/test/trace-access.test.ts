@@ -9,7 +9,19 @@ import { printKernel } from '../src/ir/print.ts';
 import { verifyKernel } from '../src/ir/verify.ts';
 import { runPasses } from '../src/passes/passes.ts';
 import { simulate } from '../src/sim/simulate.ts';
-import { cachePolicy, f32, fragment, i32, kernel, pred, shared, tensorMapOf, tid, u32 } from '../src/trace/index.ts';
+import {
+  cachePolicy,
+  f32,
+  fragment,
+  i32,
+  kernel,
+  pred,
+  shared,
+  sync,
+  tensorMapOf,
+  tid,
+  u32,
+} from '../src/trace/index.ts';
 import { counting, run, widths } from './traced.ts';
 
 test('accesses under a fragment of conditions, one for every two elements', () => {
@@ -152,5 +164,35 @@ test('the simulator refuses more shared memory than there is', () => {
     y[0] = s[tid()];
   }).trace({});
   const args = { y: new Int32Array(1) };
-  assert.throws(() => simulate(runPasses(ir), { grid: [1, 1, 1], args }), /takes 240000 bytes of shared memory/);
+  for (const one of [ir, runPasses(ir)]) {
+    assert.throws(() => simulate(one, { grid: [1, 1, 1], args }), /takes 240000 bytes of shared memory/);
+  }
+});
+
+test('pieces of shared memory that share their place are counted once by the simulator', () => {
+  const ir = kernel({ name: 'shares', params: { y: i32.tensor(1) }, threads: 1 }, ({ y }) => {
+    'use gpu';
+    const first = shared(i32, 40_000);
+    first[tid()] = 1;
+    const one = first[tid()];
+    sync();
+    const second = shared(i32, 40_000);
+    second[tid()] = one;
+    y[0] = second[tid()];
+  }).trace({});
+  const y = new Int32Array(1);
+  assert.deepEqual(simulate(ir, { grid: [1, 1, 1], args: { y } }).findings, []);
+  assert.equal(y[0], 1);
+});
+
+test('the simulator refuses what the verifier does', () => {
+  const ir = kernel({ name: 'uneven', params: { y: i32.tensor(1) }, threads: 32 }, ({ y }) => {
+    'use gpu';
+    if (tid() < 10) sync();
+    y[0] = 1;
+  }).trace({});
+  const launch = { grid: [1, 1, 1], args: { y: new Int32Array(1) } } as const;
+  assert.throws(() => simulate(ir, launch), /barrier is executed by a whole warp together.*\n {2}at .*trace-access/);
+  const { findings } = simulate(ir, { ...launch, options: { checks: { verify: false } } });
+  assert.equal(findings[0].kind, 'barrier-divergence');
 });

@@ -3,12 +3,17 @@ import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
 import { KernelError } from '../src/ir/error.ts';
 import { bf16, f32, i32, kernel, u32 } from '../src/trace/index.ts';
+import { REFUSED_NUMBERS } from './programs/refused-numbers.ts';
 import { REFUSED } from './programs/refused.ts';
 
-const SOURCE = readFileSync(new URL('programs/refused.ts', import.meta.url), 'utf8').split('\n');
-
-/** Lines that say HERE, in the order of the programs. */
-const LINES = SOURCE.flatMap((line, i) => (/\/\/ HERE/.test(line) ? [i + 1] : []));
+/** Programs with the lines that say HERE, in the order of the programs. */
+const FILES = [
+  { file: 'refused.ts', programs: REFUSED },
+  { file: 'refused-numbers.ts', programs: REFUSED_NUMBERS },
+].map(({ file, programs }) => {
+  const source = readFileSync(new URL(`programs/${file}`, import.meta.url), 'utf8').split('\n');
+  return { file, programs, lines: source.flatMap((line, i) => (/\/\/ HERE/.test(line) ? [i + 1] : [])) };
+});
 
 const PARAMS = {
   y: f32.tensor(8),
@@ -19,28 +24,30 @@ const PARAMS = {
   f: f32,
 };
 
-for (const [index, [name, [run, message]]] of Object.entries(REFUSED).entries()) {
-  test(`refuses ${name}, with file and line`, () => {
-    const traced = kernel({ name: 'refused', params: PARAMS, threads: 32 }, (args) => {
-      'use gpu';
-      return run(args);
+for (const { file, programs, lines } of FILES) {
+  for (const [index, [name, [run, message]]] of Object.entries(programs).entries()) {
+    test(`refuses ${name}, with file and line`, () => {
+      const traced = kernel({ name: 'refused', params: PARAMS, threads: 32 }, (args) => {
+        'use gpu';
+        return run(args);
+      });
+      let error: unknown;
+      try {
+        traced.trace({});
+      } catch (caught) {
+        error = caught;
+      }
+      assert.ok(error instanceof KernelError, `not a located error: ${String(error)}`);
+      assert.match(error.message, message);
+      assert.equal(error.position?.line, lines[index], error.message);
+      assert.match(error.message, new RegExp(`programs/${file}:\\d+:\\d+`));
     });
-    let error: unknown;
-    try {
-      traced.trace({});
-    } catch (caught) {
-      error = caught;
-    }
-    assert.ok(error instanceof KernelError, `not a located error: ${String(error)}`);
-    assert.match(error.message, message);
-    assert.equal(error.position?.line, LINES[index], error.message);
-    assert.match(error.message, /programs\/refused\.ts:\d+:\d+/);
+  }
+
+  test(`every program of ${file} has its line`, () => {
+    assert.equal(lines.length, Object.keys(programs).length);
   });
 }
-
-test('every program has its line', () => {
-  assert.equal(LINES.length, Object.keys(REFUSED).length);
-});
 
 const returns = (run: (n: i32) => unknown): (() => unknown) => {
   const traced = kernel({ name: 'returns', params: { n: i32 }, threads: 32 }, ({ n }) => {

@@ -1,15 +1,16 @@
-import type { Slot, Value } from '../ir/ir.ts';
+import { Value, type Slot } from '../ir/ir.ts';
+import { describe } from '../trace/convert.ts';
 import { Fragment } from '../trace/fragment.ts';
 import type { Indexed } from '../trace/symbols.ts';
 import type { TypeName } from '../types/dtype.ts';
 import type { MatrixDescriptor } from './descriptors.ts';
 import {
   accumulatorRegister,
+  MMA_SHAPES,
   mmaShape,
   wgmmaShape,
   type AccumulatorElement,
   type MatrixElement,
-  type MmaShape,
   type ProductTypes,
 } from './mma-shapes.ts';
 import {
@@ -85,10 +86,17 @@ export function mma(
   c: readonly Int[],
 ): Int[] {
   const form = mmaShape(shape, types);
-  if (!form) throw new RangeError(`there is no mma ${shape} of ${types.a} and ${types.b} into ${types.d}`);
-  checkCount('A', a, form.registers.a, form);
-  checkCount('B', b, form.registers.b, form);
-  checkCount('C', c, form.registers.d, form);
+  if (!form) {
+    const known = MMA_SHAPES.filter(({ a: ofA, b: ofB, d }) => ofA === types.a && ofB === types.b && d === types.d);
+    const shapes = known.map((one) => one.shape).join(', ');
+    throw new RangeError(
+      `there is no mma ${shape} of ${types.a} and ${types.b} into ${types.d}` + (shapes ? `; there is ${shapes}` : ''),
+    );
+  }
+  const what = `mma ${shape} of ${types.a}`;
+  checkCount('A', a, form.registers.a, what);
+  checkCount('B', b, form.registers.b, what);
+  checkCount('C', c, form.registers.d, what);
   const sum = accumulatorRegister(types.d);
   const words = [...a, ...b].map((word) => typed(word, 'b32'));
   const args = [...words, ...c.map((value) => typed(value, sum))];
@@ -99,11 +107,9 @@ export function mma(
   );
 }
 
-function checkCount(name: string, words: readonly unknown[], expected: number, { shape, a }: MmaShape): void {
+function checkCount(name: string, words: readonly unknown[], expected: number, what: string): void {
   if (words.length === expected) return;
-  throw new RangeError(
-    `mma ${shape} of ${a} takes ${expected} registers of ${name} from each lane, not ${words.length}`,
-  );
+  throw new RangeError(`${what} takes ${expected} registers of ${name} from each lane, not ${words.length}`);
 }
 
 /**
@@ -194,6 +200,14 @@ export interface WgmmaOptions {
   readonly negateB?: boolean;
 }
 
+/** A descriptor in shared memory, as an operand of wgmma. */
+function descriptorOf(name: string, value: unknown): Value {
+  if (value instanceof Value && value.type === 'u64') return value;
+  throw new TypeError(
+    `wgmma takes ${name} as a descriptor, not ${describe(value)}: wgmmaDescriptor(tile, ...) makes one`,
+  );
+}
+
 /**
  * A warpgroup multiplies A (64 x 32 bytes of K; a descriptor, or four words in registers) by B (N x 32 bytes of K) and
  * adds to the accumulators. Runs on until `wgmmaWait`; nobody may touch the accumulators, A's registers or the shared
@@ -203,9 +217,10 @@ export function wgmma(sums: Accumulators, a: Value | readonly Word[], b: Value, 
   const types = { a: options.a, b: options.b ?? options.a, d: sums.element };
   const { shape } = wgmmaShape(sums.n, types);
   const registers = Array.isArray(a);
-  const first = registers ? (a as readonly Word[]).map((word) => typed(word, 'b32')) : [a as Value];
+  const first = registers ? (a as readonly Word[]).map((word) => typed(word, 'b32')) : [descriptorOf('A', a)];
+  if (registers) checkCount('A', first, 4, `wgmma ${shape} of ${types.a}`);
   emit('wgmma', {
-    args: [...first, b, predicate(options.accumulate ?? true)],
+    args: [...first, descriptorOf('B', b), predicate(options.accumulate ?? true)],
     slots: sums.slots,
     attributes: {
       ...{ shape, ...types, a_registers: registers },

@@ -1,7 +1,7 @@
 import type { Builder, NodeParts } from '../ir/builder.ts';
 import { gcdNumber } from '../layout/arithmetic.ts';
 import { Value, type Attributes, type Node, type Slot } from '../ir/ir.ts';
-import { constant, convert, isConstant, isDevice, widens } from '../trace/convert.ts';
+import { constant, convert, describe, isConstant, isDevice, widens } from '../trace/convert.ts';
 import { need } from '../trace/state.ts';
 import { TYPES, type TypeName } from '../types/dtype.ts';
 
@@ -69,7 +69,10 @@ export function predicate(value: unknown): Value {
 
 /** The address of a place, which must lie in one of these spaces (`ptr.shared` ...). */
 export function addressIn(place: Place, spaces: readonly TypeName[]): Value {
-  const address = place instanceof Value ? place : place.address;
+  const address: unknown = place instanceof Value ? place : (place as Partial<{ address: Value }> | undefined)?.address;
+  if (!(address instanceof Value)) {
+    return need('an address').fail(`a place is a tensor or an address, not ${describe(place)}`);
+  }
   if (spaces.includes(address.type)) return address;
   return need('an address').fail(`a place in ${spaces.join(' or ')} is needed, not in ${address.type}`);
 }

@@ -1,4 +1,5 @@
 import type { TypeName } from '../types/dtype.ts';
+import { KernelError } from './error.ts';
 import { Value, type Attributes, type KernelIR, type Node, type Position, type Region, type Slot } from './ir.ts';
 
 /** What a node is made of besides its operation; everything is optional. */
@@ -11,15 +12,22 @@ export interface NodeParts {
   readonly regions?: readonly Region[];
 }
 
+/** Nodes of a recording, far more than a kernel that an assembler compiles in seconds has; Rose's largest has 11,000. */
+export const MOST_NODES = 250_000;
+
 /** Appends nodes to the region that is open, at the position that is set. */
 export class Builder {
   readonly kernel: KernelIR;
   position: Position;
   private readonly open: Region[];
+  private readonly full: () => never;
+  private recorded = 0;
 
-  constructor(kernel: KernelIR, position: Position) {
+  /** @param full called beyond MOST_NODES, to throw what says why; a recording without end would take all memory. */
+  constructor(kernel: KernelIR, position: Position, full: () => never = tooLong) {
     this.kernel = kernel;
     this.position = position;
+    this.full = full;
     this.open = [kernel.body];
   }
 
@@ -34,6 +42,7 @@ export class Builder {
   }
 
   emit(op: string, parts: NodeParts = {}): Node {
+    if (++this.recorded > MOST_NODES) this.full();
     const node = makeNode(this.kernel, op, this.position, parts);
     this.region.push(node);
     return node;
@@ -74,6 +83,10 @@ export class Builder {
     if (this.open.length === 1) throw new RangeError('the body of a kernel is closed by its end');
     this.open.pop();
   }
+}
+
+function tooLong(): never {
+  throw new KernelError(`the kernel records more than ${MOST_NODES} operations`);
 }
 
 /** A node that is in no region yet; passes put it where they want it. */

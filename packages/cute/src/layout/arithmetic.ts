@@ -4,6 +4,7 @@ import { isDynamic, type Leaf } from './leaf.ts';
 /** Whole numbers of JavaScript are exact up to 2^53; beyond that an index would be rounded silently. */
 function exact(value: number): number {
   if (Number.isSafeInteger(value)) return value === 0 ? 0 : value;
+  if (!Number.isInteger(value)) throw new LayoutError(`${value} is no whole number`);
   throw new LayoutError(`the whole number ${value} is beyond 2^53, where it is no longer exact`);
 }
 
@@ -83,9 +84,11 @@ export function signLeaf(a: Leaf): number {
   return typeof a === 'number' ? Math.sign(a) + 0 : 1;
 }
 
+/** @throws LayoutError for NaN and infinite numbers, with which Euclid's algorithm would not end. */
 export function gcdNumber(a: number, b: number): number {
   let x = Math.abs(a);
   let y = Math.abs(b);
+  if (!(x + y < Infinity)) throw new LayoutError(`${Number.isFinite(a) ? b : a} is no whole number`);
   while (y !== 0) [x, y] = [y, x % y];
   return x;
 }

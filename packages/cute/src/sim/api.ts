@@ -80,8 +80,8 @@ export interface SimulatorOptions {
   readonly schedule?: Schedule;
   /** For random schedules; default 1. */
   readonly seed?: number;
-  /** Checks to leave out; bounds are always checked. */
-  readonly checks?: { readonly races?: boolean; readonly uninitialised?: boolean };
+  /** Checks to leave out; bounds are always checked. `verify`: what a compiler refuses is refused here, before it runs. */
+  readonly checks?: { readonly races?: boolean; readonly uninitialised?: boolean; readonly verify?: boolean };
   /** Measurements that take time: conflicts of shared memory's banks, and sectors of global accesses. */
   readonly report?: { readonly banks?: boolean; readonly coalescing?: boolean };
   readonly limits?: {

@@ -1,5 +1,7 @@
 import { KernelError } from '../ir/error.ts';
 import { walk, type KernelIR, type KernelParameter, type Node } from '../ir/ir.ts';
+import { verifyKernel } from '../ir/verify.ts';
+import { allocateShared } from '../passes/shared.ts';
 import { ARCHS } from '../ptx/arch.ts';
 import { TYPES, type TypeName } from '../types/dtype.ts';
 import { encodeFloat, FLOAT_FORMATS, type SmallFloat } from '../types/numeric.ts';
@@ -18,15 +20,15 @@ import { tensorMapState } from './tensor-maps.ts';
  * Runs a kernel on the CPU: the same IR that becomes PTX, with exact arithmetic (`APPROXIMATE` lists what the GPU computes
  * less exactly), and with checks that no GPU makes. Tensors are changed in place.
  *
- * @throws KernelError where the kernel cannot be run at all: an argument that is missing or has the wrong kind, an
- * operation that is not simulated. What the kernel does wrong comes back as findings.
+ * @throws KernelError where the kernel cannot be run at all: what the verifier refuses, an argument that is missing or has
+ * the wrong kind, an operation that is not simulated. What the kernel does wrong comes back as findings.
  */
 export function simulate(kernel: KernelIR, { grid, args, options = {} }: Launch): SimulatorResult {
   checkGrid(kernel, grid);
+  if (options.checks?.verify !== false) checkKernel(kernel);
   const findings = new Findings(options.limits?.findings ?? 100);
   const { trace } = options;
   const program = new Program(kernel, trace && traced);
-  checkShared(kernel);
   const machine = new Machine(kernel, program, findings, grid, options);
   const tensors = bindArguments(machine, args);
   let ctas = 0;
@@ -71,10 +73,27 @@ function checkGrid(kernel: KernelIR, grid: Launch['grid']): void {
   }
 }
 
-/** Placed shared memory fits some architecture. */
+/** Kernels that the verifier has seen; many launches of one verify it once. */
+const VERIFIED = new WeakSet<KernelIR>();
+
+function checkKernel(kernel: KernelIR): void {
+  if (VERIFIED.has(kernel)) return;
+  verifyKernel(kernel);
+  checkShared(kernel);
+  VERIFIED.add(kernel);
+}
+
+/** Shared memory fits some architecture, each piece where a compiled kernel has it. */
 function checkShared(kernel: KernelIR): void {
-  const bytes = Math.max(0, ...kernel.shared.map(({ offset, bytes: size }) => (offset ?? -size) + size));
   const most = Math.max(...Object.values(ARCHS).map(({ sharedBytes }) => sharedBytes));
+  const sum = kernel.shared.reduce((all, { bytes, align }) => all + bytes + align, 0);
+  if (sum <= most) return;
+  let { shared } = kernel;
+  if (shared.some(({ offset }) => offset === undefined)) {
+    shared = shared.map((piece) => ({ ...piece }));
+    allocateShared({ ...kernel, shared });
+  }
+  const bytes = Math.max(...shared.map((piece) => piece.offset! + piece.bytes));
   if (bytes <= most) return;
   throw new KernelError(
     `${kernel.name} takes ${bytes} bytes of shared memory; no architecture gives a CTA more than ${most}`,

@@ -13,7 +13,7 @@ import {
   isDevice,
   operand,
 } from './convert.ts';
-import { need, type Trace } from './state.ts';
+import { need, tracing, type Trace } from './state.ts';
 
 type Plain = (a: never, b: never) => unknown;
 
@@ -80,6 +80,7 @@ export function binary(op: Binary, a: unknown, b: unknown): Value {
   }
   if (kind === 'f' && TYPES[type].bits < 16) trace.fail(`${type} does not compute: convert it first, e.g. f32(x)`);
   if (kind === 'a') trace.fail('addresses do not compute: index a tensor instead');
+  if ((op === 'div' || op === 'rem') && kind !== 'f' && isZero(b)) divideByZero(op, a);
   const args = [
     operand(trace, a, type),
     shift ? operand(trace, b, isDevice(b) && b.type === 'u32' ? 'u32' : 'i32') : operand(trace, b, type),
@@ -87,6 +88,20 @@ export function binary(op: Binary, a: unknown, b: unknown): Value {
   const result = builder.value(op, type, { args });
   if (kind === 'i' || kind === 'u') result.divisor = knownDivisor(op, a, b);
   return result;
+}
+
+/** Whether a divisor is known to be 0. */
+export function isZero(value: unknown): boolean {
+  if (isDevice(value)) return value.node.op === 'const' && Number(value.node.attributes.value) === 0;
+  return value === 0 || value === 0n;
+}
+
+/** Integers have no quotient by 0, and the GPU gives any number for it. */
+export function divideByZero(op: 'div' | 'rem', a: unknown): never {
+  const message = `${op === 'div' ? 'a quotient' : 'a remainder'} by 0: ${isDevice(a) ? a.type : String(a)} is divided by 0`;
+  const trace = tracing();
+  if (trace) return trace.fail(message);
+  throw new RangeError(message);
 }
 
 function shiftType(trace: Trace, a: unknown, b: unknown): TypeName {
@@ -152,15 +167,24 @@ export function shiftUnsigned(a: unknown, b: unknown): Value {
   return binary('shr', trace.builder.value('bitcast', unsigned, { args: [value] }), b);
 }
 
+type Operator = (a: unknown, b: unknown) => unknown;
+
 /** JavaScript's operator where neither side is a device value, else the device's. */
-export function operator(op: Binary, plain: Plain): (a: unknown, b: unknown) => unknown {
-  const compute = plain as (a: unknown, b: unknown) => unknown;
+function operator(op: Binary, plain: Plain): Operator {
+  const compute = plain as Operator;
   return (a, b) => (isDevice(a) || isDevice(b) ? binary(op, a, b) : compute(a, b));
 }
 
+export const ADD: Operator = operator('add', (a: number, b: number) => a + b);
+export const SUB: Operator = operator('sub', (a: number, b: number) => a - b);
+export const MUL: Operator = operator('mul', (a: number, b: number) => a * b);
+export const REM: Operator = operator('rem', (a: number, b: number) =>
+  b === 0 && tracing() ? divideByZero('rem', a) : a % b,
+);
+
 /** Quotient rounded towards zero. */
 export function quotient(a: unknown, b: unknown): unknown {
-  if (!isDevice(a) && !isDevice(b)) return Math.trunc(Number(a) / Number(b));
+  if (!isDevice(a) && !isDevice(b)) return isZero(b) ? divideByZero('div', a) : Math.trunc(Number(a) / Number(b));
   return isDevice(a) && b === 1 ? a : binary('div', a, b);
 }
 

@@ -1,4 +1,5 @@
-import type { Node } from '../ir/ir.ts';
+import { KernelError } from '../ir/error.ts';
+import type { Node, Position } from '../ir/ir.ts';
 import type { TypeName } from '../types/dtype.ts';
 import { compare, not } from './arithmetic.ts';
 import type { Cell } from './cell.ts';
@@ -48,9 +49,13 @@ export class If {
   }
 }
 
+/** Rounds of an unrolled loop that may record nothing; beyond, it is taken for one without end. */
+const MOST_ROUNDS = 2 ** 20;
+
 /** A loop that is unrolled while its condition is known, or one of the device. */
 export class Loop {
   private readonly counters: (() => Cell[]) | undefined;
+  private readonly position: Position | undefined = tracing()?.builder.position;
   private exit: Exit | undefined;
   private round: Exit | undefined;
   private node: Node | undefined;
@@ -103,7 +108,7 @@ export class Loop {
       this.open(trace);
       return true;
     }
-    this.exit = trace.enterExit('loop');
+    this.unroll(trace);
     this.round = trace.enterExit('round');
     return true;
   }
@@ -175,10 +180,15 @@ export class Loop {
   private first(trace: Trace, test: () => unknown): boolean {
     if (!this.known) test();
     if (!this.known) return false;
-    this.exit = trace.enterExit('loop');
+    this.unroll(trace);
     for (const cell of this.counters?.() ?? []) cell.rehome(trace);
     this.round = trace.enterExit('round');
     return true;
+  }
+
+  private unroll(trace: Trace): void {
+    this.exit = trace.enterExit('loop');
+    this.exit.unrolled = { position: this.position ?? trace.builder.position, rounds: 1 };
   }
 
   private known: unknown;
@@ -225,6 +235,14 @@ export class Loop {
     if (!value) {
       trace.leaveExit(this.exit);
       return false;
+    }
+    const { unrolled } = this.exit;
+    if (unrolled && ++unrolled.rounds > MOST_ROUNDS) {
+      throw new KernelError(
+        `this loop was unrolled for ${MOST_ROUNDS} rounds, since its condition is known, and has no end: ` +
+          'count with a device value, let i = i32(0), or write for (const i of range(n))',
+        unrolled.position,
+      );
     }
     this.round = trace.enterExit('round');
     return true;

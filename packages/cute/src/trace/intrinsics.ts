@@ -56,6 +56,7 @@ export function range(
   step: number = 1,
   options: { readonly unroll?: number } = {},
 ): Iterable<i32> {
+  if (step === 0) need('range').fail('a loop needs a step other than 0');
   const loop =
     end === undefined ? new Range(0, start, 1, options.unroll ?? 0) : new Range(start, end, step, options.unroll ?? 0);
   return loop;

@@ -162,15 +162,20 @@ function thrownAt(error: unknown): Position | undefined {
   return undefined;
 }
 
-/** Errors of the layout algebra and of JavaScript say where in the kernel they were made. */
+/** What the language and JavaScript refuse: wrong shapes, numbers out of range, values that are something else. */
+const REFUSALS = [KernelError, LayoutError, RangeError, TypeError];
+
+/** Errors say where in the kernel they were made. Those that an author throws keep their class. */
 function located(error: unknown, position: Position): unknown {
   if (!(error instanceof Error) || (error instanceof KernelError && error.position)) return error;
-  if (error instanceof KernelError || error instanceof LayoutError || error instanceof TypeError) {
+  if (REFUSALS.some((refusal) => error instanceof refusal)) {
     const here = new KernelError(error.message, position);
     here.cause = error;
     return here;
   }
-  error.message += `\n  at ${formatPosition(position)}`;
+  // The transform keeps lines and moves columns.
+  const thrown = thrownAt(error);
+  error.message += `\n  at ${thrown ? `${thrown.file}:${thrown.line}` : formatPosition(position)}`;
   return error;
 }
 

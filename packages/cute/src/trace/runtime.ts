@@ -1,6 +1,7 @@
 import type { Position } from '../ir/ir.ts';
 import { OPS } from '../ir/ops.ts';
-import { binary, compare, invert, negate, not, operator, shiftUnsigned, type Binary, type Test } from './arithmetic.ts';
+import { ADD, binary, compare, invert, MUL, negate, not, REM, shiftUnsigned, SUB } from './arithmetic.ts';
+import type { Binary, Test } from './arithmetic.ts';
 import { Cell } from './cell.ts';
 import { Block, Each, If, Loop, Switch } from './control.ts';
 import { condition, describe, isConstant, isDevice, operand } from './convert.ts';
@@ -15,13 +16,6 @@ const HOST_FRAME: Frame = {
   ...{ name: '', exit: undefined, calledAt: undefined, inlinedAt: undefined, kernel: false },
   returns: [],
 };
-
-const [ADD, SUB, MUL, REM]: ((a: unknown, b: unknown) => unknown)[] = [
-  operator('add', (a: number, b: number) => a + b),
-  operator('sub', (a: number, b: number) => a - b),
-  operator('mul', (a: number, b: number) => a * b),
-  operator('rem', (a: number, b: number) => a % b),
-];
 
 /** What the transformed code of one file calls. `at`: line and column as the transform writes them. */
 export class Runtime {
@@ -153,7 +147,7 @@ export class Runtime {
   rem = (a: unknown, b: unknown, at: number): unknown => this.compute(REM, a, b, at);
 
   private compute(how: (a: unknown, b: unknown) => unknown, a: unknown, b: unknown, at: number): unknown {
-    if (isDevice(a) || isDevice(b)) this.mark(at);
+    if (isDevice(a) || isDevice(b) || b === 0) this.mark(at);
     else if (typeof a === 'number' && typeof b === 'number') return how(a, b);
     return how(this.operand(a, at), this.operand(b, at));
   }

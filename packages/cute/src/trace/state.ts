@@ -1,4 +1,4 @@
-import { Builder } from '../ir/builder.ts';
+import { Builder, MOST_NODES } from '../ir/builder.ts';
 import { KernelError } from '../ir/error.ts';
 import type { KernelIR, Node, Position, Region } from '../ir/ir.ts';
 
@@ -28,6 +28,8 @@ export interface Exit {
   /** From the first jump under a run-time condition on, what the statement does is in a block of the IR. */
   block: OpenRegion | undefined;
   node: Node | undefined;
+  /** Of a loop that is unrolled: where it is, and how many rounds were recorded. */
+  unrolled: { readonly position: Position; rounds: number } | undefined;
 }
 
 /** Where control goes to another place under a condition, and the value that it takes along. */
@@ -66,7 +68,7 @@ export class Trace {
 
   constructor(kernel: KernelIR, position: Position) {
     this.kernel = kernel;
-    this.builder = new Builder(kernel, position);
+    this.builder = new Builder(kernel, position, () => this.tooLong());
     this.regions = [{ region: kernel.body, depth: 1, loop: false, owner: undefined, dead: false }];
   }
 
@@ -122,6 +124,7 @@ export class Trace {
       device,
       block: undefined,
       node: undefined,
+      unrolled: undefined,
     };
     this.exits.push(exit);
     return exit;
@@ -166,6 +169,18 @@ export class Trace {
     for (const inner of this.exits.slice(exit.index + 1)) if (inner.home === exit.home) inner.home = block;
     exit.block = block;
     exit.node = node;
+  }
+
+  /** Names the loop that recorded too much: the one around here with the most rounds. */
+  private tooLong(): never {
+    const what = `kernel ${this.kernel.name} records more than ${MOST_NODES} operations`;
+    const [loop] = this.exits.flatMap((exit) => exit.unrolled ?? []).toSorted((a, b) => b.rounds - a.rounds);
+    if (!loop) this.fail(`${what}: a recursion, or what runs for each element of an array, has no end`);
+    throw new KernelError(
+      `${what}, and the loop here was unrolled for ${loop.rounds} rounds so far, since its bounds are known: ` +
+        'for a loop of the device write for (const i of range(n)), or count with a device value, let i = i32(0)',
+      loop.position,
+    );
   }
 
   fail(message: string): never {

@@ -15,6 +15,7 @@ import { isTuple, leavesOf, product, type Coord, type IntTuple } from '../layout
 import { bitsOf, type TypeName } from '../types/dtype.ts';
 import { binary, wide } from './arithmetic.ts';
 import { condition, isDevice, operand } from './convert.ts';
+import { checkCoordinate } from './coordinate.ts';
 import { Fragment } from './fragment.ts';
 import { need, type Trace } from './state.ts';
 import { typeNameOf, type Scalar, type ScalarType, type u64 } from './types.ts';
@@ -128,10 +129,12 @@ abstract class TensorBase {
   }
 
   tile(tiler: Tiler, coord: Coord, projection?: Projection): unknown {
+    checkCoordinate(need('a tensor'), coord);
     return this.part(localTile(this.parts.layout, tiler, coord, projection));
   }
 
   partition(threads: Layout, index: Leaf, projection?: Projection): unknown {
+    checkCoordinate(need('a tensor'), index);
     return this.part(localPartition(this.parts.layout, threads, index, projection));
   }
 
@@ -169,6 +172,7 @@ abstract class TensorBase {
   getElement(coord: unknown): unknown {
     const trace = need('a load');
     touch(trace, this.parts, 'read');
+    checkCoordinate(trace, coord);
     const at = locate(trace, this.parts, coord as Coord);
     return loadPiece(trace, at, 0, 1, {}, true)[0];
   }
@@ -176,6 +180,7 @@ abstract class TensorBase {
   putElement(coord: unknown, value: unknown): void {
     const trace = need('a store');
     touch(trace, this.parts, 'write');
+    checkCoordinate(trace, coord);
     const at = locate(trace, this.parts, coord as Coord);
     storePiece(trace, at, 0, [operand(trace, value, this.parts.type, 'element to store')], {}, true);
   }
@@ -195,6 +200,7 @@ export function isTensor(value: unknown): value is Tensor<unknown> {
 
 function slice(tensor: TensorBase, coord: Coord): Tensor<unknown> {
   const trace = need('slicing a tensor');
+  checkCoordinate(trace, coord);
   const { parts } = tensor;
   if (!hasUnderscore(coord)) return makeTensor({ ...locate(trace, parts, coord), layout: new Layout(1, 0) });
   if (parts.layout instanceof ComposedLayout || parts.space !== 'global') {

@@ -1,3 +1,4 @@
+import { divideByZero, isZero } from './arithmetic.ts';
 import { condition, constant, isDevice, operand } from './convert.ts';
 import { need } from './state.ts';
 import type { i32, u32, u64 } from './types.ts';
@@ -89,6 +90,7 @@ export function* unroll(start: number, end?: number, step: number = 1): Generato
 /** Quotient of two numbers of at least 0, rounded up. */
 export function ceilDiv(a: number, b: number): i32 {
   const [x, y]: unknown[] = [a, b];
+  if (isZero(y)) divideByZero('div', x);
   if (!isDevice(x) && !isDevice(y)) return Math.ceil(a / b);
   const trace = need('ceilDiv');
   const { type } = isDevice(x) ? x : (y as Value);

@@ -18,7 +18,7 @@ import {
   type Tensor,
 } from '../../src/trace/index.ts';
 
-interface Arguments {
+export interface Arguments {
   readonly y: Tensor<f32>;
   readonly b: Tensor<bf16>;
   readonly m: Tensor<f32>;
@@ -29,8 +29,10 @@ interface Arguments {
 
 let outside = 0;
 
+export type Refused = Readonly<Record<string, readonly [run: (args: Arguments) => void, message: RegExp]>>;
+
 /** What is refused while tracing. The line is the one that says `HERE`; the message has to match. */
-export const REFUSED: Readonly<Record<string, readonly [run: (args: Arguments) => void, message: RegExp]>> = {
+export const REFUSED: Refused = {
   'a constant assigned under a condition': [
     ({ y, n }) => {
       'use gpu';
