@@ -10,6 +10,7 @@ import { spawnSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
+import { openGpu } from '../../packages/rose/src/kernel/gpu.ts';
 import { circumstances, writeResult } from '../measure/report.ts';
 import { CASES, specialised } from './cases.ts';
 
@@ -27,12 +28,10 @@ const SECTIONS = [
 /** What is kept of them, by a name of ours. Units are Nsight Compute's, in `units`. */
 const METRICS: Readonly<Record<string, string>> = {
   duration: 'gpu__time_duration.sum',
-  memoryThroughput: 'dram__bytes_read.sum.per_second',
   memoryShareOfPeak: 'gpu__dram_throughput.avg.pct_of_peak_sustained_elapsed',
   level2ShareOfPeak: 'lts__t_sectors.avg.pct_of_peak_sustained_elapsed',
   level2HitRate: 'lts__t_sector_hit_rate.pct',
   computeShareOfPeak: 'sm__throughput.avg.pct_of_peak_sustained_elapsed',
-  multiprocessorClock: 'smsp__cycles_elapsed.avg.per_second',
   memoryClock: 'dram__cycles_elapsed.avg.per_second',
   registers: 'launch__registers_per_thread',
   sharedBytesOfBlock: 'launch__shared_mem_per_block',
@@ -72,7 +71,9 @@ const figures = launches.map((row, i) => {
   return figure;
 });
 const version = spawnSync(ncu, ['--version'], { encoding: 'utf8' }).stdout.trim().split('\n').at(-1);
-const result = { ...(await circumstances()), nsightCompute: version, figures };
+using gpu = openGpu(0);
+const device = gpu.context.device.name;
+const result = { ...(await circumstances()), device, nsightCompute: version, figures };
 if (values.json === undefined) await writeResult('profile', result);
 else writeFileSync(values.json, JSON.stringify(result, undefined, 2));
 
