@@ -76,6 +76,30 @@ test('a binary tensor at any place of a body is aligned for the model', async (t
   }
 });
 
+test('a body without JSON is the only input of a model that has one', async (t) => {
+  const shaped = (type: string, dims: string): string =>
+    `max_batch_size: 4 input { name: "IN" data_type: ${type} dims: [ ${dims} ] } output { name: "OUT" data_type: ${type} dims: [ ${dims} ] }`;
+  const { post } = await serveModels(t, {
+    numbers: { config: shaped('TYPE_INT32', '2, -1'), source: IDENTITY },
+    text: { config: shaped('TYPE_STRING', '1'), source: IDENTITY },
+    texts: { config: shaped('TYPE_STRING', '2'), source: IDENTITY },
+    free: { config: shaped('TYPE_INT32', '-1, -1'), source: IDENTITY },
+  });
+  const send = async (name: string, body: Uint8Array): Promise<[number, string]> => {
+    const headers = { 'inference-header-content-length': '0' };
+    const response = await post(`/v2/models/${name}/infer`, body, { headers });
+    return [response.status, await response.text()];
+  };
+  const [, numbers] = await send('numbers', new Uint8Array(Int32Array.of(1, 2, 3, 4, 5, 6).buffer));
+  assert.match(numbers, /"shape":\[1,2,3\],"parameters":\{"binary_data_size":24\}/);
+  const [, text] = await send('text', Buffer.from('any bytes'));
+  assert.match(text, /"shape":\[1,1\],"parameters":\{"binary_data_size":13\}\}\]\}\t\0\0\0any bytes$/);
+  assert.match((await send('numbers', new Uint8Array(12)))[1], /can not be deduced: 12 bytes do not fill it/);
+  assert.match((await send('texts', new Uint8Array(12)))[1], /the model must have input shape \[1\]/);
+  assert.match((await send('free', new Uint8Array(12)))[1], /more than one variable-sized dimension/);
+  assert.deepEqual((await send('embed', new Uint8Array(12)))[0], 400);
+});
+
 test('parameters, ids, sequences and requested outputs reach the model, and its parameters the client', async (t) => {
   const source = `import { tensor } from '@rose/server/backend';
     export default class {

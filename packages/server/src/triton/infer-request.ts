@@ -1,7 +1,7 @@
-import { isDataType } from './datatype.ts';
+import { elementOf, isDataType } from './datatype.ts';
 import { invalid, malformed, refuseClassification, refuseSharedMemory } from './errors.ts';
 import { JsonObject, JsonSyntaxError, parseJson, type JsonValue } from './json.ts';
-import type { ModelFace } from './model.ts';
+import type { InputSpec, ModelFace } from './model.ts';
 import { takeParameters, type RequestParameters } from './parameters.ts';
 import { elementCount, printShape, tensorFromBytes, tensorFromJson, type Tensor } from './tensor.ts';
 
@@ -24,7 +24,7 @@ export function readInferRequest(
   maxBytes: number,
 ): InferRequest {
   const split = headerLength === undefined ? body.length : parseHeaderLength(headerLength, body.length);
-  if (split === 0 && headerLength !== undefined) return refuseRawRequest(model);
+  if (split === 0 && headerLength !== undefined) return readRawRequest(body, model);
   const json = readObject(body.subarray(0, split));
   const id = readId(json);
   const parameters = takeParameters(objectOf(json, 'parameters')?.members ?? []);
@@ -71,11 +71,34 @@ function parseHeaderLength(text: string, length: number): number {
   return value;
 }
 
-/** A body without JSON is the one input of a model that has only one. No model here has. */
-function refuseRawRequest({ name, inputs }: ModelFace): never {
-  throw invalid(
-    `Raw request must only have 1 input (found 1) to be deduced but got ${inputs.length} inputs in '${name}' model configuration`,
-  );
+/** A body without JSON is the one input of a model that has only one, as a batch of one row; outputs come back as bytes. */
+function readRawRequest(body: Buffer, model: ModelFace): InferRequest {
+  const [spec, ...others] = model.inputs;
+  if (spec === undefined || others.length > 0) {
+    throw invalid(
+      `Raw request must only have 1 input (found 1) to be deduced but got ${model.inputs.length} inputs in '${model.name}' model configuration`,
+    );
+  }
+  const parameters = takeParameters([['binary_data_output', true]]);
+  return { id: '', parameters, inputs: [rawTensor(body, spec, model)], outputs: undefined };
+}
+
+/** The size of the body tells the one dimension that is free. */
+function rawTensor(body: Buffer, { name, datatypes: [datatype], dims }: InputSpec, model: ModelFace): Tensor {
+  const batch = model.maxBatchSize > 0 ? [1] : [];
+  if (datatype === 'BYTES') {
+    if (dims.length === 1 && dims[0] === 1) return { name, datatype, shape: [...batch, 1], data: [body] };
+    throw invalid(`For BYTE datatype raw input '${name}', the model must have input shape [1]`);
+  }
+  if (dims.filter((dim) => dim === -1).length > 1) {
+    throw invalid(
+      `The shape of the raw input '${name}' can not be deduced because there are more than one variable-sized dimension`,
+    );
+  }
+  const row = dims.reduce((size, dim) => (dim === -1 ? size : size * dim), elementOf(datatype).size);
+  const shape = dims.map((dim) => (dim === -1 ? body.length / row : dim));
+  if (shape.every(Number.isInteger)) return { name, datatype, shape: [...batch, ...shape], data: body };
+  throw invalid(`The shape of the raw input '${name}' can not be deduced: ${body.length} bytes do not fill it`);
 }
 
 function readInput(

@@ -1,0 +1,38 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { rose, start } from './rose.ts';
+
+const REPOSITORY = fileURLToPath(new URL('../../../examples/model-repository', import.meta.url));
+
+test('rose serve serves a repository alone, and says what it loaded', async () => {
+  const explicit = ['--model-control-mode', 'explicit', '--load-model', 'simple', '--load-model', 'simple_string'];
+  const running = start(['serve', '--port', '0', '--model-repository', REPOSITORY, ...explicit]);
+  const [, url] = await running.until(/listening on (\S+)/);
+  await running.until(/model repository: simple\/1, simple_string\/1/);
+  assert.equal((await fetch(`${url}/v2/health/ready`)).status, 200);
+  assert.equal((await fetch(`${url}/v2/models/simple/versions/1/ready`)).status, 200);
+  assert.deepEqual(((await (await fetch(`${url}/v1/models`)).json()) as { data: unknown[] }).data, []);
+  running.process.kill('SIGTERM');
+  assert.equal((await running.ended).code, 0);
+});
+
+test('options of a repository that cannot have an effect, or name nothing, are refused', async () => {
+  const refused: [string[], number, RegExp][] = [
+    [['--model-control-mode', 'poll'], 2, /--model-control-mode has no effect without --model-repository/],
+    [['--model-repository', REPOSITORY, '--load-model', 'x'], 2, /without --model-control-mode explicit/],
+    [['--model-repository', REPOSITORY, '--repository-poll-secs', '5'], 2, /without --model-control-mode poll/],
+    [['--model-repository', 'nowhere'], 3, /there is no model repository "nowhere"/],
+    [
+      ['--model-repository', REPOSITORY, '--model-control-mode', 'explicit', '--load-model', 'nobody'],
+      3,
+      /failed to load 'nobody'/,
+    ],
+  ];
+  for (const [args, code, pattern] of refused) {
+    const ended = await rose(['serve', '--port', '0', ...args]);
+    assert.equal(ended.code, code, ended.stderr);
+    assert.match(ended.stderr, pattern);
+    assert.doesNotMatch(ended.stderr, /\n {4}at /);
+  }
+});
