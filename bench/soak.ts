@@ -177,6 +177,11 @@ async function settle(canary: string): Promise<void> {
   if (!(await server.ready())) find('after the traffic: not ready');
   if ((await askCanary()) !== canary) find('after the traffic: the canary gives another answer');
   const metric = await server.metrics();
+  // Requests go on after a step that failed: their answers do not show it.
+  for (const model of MODELS) {
+    const steps = metric('rose_step_failures_total', model);
+    if (steps > 0) find(`${steps} steps of ${model} failed`);
+  }
   const preemptions = metric('rose_preemptions_total', 'tiny-chat');
   count('engine', 'preemptions', preemptions);
   count('engine', 'turns', metric('rose_turns_total', 'tiny-chat'));
