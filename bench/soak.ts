@@ -69,6 +69,7 @@ try {
   judgeMemory();
 } finally {
   const code = await server.stop();
+  live.remove();
   if (code !== 0) find(`the server ended with code ${code}`);
 }
 if (server.log.includes('a fault of Rose') || /"level":[56]0/.test(server.log))
@@ -193,7 +194,6 @@ async function settle(canary: string): Promise<void> {
 
 function judgeMemory(): void {
   const growths = [...liveGrowth(live.read(), startedAt, seconds), ...residentGrowth(memory, seconds)];
-  live.remove();
   for (const { what, before, after, most } of growths) {
     const mib = (bytes: number): string => `${(bytes / 2 ** 20).toFixed(1)} MiB`;
     console.log(`${what}: ${mib(before)} after the warm-up, ${mib(after)} at the end`);
