@@ -103,20 +103,23 @@ const linearFp8: KernelModule = defineKernel({
 
 export default linearFp8;
 
-/** Time of a tile in columns of 128; a narrow one reads more of shared memory for each product. Measured on an H100. */
+/** Time of a tile, measured on an H100: a narrow one reads more of shared memory for each product. */
 const TILE_COST = { 64: 96, 128: 128, 192: 192 } as const;
-/** Tiles of a multiprocessor from which on clusters that load weights once are faster. */
+/** Tiles of a multiprocessor from which on wide ones, in clusters that load weights once, are faster. */
 const MANY_TILES = 8;
+const COST_OF_MANY = 184;
 
 /** The tile for which the multiprocessors (132 of them) finish soonest. Nothing of it changes bits. */
 function chooseTile(rows: number, columns: number, options: Fp8['options']): Fp8['tuning'] {
   const shapes = ([128, 192, 64] as const).flatMap((tile) => ([2, 1] as const).map((turns) => ({ tile, turns })));
   const roundsOf = (tile: number): number => Math.ceil((Math.ceil(columns / tile) * Math.ceil(rows / TILE_ROWS)) / 132);
-  const timeOf = (tile: keyof typeof TILE_COST): number => roundsOf(tile) * TILE_COST[tile];
+  const many = (tile: number): boolean => tile === 192 && roundsOf(tile) > MANY_TILES;
+  const timeOf = (tile: keyof typeof TILE_COST): number =>
+    roundsOf(tile) * (many(tile) ? COST_OF_MANY : TILE_COST[tile]);
   const { tile, turns } = shapes
     .filter((shape) => fp8TileRefused(shape, options) === undefined)
     .toSorted((a, b) => timeOf(a.tile) - timeOf(b.tile))[0];
-  return { tile, turns, ctas: roundsOf(tile) > MANY_TILES ? 2 : 1, band: 8 };
+  return { tile, turns, ctas: many(tile) ? 2 : 1, band: 8 };
 }
 
 function mapsOf({ dims, options, tuning: { tile, ctas } }: Fp8): Record<string, TensorMapDescription> {
