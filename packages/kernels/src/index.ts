@@ -21,6 +21,7 @@ import moeCombine from './moe_combine.ts';
 import moeSort from './moe_sort.ts';
 import qkRopeCache from './qk_rope_cache.ts';
 import quantise from './quantise.ts';
+import quantiseBlocks from './quantise_blocks.ts';
 import rmsnorm from './rmsnorm.ts';
 import softmax from './softmax.ts';
 import topk from './topk.ts';
@@ -52,6 +53,7 @@ export const KERNELS: readonly KernelModule[] = [
   moeSort,
   qkRopeCache,
   quantise,
+  quantiseBlocks,
   rmsnorm,
   softmax,
   topk,

@@ -5,7 +5,12 @@ import { bound } from './rounding.ts';
 
 /** Dynamic quantisation to e4m3 in float64. */
 
-const SCALE_BOUND: Bound = bound(4, 'a magnitude that is exact or rounded before, times 1 / 448');
+export const SCALE_BOUND: Bound = bound(4, 'a magnitude that is exact or rounded before, times 1 / 448');
+
+/** The scale of values up to `largest`. */
+export function largestScale(largest: number): number {
+  return Math.max(largest, 2 ** -100) / 448;
+}
 
 /** What a kernel can give out: e4m3 by a scale that it is given, or by scales that follow from the values. */
 export type QuantisedOutput = 'same' | 'e4m3' | 'e4m3_group' | 'e4m3_row';
@@ -39,7 +44,7 @@ export function quantisedReference(
     for (let group = 0; group < groups; group++) {
       const first = row * columns + group * size;
       const own = x.subarray(first, first + size);
-      const scale = Math.max(...own.map(Math.abs), 2 ** -100) / 448;
+      const scale = largestScale(own.reduce((most, value) => Math.max(most, Math.abs(value)), 0));
       scales[group * pitch + row] = scale;
       for (const [i, value] of own.entries()) values[first + i] = saturated(value / scale);
     }

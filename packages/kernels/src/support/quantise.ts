@@ -12,19 +12,19 @@ const LARGEST = 448;
 const SMALLEST = 2 ** -100;
 
 /** The scale of values up to `largest`, and what to multiply them by. */
-interface Scale {
+export interface Scale {
   readonly scale: f32;
   readonly inverse: f32;
 }
 
-function scaleOf(largest: f32): Scale {
+export function scaleOf(largest: f32): Scale {
   'use gpu';
   const scale = max(largest, SMALLEST) * (1 / LARGEST);
   return { scale, inverse: rcp(scale) };
 }
 
 /** The largest magnitude of a vector. */
-function largestOf(v: Fragment): f32 {
+export function largestOf(v: Fragment): f32 {
   'use gpu';
   let all = abs(f32(v[0]));
   for (let i = 1; i < v.length; i++) all = max(all, abs(f32(v[i])));

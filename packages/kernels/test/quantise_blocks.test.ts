@@ -1,0 +1,4 @@
+import kernel from '../src/quantise_blocks.ts';
+import { testKernel } from './support.ts';
+
+testKernel(kernel);
