@@ -459,6 +459,23 @@ for (const [omit, kind, message] of [
   });
 }
 
+test('warpgroups wait for registers that others give back, and for those that nobody does', () => {
+  const build = (given: number): SimulatorResult => {
+    const w = new KernelWriter({ params: [tensor('y', 'b32')], threads: 384 });
+    w.if(
+      w.compare('lt', w.special('warpid'), 8),
+      () => w.emit('set_max_registers', { attributes: { count: 232, direction: 'inc' } }),
+      () => w.emit('set_max_registers', { attributes: { count: given, direction: 'dec' } }),
+    );
+    return simulate(w.kernel, { grid: [1, 1, 1], args: { y: new Int32Array(1) } });
+  };
+  // 384 threads are launched with 168 each.
+  assert.deepEqual(kinds(build(40)), []);
+  const [{ kind, message }] = build(48).findings;
+  assert.equal(kind, 'deadlock');
+  assert.match(message, /232 registers a thread: the CTA has 64512, and its other warps hold 58112 of them/);
+});
+
 test('warps of a group that disagree about registers or products', () => {
   const build = (warps: number): SimulatorResult => {
     const w = new KernelWriter({ params: [tensor('y', 'b32')], threads: 128 });

@@ -155,16 +155,47 @@ const clusterWait: Handler = (node) => (warp) => {
   };
 };
 
-/** Registers that a multiprocessor has for each of its warpgroups' threads are not counted: only the call is checked. */
-const setMaxRegisters: Handler = (node) => {
+/** Registers of a multiprocessor, and the most that a thread is launched with. */
+const REGISTERS = 65536;
+const THREAD_REGISTERS = 256;
+
+/**
+ * A CTA has the registers that it was launched with, as many for a thread as fit a multiprocessor: who wants more waits
+ * until others have given theirs back.
+ */
+const setMaxRegisters: Handler = (node, program) => {
   const count = numberOf(node, 'count');
+  const { threads, minBlocks = 1 } = program.kernel;
+  const all = 32 * Math.ceil((threads[0] * threads[1] * threads[2]) / 32);
+  const launched = Math.min(THREAD_REGISTERS, 8 * Math.floor(REGISTERS / (all * minBlocks) / 8));
   return (warp) => {
     if (!checkWhole(warp, node)) return;
     if (count % 8 !== 0 || count < 24 || count > 256) {
       warp.report('registers', `set_max_registers of ${count}: it is a multiple of 8 from 24 to 256`);
     }
-    warp.state.registers = count;
-    warp.state.registerNode = node;
+    const { warps } = warp.cta;
+    const others = (): number =>
+      warps.reduce((sum, other) => sum + (other === warp ? 0 : 32 * (other.state.registers ?? launched)), 0);
+    const take = (): void => {
+      warp.state.registers = count;
+      warp.state.registerNode = node;
+      warp.cta.cluster.machine.progress++;
+    };
+    const fits = (): boolean => others() + 32 * count <= launched * all;
+    if (fits()) return take();
+    let taken = false;
+    warp.wait = {
+      node,
+      what: () =>
+        `${count} registers a thread: the CTA has ${launched * all}, and its other warps hold ${others()} of them`,
+      ready: () => {
+        if (!taken && fits()) {
+          taken = true;
+          take();
+        }
+        return taken;
+      },
+    };
   };
 };
 
