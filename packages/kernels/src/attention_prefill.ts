@@ -2,8 +2,13 @@ import type { KernelIR } from '@rose/cute';
 import { PREFILL_OPTIONS, type PrefillTensors } from './support/prefill.ts';
 import { MMA_ROWS, MMA_THREADS, prefillByMma } from './support/prefill-mma.ts';
 import {
+  headsOf,
+  packRefused,
+  packs,
   PREFILL_DIMS,
+  PREFILL_TUNING,
   prefillArgs,
+  prefillGrid,
   prefillReference,
   prefillRefused,
   prefillRoofline,
@@ -23,19 +28,19 @@ import { defineKernel, type KernelModule, type Specialisation } from './spec.ts'
  *
  * Tiles of keys begin at multiples of `tileTokens`, and a tile that a query does not see changes nothing of it: its bits
  * depend on what it sees alone, whatever the chunks, the batch and the pages are. `attention_prefill_wgmma` gives the same
- * bits and is several times as fast, on sm_90a alone; this one is for every GPU from sm_80 on, and for caches of 8 bits.
+ * bits and is several times as fast, on sm_90a alone; this one is for every GPU from sm_80 on.
  */
 const attentionPrefill: KernelModule = defineKernel({
   name: 'attention_prefill',
   summary: 'y = softmax(scale q k) v for each query and head, over the keys that it sees',
   dims: PREFILL_DIMS,
   options: PREFILL_OPTIONS,
-  tuning: {},
-  refuse: ({ dims }) => prefillRefused(dims),
-  choose: () => ({}),
+  tuning: PREFILL_TUNING,
+  refuse: ({ dims, tuning: { pack } }) => prefillRefused(dims) ?? packRefused(dims, pack),
+  choose: (dims) => ({ pack: packs(dims, MMA_ROWS) }),
   args: prefillArgs,
   trace: record,
-  grid: ({ dims: { tokens, qHeads, sequences } }) => [Math.ceil(tokens / MMA_ROWS), qHeads, sequences],
+  grid: ({ dims, tuning }) => prefillGrid(dims, tuning.pack, MMA_ROWS),
   reference: prefillReference,
   roofline: prefillRoofline,
   cases: [
@@ -62,6 +67,11 @@ const attentionPrefill: KernelModule = defineKernel({
       options: { cache: 'e4m3' },
     },
     {
+      dims: { sequences: 2, tokens: 21, longest: 150, shortest: 40, qHeads: 8, kvHeads: 2, head: 64 },
+      options: { window: true, sinks: true },
+      tuning: { pack: true },
+    },
+    {
       dims: { sequences: 1, tokens: 8192, longest: 8192, shortest: 8192, qHeads: 32, kvHeads: 8, head: 128 },
       large: true,
     },
@@ -83,9 +93,10 @@ const attentionPrefill: KernelModule = defineKernel({
 
 export default attentionPrefill;
 
-function record({ dims, options }: Specialisation<typeof PREFILL_OPTIONS>): KernelIR {
+function record(s: Specialisation<typeof PREFILL_OPTIONS, typeof PREFILL_TUNING>): KernelIR {
+  const { dims, options } = s;
   return traceKernel('attention_prefill', prefillArgs(dims, options), MMA_THREADS, (t: PrefillTensors) => {
     'use gpu';
-    prefillByMma(t, dims, options);
+    prefillByMma(t, dims, options, headsOf(dims, s.tuning.pack));
   });
 }

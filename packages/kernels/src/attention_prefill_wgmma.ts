@@ -1,8 +1,13 @@
 import type { KernelIR, TensorMapDescription } from '@rose/cute';
 import { PREFILL_OPTIONS, type PrefillTensors } from './support/prefill.ts';
 import {
+  headsOf,
+  packRefused,
+  packs,
   PREFILL_DIMS,
+  PREFILL_TUNING,
   prefillArgs,
+  prefillGrid,
   prefillReference,
   prefillRefused,
   prefillRoofline,
@@ -13,7 +18,9 @@ import { defineKernel, type KernelModule, type Specialisation } from './spec.ts'
 
 /**
  * `attention_prefill` on Hopper's tensor cores: one warp loads tiles of keys and values by TMA, two warpgroups of 64 queries
- * take turns, so that one computes powers while the other's products run. Its bits are those of `attention_prefill`.
+ * take turns, so that one computes powers while the other's products run. Caches of 8 bits pass through three warps more,
+ * which widen them. Where a sequence has few queries, the query heads of a key head share blocks. Its bits are those of
+ * `attention_prefill`.
  */
 const attentionPrefillWgmma: KernelModule = defineKernel({
   name: 'attention_prefill_wgmma',
@@ -21,16 +28,13 @@ const attentionPrefillWgmma: KernelModule = defineKernel({
   arch: 'sm_90a',
   dims: PREFILL_DIMS,
   options: PREFILL_OPTIONS,
-  tuning: {},
-  refuse: ({ dims, options: { cache } }) =>
-    cache === 'same'
-      ? prefillRefused(dims)
-      : 'caches of 8 bits are for attention_prefill: wgmma takes both sides in one type',
-  choose: () => ({}),
+  tuning: PREFILL_TUNING,
+  refuse: ({ dims, tuning: { pack } }) => prefillRefused(dims) ?? packRefused(dims, pack),
+  choose: (dims) => ({ pack: packs(dims, WGMMA_ROWS) }),
   args: prefillArgs,
   maps,
   trace: record,
-  grid: ({ dims: { tokens, qHeads, sequences } }) => [Math.ceil(tokens / WGMMA_ROWS), qHeads, sequences],
+  grid: ({ dims, tuning }) => prefillGrid(dims, tuning.pack, WGMMA_ROWS),
   reference: prefillReference,
   roofline: prefillRoofline,
   cases: [
@@ -52,7 +56,25 @@ const attentionPrefillWgmma: KernelModule = defineKernel({
       options: { sinks: true },
     },
     {
+      dims: { sequences: 1, tokens: 13, longest: 141, shortest: 141, qHeads: 2, kvHeads: 2, head: 96 },
+      options: { cache: 'e4m3' },
+    },
+    {
+      dims: { sequences: 1, tokens: 9, longest: 70, shortest: 70, qHeads: 1, kvHeads: 1, head: 256 },
+      options: { cache: 'e4m3', layout: 'rows', mask: 'bidirectional' },
+    },
+    {
+      dims: { sequences: 2, tokens: 37, longest: 150, shortest: 40, qHeads: 8, kvHeads: 2, head: 64 },
+      options: { window: true, sinks: true },
+      tuning: { pack: true },
+    },
+    {
       dims: { sequences: 1, tokens: 8192, longest: 8192, shortest: 8192, qHeads: 32, kvHeads: 32, head: 128 },
+      large: true,
+    },
+    {
+      dims: { sequences: 4, tokens: 2048, longest: 4096, shortest: 2048, qHeads: 32, kvHeads: 8, head: 128 },
+      options: { cache: 'e4m3' },
       large: true,
     },
     {
@@ -69,10 +91,10 @@ const attentionPrefillWgmma: KernelModule = defineKernel({
 
 export default attentionPrefillWgmma;
 
-type Prefill = Specialisation<typeof PREFILL_OPTIONS>;
+type Prefill = Specialisation<typeof PREFILL_OPTIONS, typeof PREFILL_TUNING>;
 
-function maps({ dims, options }: Prefill): Readonly<Record<string, TensorMapDescription>> {
-  return wgmmaMaps(dims, options, prefillArgs(dims, options));
+function maps({ dims, options, tuning }: Prefill): Readonly<Record<string, TensorMapDescription>> {
+  return wgmmaMaps(dims, options, headsOf(dims, tuning.pack), prefillArgs(dims, options));
 }
 
 function record(s: Prefill): KernelIR {
@@ -80,7 +102,7 @@ function record(s: Prefill): KernelIR {
   const args = prefillArgs(dims, options);
   const body = (t: PrefillTensors): void => {
     'use gpu';
-    prefillByWgmma(t, dims, options);
+    prefillByWgmma(t, dims, options, headsOf(dims, s.tuning.pack));
   };
   const facts = { maps: Object.keys(maps(s)), minBlocks: 1 };
   return traceKernel('attention_prefill_wgmma', args, WGMMA_THREADS, body, facts);

@@ -10,7 +10,7 @@ import {
   loadDriver,
   type Argument,
 } from '@rose/cuda';
-import { KERNELS, seededRandom } from '@rose/kernels';
+import { KERNELS, makeCase, seededRandom, specialise } from '@rose/kernels';
 import {
   decodeAttention,
   expectedAttention,
@@ -23,7 +23,7 @@ import {
   type Settings,
   type Shape,
 } from '../../kernels/test/attention-sequences.ts';
-import { openGpu, type Gpu } from '../src/kernel/gpu.ts';
+import { gpuExecutor, openGpu, type Gpu } from '../src/kernel/gpu.ts';
 
 /** Attention on a GPU: the bits of a token's row whatever is computed beside it, in lengths beyond the simulator. */
 
@@ -62,7 +62,8 @@ function backendOf(gpu: Gpu, prefill: string): Backend {
         if (map === undefined) values[name] = memory;
         else {
           // As many rows as there are here.
-          const shape = [map.shape[0], given.length / map.shape[0]];
+          const row = map.shape.slice(0, -1);
+          const shape = [...row, given.length / row.reduce((a, b) => a * b, 1)];
           values[name] = encodeTensorMap(gpu.context, { ...map, shape, memory });
         }
       }
@@ -131,6 +132,33 @@ for (const shape of SHAPES) {
     });
   }
 }
+
+test('prompts over caches of 8 bits: by wgmma, packed or not, the bits of mma.sync', { skip }, async (t) => {
+  using gpu = openGpu(0);
+  const executor = gpuExecutor(gpu, t.diagnostic.bind(t));
+  for (const [i, { head }] of SHAPES.entries()) {
+    const dims = { sequences: 2, tokens: 141, longest: 700, shortest: 333, qHeads: 4, kvHeads: 2, head };
+    const layout = i % 2 === 0 ? 'paged' : 'rows';
+    const wanted = { dims, options: { cache: 'e4m3', type: i % 3 === 0 ? 'f16' : 'bf16', layout, sinks: true } };
+    const bits: Uint8Array[] = [];
+    for (const [name, tuning] of [
+      ['attention_prefill', { pack: false }],
+      ['attention_prefill', { pack: true }],
+      ['attention_prefill_wgmma', { pack: false }],
+      ['attention_prefill_wgmma', { pack: true }],
+    ] as const) {
+      const module = KERNELS.find((kernel) => kernel.name === name)!;
+      const s = specialise(module, { ...wanted, tuning });
+      const { args } = makeCase(module, s, head);
+      const compiled = compileKernel(module.trace(s), { arch: gpu.arch });
+      await executor.run(compiled, args, module.grid(s, { multiprocessors: 132 }));
+      const { y } = args;
+      assert.ok(typeof y === 'object');
+      bits.push(y.bytes);
+    }
+    for (const i of [1, 2, 3]) assert.ok(Buffer.compare(bits[i], bits[0]) === 0, `heads of ${head}, run ${i}`);
+  }
+});
 
 function all(sequence: Sequence): Asked {
   return { sequence, length: sequence.length, count: sequence.length };

@@ -12,9 +12,11 @@ export interface RingOptions {
   /**
    * Who fills a stage. `tma`: one thread expects bytes and starts copies that report to the barrier. `cp.async`: that
    * many threads copy, and each one's copies arrive. `tcgen05`: one thread multiplies into it (a stage is columns of tensor
-   * memory), and `tcgen05Commit` tells the barrier.
+   * memory), and `tcgen05Commit` tells the barrier. `threads`: that many threads write and arrive at the barrier.
    */
-  readonly producer: { readonly kind: 'tma' | 'tcgen05' } | { readonly kind: 'cp.async'; readonly threads: number };
+  readonly producer:
+    | { readonly kind: 'tma' | 'tcgen05' }
+    | { readonly kind: 'cp.async' | 'threads'; readonly threads: number };
   /** How many arrivals release a stage: those who call `release`. */
   readonly consumers: number;
   /**
@@ -45,6 +47,18 @@ export interface UsedStage {
   readonly barrier: MBarrier;
   /** It may be filled again, as far as this arrival is concerned. */
   release(): void;
+}
+
+/** How who fills a stage tells its barrier. */
+const TELLS: Readonly<Record<RingOptions['producer']['kind'], string>> = {
+  tma: 'expect(bytes)',
+  'cp.async': 'copied()',
+  threads: 'barrier.arrive()',
+  tcgen05: 'tcgen05Commit(barrier)',
+};
+
+function wrongCount(kind: keyof typeof TELLS): TypeError {
+  return new TypeError(`a ring whose producer is ${kind} counts otherwise: call ${TELLS[kind]}`);
 }
 
 /** Stage number and phase bit of somebody who goes around a ring. */
@@ -92,11 +106,11 @@ export class Producer {
       index,
       barrier,
       expect: (bytes) => {
-        if (kind !== 'tma') throw new TypeError('a ring that cp.async fills counts threads, not bytes: call copied()');
+        if (kind !== 'tma') throw wrongCount(kind);
         barrier.expect(bytes);
       },
       copied: () => {
-        if (kind !== 'cp.async') throw new TypeError('a ring that TMA fills counts bytes: call expect(bytes)');
+        if (kind !== 'cp.async') throw wrongCount(kind);
         cpAsyncArrive(barrier);
       },
     };
@@ -163,7 +177,7 @@ export class Ring {
   constructor(options: RingOptions) {
     const { stages, consumers, producer, ctas = 1, scope = 'cta' } = options;
     if (!Number.isInteger(stages) || stages < 1) throw new RangeError(`a ring has at least one stage, not ${stages}`);
-    if (consumers < 1 || (producer.kind === 'cp.async' && producer.threads < 1)) {
+    if (consumers < 1 || ('threads' in producer && producer.threads < 1)) {
       throw new RangeError('a ring has at least one arrival on each side');
     }
     if (!Number.isInteger(ctas) || ctas < 1 || ctas > 16)
@@ -178,7 +192,7 @@ export class Ring {
   /** One thread calls it; then `fenceBarrierInit()` and a barrier of all who use the ring. */
   init(): void {
     const { producer, consumers } = this.options;
-    this.full.init(producer.kind === 'cp.async' ? producer.threads : 1);
+    this.full.init('threads' in producer ? producer.threads : 1);
     this.empty.init(consumers * this.ctas);
   }
 

@@ -53,18 +53,23 @@ export const MMA_THREADS = 128;
 export const MMA_ROWS = 64;
 const WARP_ROWS = 16;
 
-export function prefillByMma(t: PrefillTensors, { qHeads, kvHeads, head }: Dims, options: PrefillOptions): void {
+/**
+ * A block has the queries of MMA_ROWS / heads tokens, each token's `heads` neighbouring query heads (1, 2, 4 or 8 that share
+ * a key head) in rows one below the other.
+ */
+export function prefillByMma(t: PrefillTensors, dims: Dims, options: PrefillOptions, heads: number): void {
   'use gpu';
+  const { qHeads, kvHeads, head } = dims;
   const stored = TYPE_TOKENS[cacheType(options) as 'bf16'];
   const unit = bytesOf(stored.type, 1);
   const pitch = head + 16 / unit;
   const tile = tileTokens(head);
   const products = { a: options.type, b: options.type, d: 'f32' } as const;
-  const [h, sequence] = [bidY(), bidZ()];
-  const kvHead = idiv(h, qHeads / kvHeads);
+  const [firstHead, sequence] = [bidY() * heads, bidZ()];
+  const kvHead = idiv(firstHead, qHeads / kvHeads);
   // Blocks that see most begin first.
-  const first = (gdim() - 1 - bid()) * MMA_ROWS;
-  const block = queryBlock(t, sequence, first, MMA_ROWS, tile, options.mask);
+  const first = (gdim() - 1 - bid()) * (MMA_ROWS / heads);
+  const block = queryBlock(t, sequence, first, MMA_ROWS / heads, tile, options.mask);
   if (first >= block.count) return;
   const [lane, warp] = [laneId(), warpId()];
   const [quad, quarter] = [lane >> 2, lane & 3];
@@ -75,8 +80,9 @@ export function prefillByMma(t: PrefillTensors, { qHeads, kvHeads, head }: Dims,
   const fetch = (cache: Tensor, to: Tensor, number: i32): void => {
     'use gpu';
     if (number < block.to) {
-      // Long heads have no registers for many addresses at once.
-      for (const i of range(0, (tile * chunks) / MMA_THREADS, 1, { unroll: head > 128 ? 1 : 4 })) {
+      // Long heads, and what is widened, leave no registers for many addresses at once.
+      const turns = head > 128 || options.cache === 'e4m3' ? 1 : 4;
+      for (const i of range(0, (tile * chunks) / MMA_THREADS, 1, { unroll: turns })) {
         const chunk = tid() + i * MMA_THREADS;
         const row = idiv(chunk, chunks);
         const at = number * tile + row;
@@ -95,8 +101,10 @@ export function prefillByMma(t: PrefillTensors, { qHeads, kvHeads, head }: Dims,
   fetch(t.keys, keysTile, block.from);
   fetch(t.values, valuesTile, block.from);
 
-  // This lane's two queries, of which those behind the last are the last once more.
-  const rows = [0, 8].map((more) => min(first + warp * WARP_ROWS + quad + more, block.count - 1));
+  // This lane's two queries, of one head, of which those behind the last are the last once more.
+  const h = heads === 1 ? firstHead : firstHead + (quad & (heads - 1));
+  const tokens = [0, 8].map((more) => first + ((warp * WARP_ROWS + quad + more) >> Math.log2(heads)));
+  const rows = tokens.map((token) => min(token, block.count - 1));
   const positions = rows.map((row) => block.length - block.count + row);
   const qWords = reinterpret(t.q, u32);
   const places = quarterElements(options, quarter);
@@ -146,7 +154,7 @@ export function prefillByMma(t: PrefillTensors, { qHeads, kvHeads, head }: Dims,
 
     if (options.cap) for (let v = 0; v < tile / 2; v++) scores[v] = cappedScore(scores[v], twice, cap);
     const lowest = block.length - block.count + first;
-    if (masks(t, block, options.mask, lowest, MMA_ROWS, number * tile, tile)) {
+    if (masks(t, block, options.mask, lowest, MMA_ROWS / heads, number * tile, tile)) {
       for (let v = 0; v < tile / 2; v++) {
         const at = number * tile + 8 * (v >> 2) + 2 * quarter + (v & 1);
         const seen = sees(t, block, options.mask, positions[(v >> 1) & 1], at);
@@ -176,7 +184,7 @@ export function prefillByMma(t: PrefillTensors, { qHeads, kvHeads, head }: Dims,
 
   const factors = lastFactors(t, softmax, h, t.valueScale ? t.valueScale[kvHead] : f32(1));
   for (let r = 0; r < 2; r++) {
-    if (first + warp * WARP_ROWS + quad + 8 * r < block.count) {
+    if (tokens[r] < block.count) {
       const to = t.y(block.start + rows[r], _);
       // Neighbouring elements of a row: two, or the four of two words of 8-bit elements.
       const stride = options.cache === 'same' ? 4 : 8;

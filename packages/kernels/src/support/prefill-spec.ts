@@ -44,6 +44,39 @@ export function prefillRefused({ tokens, longest, shortest, qHeads, kvHeads, hea
   return qHeads % kvHeads === 0 ? undefined : `${qHeads} query heads do not divide among ${kvHeads} key heads`;
 }
 
+export const PREFILL_TUNING = {
+  /** The query heads of a key head share blocks of queries: few queries of a sequence then fill them. */
+  pack: [false, true],
+} as const;
+
+/** Query heads of a key head that can share a block: a thread's two rows, 8 apart, are of one head. */
+const PACKED: readonly number[] = [2, 4, 8];
+
+/** Query heads that a block has. */
+export function headsOf({ qHeads, kvHeads }: Dims, pack: boolean): number {
+  return pack ? qHeads / kvHeads : 1;
+}
+
+export function packRefused({ qHeads, kvHeads }: Dims, pack: boolean): string | undefined {
+  if (!pack || PACKED.includes(qHeads / kvHeads)) return undefined;
+  return `${qHeads / kvHeads} query heads of a key head do not share blocks: ${PACKED.join(', ')} do`;
+}
+
+/** Whether packing makes fewer blocks of so many rows. */
+export function packs(dims: Dims, rows: number): boolean {
+  const blocks = (pack: boolean): number => {
+    const [across, down] = prefillGrid(dims, pack, rows);
+    return across * down;
+  };
+  return packRefused(dims, true) === undefined && blocks(true) < blocks(false);
+}
+
+/** CTAs: blocks of so many rows, heads, sequences. */
+export function prefillGrid(dims: Dims, pack: boolean, rows: number): readonly [number, number, number] {
+  const heads = headsOf(dims, pack);
+  return [Math.ceil((dims.tokens * heads) / rows), dims.qHeads / heads, dims.sequences];
+}
+
 /** The parameters by name; which there are depends on the options. */
 export type PrefillArgs = Readonly<
   Record<'q' | 'keys' | 'values' | 'rowStarts' | 'lengths' | 'y', TensorArgument> &

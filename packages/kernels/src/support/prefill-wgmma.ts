@@ -43,10 +43,13 @@ import {
   widestSwizzle,
   _,
   fragment,
+  type Producer,
+  type Tensor,
   type TensorMapDescription,
+  type TileBoxes,
 } from '@rose/cute';
 import type { Dims, TensorArgument } from '../spec.ts';
-import { cappedScore } from './attention.ts';
+import { cacheType, cappedScore } from './attention.ts';
 import { PAGE } from './page.ts';
 import {
   lastFactors,
@@ -57,7 +60,9 @@ import {
   type PrefillOptions,
   type PrefillTensors,
 } from './prefill.ts';
+import { NarrowTiles, WIDEN_THREADS } from './prefill-widen.ts';
 import { vectorsOf } from './rows.ts';
+import { bytesOf } from './storage.ts';
 
 /**
  * Attention over tiles by wgmma and TMA, for sm_90a: one warp loads tiles of keys and values into rings, two warpgroups of
@@ -86,27 +91,43 @@ function cacheRows({ shape }: TensorArgument, { layout }: PrefillOptions): numbe
   return layout === 'paged' ? shape[0] * shape[1] * shape[2] : shape[0];
 }
 
-/** The tensor maps of `q`, `keys` and `values`. */
+/** The boxes that bring a tile of keys or of values: as wgmma takes them, or of 8-bit elements row by row. */
+function cacheBoxes(head: number, { cache }: PrefillOptions): TileBoxes {
+  if (cache === 'same') return tileBoxes(layoutsOf(head).keys, 16);
+  return { box: [head, tileTokens(head)], swizzle: 'none', starts: [{ bytes: 0, shift: 0 }] };
+}
+
+/** The tensor maps of `q`, `keys` and `values`; `heads` query heads share a block of queries. */
 export function wgmmaMaps(
   { qHeads, kvHeads, head }: Dims,
   options: PrefillOptions,
+  heads: number,
   args: { readonly q: TensorArgument; readonly keys: TensorArgument },
 ): Readonly<Record<'q' | 'keys' | 'values', TensorMapDescription>> {
   const layouts = layoutsOf(head);
   const { type, layout } = options;
-  const keys = tileBoxes(layouts.keys, 16);
+  const keys = cacheBoxes(head, options);
   const rows = cacheRows(args.keys, options);
+  const element = cacheType(options) as 'bf16' | 'f16' | 'e4m3';
   // Pages are 16 rows of one head; rows have all heads side by side.
   const cache =
     layout === 'paged'
-      ? tileMap(type, [head, rows], { ...keys, box: [keys.box[0], PAGE] })
-      : tileMap(type, [kvHeads * head, rows], keys);
-  const q = tileMap(type, [qHeads * head, args.q.shape[0]], tileBoxes(layouts.queries, 16));
+      ? tileMap(element, [head, rows], { ...keys, box: [keys.box[0], PAGE] })
+      : tileMap(element, [kvHeads * head, rows], keys);
+  const { box, swizzle } = tileBoxes(layouts.queries, 16);
+  const q = {
+    ...{ element: type, swizzle, shape: [head, qHeads, args.q.shape[0]] },
+    // Of each token its heads, one row each.
+    box: [box[0], heads, WGMMA_ROWS / heads],
+  };
   return { q, keys: cache, values: cache };
 }
 
-/** Tensors, but for `q`, `keys` and `values`, which are tensor maps. */
-export function prefillByWgmma(t: PrefillTensors, dims: Dims, options: PrefillOptions): void {
+/**
+ * Tensors, but for `q`, `keys` and `values`, which are tensor maps. A block has the queries of WGMMA_ROWS / heads tokens,
+ * each token's `heads` neighbouring query heads (1, 2, 4 or 8 that share a key head) in rows one below the other.
+ */
+export function prefillByWgmma(t: PrefillTensors, dims: Dims, options: PrefillOptions, heads: number): void {
   'use gpu';
   const { qHeads, kvHeads, head } = dims;
   const tile = tileTokens(head);
@@ -116,18 +137,22 @@ export function prefillByWgmma(t: PrefillTensors, dims: Dims, options: PrefillOp
   const queries = shared(TYPE_TOKENS[type], WGMMA_ROWS * head, { align: 1024, name: 'queries' });
   const keys = shared(TYPE_TOKENS[type], STAGES * tile * head, { align: 1024, name: 'keys' });
   const values = shared(TYPE_TOKENS[type], STAGES * tile * head, { align: 1024, name: 'values' });
-  const ring = { stages: STAGES, producer: { kind: 'tma' }, consumers: 8 } as const;
+  const narrow = options.cache === 'e4m3' ? new NarrowTiles(head, type) : undefined;
+  const producer = narrow ? ({ kind: 'threads', threads: WIDEN_THREADS } as const) : ({ kind: 'tma' } as const);
+  const ring = { stages: STAGES, producer, consumers: 8 };
   const [keyRing, valueRing] = [new Ring(ring), new Ring(ring)];
   const queriesCame = mbarrier('queries came');
-  const [h, sequence] = [bidY(), bidZ()];
-  const kvHead = idiv(h, qHeads / kvHeads);
+  const [firstHead, sequence] = [bidY() * heads, bidZ()];
+  const kvHead = idiv(firstHead, qHeads / kvHeads);
+  const shift = Math.log2(heads);
   // Blocks that see most begin first.
-  const first = (gdim() - 1 - bid()) * WGMMA_ROWS;
-  const block = queryBlock(t, sequence, first, WGMMA_ROWS, tile, options.mask);
+  const first = (gdim() - 1 - bid()) * (WGMMA_ROWS / heads);
+  const block = queryBlock(t, sequence, first, WGMMA_ROWS / heads, tile, options.mask);
   if (first >= block.count) return;
   if (tid() === 0) {
     keyRing.init();
     valueRing.init();
+    narrow?.ring.init();
     queriesCame.init(1);
     fenceBarrierInit();
   }
@@ -135,31 +160,40 @@ export function prefillByWgmma(t: PrefillTensors, dims: Dims, options: PrefillOp
   const [lane, warp] = [laneId(), warpId()];
   const group = warp >> 2;
   if (group === 2) {
-    setMaxRegisters('dec', 24);
-    if (warp !== 8) return;
+    setMaxRegisters('dec', narrow ? 40 : 24);
+    if (warp !== 8) {
+      if (narrow) {
+        const came = narrow.ring.consumer();
+        const [keyStages, valueStages] = [keyRing.producer(), valueRing.producer()];
+        const across = tileBoxes(layouts.keys, 16).box[0];
+        narrow.widen(came, keyStages.acquire(), keys, across);
+        for (const number of range(block.from, block.to)) {
+          if (number + 1 < block.to) narrow.widen(came, keyStages.acquire(), keys, across);
+          narrow.widen(came, valueStages.acquire(), values, across);
+        }
+      }
+      return;
+    }
     if (lane === 0) {
       queriesCame.expect(WGMMA_ROWS * head * 2);
       for (const { bytes: at, shift } of tileBoxes(layouts.queries, 16).starts) {
-        tmaLoad(queries(at / 2), t.q, [h * head + shift, block.start + first], queriesCame);
+        tmaLoad(queries(at / 2), t.q, [shift, firstHead, block.start + first], queriesCame);
       }
     }
-    const { box, starts } = tileBoxes(layouts.keys, 16);
+    const { box, starts } = cacheBoxes(head, options);
+    const unit = bytesOf(cacheType(options), 1);
     const pages = (block.length + PAGE - 1) >> 4;
     const lanes = options.layout === 'paged' ? tile / PAGE : 1;
-    const [keyStages, valueStages] = [keyRing.producer(), valueRing.producer()];
-    const load = (
-      stages: ReturnType<Ring['producer']>,
-      from: PrefillTensors['keys'],
-      to: typeof keys,
-      row: i32,
-    ): void => {
+    const keyStages = (narrow?.ring ?? keyRing).producer();
+    const valueStages = narrow ? keyStages : valueRing.producer();
+    const load = (stages: Producer, from: Tensor, to: Tensor, row: i32): void => {
       'use gpu';
       const stage = stages.acquire();
-      if (lane === 0) stage.expect(bytes);
+      if (lane === 0) stage.expect(tile * head * unit);
       syncWarp();
       if (lane < lanes) {
         for (const { bytes: at, shift } of starts) {
-          const place = to(stage.index * (tile * head) + lane * (PAGE * box[0]) + at / 2);
+          const place = to(stage.index * (tile * head) + lane * (PAGE * box[0]) + at / unit);
           const column = options.layout === 'paged' ? i32(shift) : kvHead * head + shift;
           tmaLoad(place, from, [column, row], stage.barrier);
         }
@@ -174,21 +208,25 @@ export function prefillByWgmma(t: PrefillTensors, dims: Dims, options: PrefillOp
       return select(page < pages, (known * kvHeads + kvHead) * PAGE, i32(-PAGE));
     };
     let row = rowOf(block.from);
-    load(keyStages, t.keys, keys, row);
+    const [keysCome, valuesCome] = narrow ? [narrow.tiles, narrow.tiles] : [keys, values];
+    load(keyStages, t.keys, keysCome, row);
     for (const number of range(block.from, block.to)) {
       // The next tile's keys are wanted before this one's values.
       const next = rowOf(number + 1);
-      if (number + 1 < block.to) load(keyStages, t.keys, keys, next);
-      load(valueStages, t.values, values, row);
+      if (number + 1 < block.to) load(keyStages, t.keys, keysCome, next);
+      load(valueStages, t.values, valuesCome, row);
       row = next;
     }
   } else {
-    setMaxRegisters('inc', 240);
+    setMaxRegisters('inc', narrow ? 232 : 240);
     const [quad, quarter] = [lane >> 2, lane & 3];
-    const mine = first + group * GROUP_ROWS;
-    const own = [0, 8].map((more) => min(mine + (warp & 3) * 16 + quad + more, block.count - 1));
+    const mine = first + group * (GROUP_ROWS / heads);
+    // Two rows, of one head, since no more than eight share a block.
+    const h = heads === 1 ? firstHead : firstHead + (quad & (heads - 1));
+    const tokenOf = (more: number): i32 => mine + (((warp & 3) * 16 + quad + more) >> shift);
+    const own = [0, 8].map((more) => min(tokenOf(more), block.count - 1));
     const lowest = block.length - block.count;
-    const scale = t.scale;
+    const scale = t.scale * (t.keyScale ? t.keyScale[kvHead] : f32(1));
     const twice = t.cap === undefined ? f32(0) : (2 * Math.LOG2E * scale) / t.cap;
     const cap = t.cap === undefined ? f32(0) : t.cap * Math.LOG2E;
     const softmax = new OnlineSoftmax(options.cap ? 1 : scale * Math.LOG2E);
@@ -229,7 +267,7 @@ export function prefillByWgmma(t: PrefillTensors, dims: Dims, options: PrefillOp
       'use gpu';
       const all = scores.values();
       if (options.cap) for (let v = 0; v < tile / 2; v++) all[v] = cappedScore(all[v], twice, cap);
-      if (masks(t, block, options.mask, lowest + mine, GROUP_ROWS, number * tile, tile)) {
+      if (masks(t, block, options.mask, lowest + mine, GROUP_ROWS / heads, number * tile, tile)) {
         for (let v = 0; v < tile / 2; v++) {
           const at = number * tile + 8 * (v >> 2) + 2 * quarter + (v & 1);
           const seen = sees(t, block, options.mask, lowest + own[(v >> 1) & 1], at);
@@ -306,9 +344,9 @@ export function prefillByWgmma(t: PrefillTensors, dims: Dims, options: PrefillOp
     multiplyValues(end.index);
     wgmmaWait(0, sums);
 
-    const factors = lastFactors(t, softmax, h, f32(1));
+    const factors = lastFactors(t, softmax, h, t.valueScale ? t.valueScale[kvHead] : f32(1));
     for (let r = 0; r < 2; r++) {
-      if (mine + (warp & 3) * 16 + quad + 8 * r < block.count) {
+      if (tokenOf(8 * r) < block.count) {
         const to = t.y(block.start + own[r], _);
         for (let v = 2 * r; v < head / 2; v += 4) {
           // Adding 0 makes -0 a 0: a row's zeros are the same however many tiles it met without seeing them.
