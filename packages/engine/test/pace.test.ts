@@ -197,8 +197,8 @@ test('a burst of prompts, no more than there are streams, keeps to the same boun
 
 test('on a CPU, where a fetched key costs more than one that is there, prompts get what time there is', async () => {
   for (const [cost, most] of [
-    [tinyChat, 175],
-    [llama, 160],
+    [tinyChat, 200],
+    [llama, 185],
   ] as const) {
     const streams = new Streams({ cost, noise: calm, rows: 512 });
     await streams.steps(60);
@@ -207,7 +207,7 @@ test('on a CPU, where a fetched key costs more than one that is there, prompts g
       const ratios = gaps.map(({ ratio }) => ratio).toSorted((a, b) => a - b);
       assert.ok(ratios.at(-1)! <= 2, `the longest gap is ${ratios.at(-1)} times what is usual`);
       // The bound is made use of.
-      assert.ok(ratios[ratios.length >> 1] > 1.5, `half of the gaps are under ${ratios[ratios.length >> 1]}`);
+      assert.ok(ratios[ratios.length >> 1] > 1.4, `half of the gaps are under ${ratios[ratios.length >> 1]}`);
       await streams.steps(40);
     }
   }
@@ -238,9 +238,9 @@ test('on a machine that holds steps up now and then, prompts leave more room, an
     const streams = new Streams({ cost, noise: shared, rows: 512 });
     await streams.steps(100);
     const gaps: Gap[] = [];
-    // At 1.7 times what answers take, a prompt took about 170 steps, of which 13 in a hundred were late.
+    // At 1.6 times what answers take throughout, 12 in a hundred are late.
     for (let round = 0; round < 3; round++) gaps.push(...(await streams.until([streams.prompt(2040)], 400)));
     const { late, anyway } = lateOf(gaps);
-    assert.ok(anyway > 0.03 && late - anyway < 0.06, `${late} of the gaps are late, ${anyway} would be anyway`);
+    assert.ok(anyway > 0.03 && late - anyway < 0.05, `${late} of the gaps are late, ${anyway} would be anyway`);
   }
 });

@@ -26,11 +26,12 @@ const BAR = 2;
 const LATE_SHARE = 0.02;
 /**
  * Prompt rows lengthen a step of running answers by a share of it: as much as the machine's variation lets them, within
- * these bounds. A smaller share would make prompts so much slower that more tokens came late by the time they are done. It
- * is as many times more as there are more prompts than answers, so that a burst of prompts does not trickle in behind one.
+ * these bounds. The upper one leaves room for answers that grow; below the lower one prompts would take so much longer that
+ * more tokens came late until they are done. The share is as many times more as there are more prompts than answers, so
+ * that a burst of prompts does not trickle in behind one.
  */
-const LEAST_SHARE = 0.4;
-const MOST_SHARE = 0.7;
+const LEAST_SHARE = 1 / 3;
+const MOST_SHARE = 0.6;
 /** Prompt rows that a step beside answers may carry whatever was seen; beyond it, twice as many as the last such step. */
 const FIRST_CHUNK = 16;
 

@@ -28,8 +28,8 @@ export interface OpenOptions {
   /** A request that has not begun after so long is refused with `unavailable`. Default: none is. */
   readonly queueTimeoutMs?: number;
   /**
-   * Milliseconds that a step may take while answers are being written: prompt tokens fill it up to there. Default: 1.4 to
-   * 1.7 times what the running answers alone would take, the less the more unevenly the machine runs, and more where more
+   * Milliseconds that a step may take while answers are being written: prompt tokens fill it up to there. Default: 1.33 to
+   * 1.6 times what the running answers alone would take, the less the more unevenly the machine runs, and more where more
    * prompts than answers are under way.
    */
   readonly stepMs?: number;
