@@ -3,10 +3,11 @@
  * model's context is computed beside them, and alone, before and after it: the streams' own contexts grow meanwhile, and
  * with them their steps. The bar: twice the median alone.
  *
- *   node --conditions=development bench/inter-token.ts [--streams 16] [--threads 2] [--models tiny,llama]
+ *   node --conditions=development bench/inter-token.ts [--streams 16] [--threads 2] [--models tiny,tiny/1,llama]
  *     [--rounds N] [--alone TOKENS] [--memory-share 0.12]
  *
- * Rounds and tokens alone are as many as each model needs, unless given; a round of the larger takes up to a minute.
+ * `tiny/1` is the model on one thread, which leaves a core of two to the thread that takes the tokens. Rounds and tokens
+ * alone are as many as each model needs, unless given; a round of the larger takes up to a minute.
  */
 import { parseArgs } from 'node:util';
 import { fileURLToPath } from 'node:url';
@@ -20,14 +21,13 @@ const { values: options } = parseArgs({
     streams: { type: 'string', default: '16' },
     rounds: { type: 'string' },
     threads: { type: 'string', default: '2' },
-    models: { type: 'string', default: 'tiny,llama' },
+    models: { type: 'string', default: 'tiny,tiny/1,llama' },
     alone: { type: 'string' },
     /** Where pages run out, sequences yield: that would be measured instead. */
     'memory-share': { type: 'string', default: '0.12' },
   },
 });
 const streams = Number(options.streams);
-const threads = Number(options.threads);
 const memoryShare = Number(options['memory-share']);
 const began = await circumstances();
 
@@ -71,11 +71,12 @@ interface Round {
 }
 
 const results: Record<string, object> = {};
-for (const name of options.models.split(',')) {
+for (const what of options.models.split(',')) {
+  const [name, threads = options.threads] = what.split('/');
   const directory = await known[name].directory();
   const tokens = Number(options.alone ?? known[name].alone);
   const rounds = Number(options.rounds ?? known[name].rounds);
-  const hub = await openModels({ models: [{ name, directory }], threads, memoryShare });
+  const hub = await openModels({ models: [{ name, directory }], threads: Number(threads), memoryShare });
   try {
     const model = hub.get(name);
     const others = await watchOthers();
@@ -95,18 +96,18 @@ for (const name of options.models.split(',')) {
       coresOfOthers: await others(),
     };
     const { contextLength: context } = model.spec;
-    results[name] = {
+    results[`${name}, threads: ${threads}`] = {
       ...{ device: hub.stats.device, context, prompt: context - ROOM, alone: tokens },
       ...{ preemptions: model.counters.preemptions, ...summary, rounds: list },
     };
-    console.log(`${name}:`, summary);
+    console.log(`${name}, threads: ${threads}:`, summary);
     console.table(
       list.flatMap(({ alone, beside: other, over, overAlone, promptSeconds }, round) => [
         { round, phase: 'alone', ...alone, 'over the bar': overAlone, seconds: '' },
         { round, phase: 'beside the prompt', ...other, 'over the bar': over, seconds: promptSeconds },
       ]),
     );
-    await writeResult('inter-token', { ...began, streams, threads, memoryShare, bar: BAR, results });
+    await writeResult('inter-token', { ...began, streams, memoryShare, bar: BAR, results });
   } finally {
     await hub.close();
   }
