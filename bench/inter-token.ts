@@ -62,11 +62,17 @@ interface Gaps {
 }
 
 interface Round {
+  /** Before the prompt and after it. */
   readonly alone: Gaps;
   readonly beside: Gaps;
-  /** Share of the gaps beside the prompt that are longer than the bar allows, and of those alone: the machine's own. */
+  /** Gaps over what is usual, alone and beside the prompt. */
+  readonly ratiosAlone: Gaps;
+  readonly ratios: Gaps;
+  /** Share of the gaps beside the prompt that are longer than the bar allows, and of those alone. */
   readonly over: number;
   readonly overAlone: number;
+  /** The same for twice the median of all gaps alone, whatever their contexts. */
+  readonly overMedian: number;
   readonly promptSeconds: number;
 }
 
@@ -82,17 +88,16 @@ for (const what of options.models.split(',')) {
     const others = await watchOthers();
     const list: Round[] = [];
     for (let i = 0; i < rounds; i++) list.push(await run(model, i, tokens));
-    const over = (gaps: (round: Round) => number): number =>
-      rounded(middle(list.map((round) => gaps(round) / round.alone.p50)));
-    const share = (late: (round: Round) => number): number => rounded(middle(list.map(late)));
     // Medians over the rounds.
+    const typical = (of: (round: Round) => number): number => rounded(middle(list.map(of)));
     const summary = {
-      p50OverMedianAlone: over(({ beside }) => beside.p50),
-      p99OverMedianAlone: over(({ beside }) => beside.p99),
-      p99AloneOverMedianAlone: over(({ alone }) => alone.p99),
-      overTheBar: share((round) => round.over),
-      overTheBarAlone: share((round) => round.overAlone),
-      promptSeconds: share((round) => round.promptSeconds),
+      p50OverUsual: typical(({ ratios }) => ratios.p50),
+      p99OverUsual: typical(({ ratios }) => ratios.p99),
+      p99OverUsualAlone: typical(({ ratiosAlone }) => ratiosAlone.p99),
+      overTheBar: typical(({ over }) => over),
+      overTheBarAlone: typical(({ overAlone }) => overAlone),
+      overTwiceTheMedian: typical(({ overMedian }) => overMedian),
+      promptSeconds: typical(({ promptSeconds }) => promptSeconds),
       coresOfOthers: await others(),
     };
     const { contextLength: context } = model.spec;
@@ -102,9 +107,9 @@ for (const what of options.models.split(',')) {
     };
     console.log(`${name}, threads: ${threads}:`, summary);
     console.table(
-      list.flatMap(({ alone, beside: other, over, overAlone, promptSeconds }, round) => [
-        { round, phase: 'alone', ...alone, 'over the bar': overAlone, seconds: '' },
-        { round, phase: 'beside the prompt', ...other, 'over the bar': over, seconds: promptSeconds },
+      list.flatMap(({ alone, beside, ratiosAlone, ratios, over, overAlone, promptSeconds }, round) => [
+        { round, phase: 'alone', ...alone, 'p99/usual': ratiosAlone.p99, 'over the bar': overAlone, seconds: '' },
+        { round, phase: 'beside', ...beside, 'p99/usual': ratios.p99, 'over the bar': over, seconds: promptSeconds },
       ]),
     );
     await writeResult('inter-token', { ...began, streams, memoryShare, bar: BAR, results });
@@ -113,15 +118,15 @@ for (const what of options.models.split(',')) {
   }
 }
 
-/** @param alone tokens of each stream before the long prompt comes, and again after it */
-async function run(model: ServedModel, number: number, alone: number): Promise<Round> {
+/** @param tokensAlone tokens of each stream before the long prompt comes, and again after it */
+async function run(model: ServedModel, number: number, tokensAlone: number): Promise<Round> {
   const bits = new RandomBits(number + 2);
   const { contextLength, vocabSize } = model.spec;
   const tokens = (count: number): number[] => Array.from({ length: count }, () => 10 + bits.below(vocabSize - 10));
   const times: number[][] = Array.from({ length: streams }, () => []);
   const stopping = new AbortController();
   /** Each stream has so many tokens. */
-  let wanted = alone;
+  let wanted = tokensAlone;
   let reached = (): void => {};
   const all = (): Promise<void> => new Promise((resolve) => (reached = resolve));
   const stream = async (list: number[]): Promise<void> => {
@@ -134,30 +139,52 @@ async function run(model: ServedModel, number: number, alone: number): Promise<R
       if (!stopping.signal.aborted) throw error;
     }
   };
-  const before = all();
+  const begun = all();
   const running = times.map(stream);
-  await before;
+  await begun;
   const begin = Math.max(...times.map(([first]) => first));
   const from = performance.now();
   let to = from;
   for await (const now of tokenTimes(model, tokens(contextLength - ROOM), 1, stopping.signal)) to = now;
-  wanted = alone + Math.max(...times.map(({ length }) => length));
+  wanted = tokensAlone + Math.max(...times.map(({ length }) => length));
   await all();
   stopping.abort();
   await Promise.all(running);
 
-  const gaps = (low: number, high: number): number[] =>
+  const gaps = (low: number, high: number): Gap[] =>
     times.flatMap((list) =>
-      list.flatMap((time, i) => (i > 0 && list[i - 1] >= low && time <= high ? [time - list[i - 1]] : [])),
+      list.flatMap((time, i) =>
+        i > 0 && list[i - 1] >= low && time <= high ? [{ time, gap: time - list[i - 1] }] : [],
+      ),
     );
-  const usual = [...gaps(begin, from), ...gaps(to, Infinity)];
-  const beside = gaps(from, to);
-  const limit = BAR * gapsOf(usual).p50;
-  const over = (values: number[]): number => rounded(values.filter((gap) => gap > limit).length / values.length);
+  const [before, beside, after] = [gaps(begin, from), gaps(from, to), gaps(to, Infinity)];
+  const [first, last] = [lengthsOf(before).p50, lengthsOf(after).p50];
+  const usual = (time: number): number => {
+    const passed = Math.min(1, Math.max(0, (time - from) / (to - from)));
+    return first + passed * (last - first);
+  };
+  const ratios = (list: readonly Gap[]): number[] => list.map(({ time, gap }) => gap / usual(time));
+  const share = (values: readonly number[], most: number): number =>
+    rounded(values.filter((value) => value > most).length / values.length);
+  const alone = [...before, ...after];
+  const lengths = beside.map(({ gap }) => gap);
   return {
-    ...{ alone: gapsOf(usual), beside: gapsOf(beside), over: over(beside), overAlone: over(usual) },
+    ...{ alone: lengthsOf(alone), beside: lengthsOf(beside) },
+    ...{ ratiosAlone: gapsOf(ratios(alone)), ratios: gapsOf(ratios(beside)) },
+    ...{ over: share(ratios(beside), BAR), overAlone: share(ratios(alone), BAR) },
+    overMedian: share(lengths, BAR * lengthsOf(alone).p50),
     promptSeconds: rounded((to - from) / 1000),
   };
+}
+
+interface Gap {
+  /** When it ended, and its milliseconds. */
+  readonly time: number;
+  readonly gap: number;
+}
+
+function lengthsOf(gaps: readonly Gap[]): Gaps {
+  return gapsOf(gaps.map(({ gap }) => gap));
 }
 
 /** When each token comes. */
