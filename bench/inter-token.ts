@@ -52,7 +52,7 @@ const known: Record<string, Known> = {
   llama: { directory: async () => (await makeLlama()).directory, rounds: 2, alone: 32 },
 };
 
-/** Of gaps between tokens, in milliseconds. */
+/** Of gaps between tokens, in milliseconds, or of their ratios to what is usual. */
 interface Gaps {
   readonly count: number;
   readonly p50: number;
