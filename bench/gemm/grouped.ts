@@ -5,10 +5,9 @@
  * operations at the speed of an 8192-cubed product. Graphs are replayed, weights and routes rotate, numbers are medians.
  *
  *     node --conditions=development --import @rose/cute/register bench/gemm/grouped.ts
- *       [--only TEXT] [--tokens 1,8,512] [--no-peer] [--kernel NAME] [--tune JSON] [--json FILE]
+ *       [--only TEXT] [--tokens 1,8,512] [--no-peer] [--json FILE]
  *
- * `--kernel linear_grouped --tune '{"tile":[128,256]}'` times every tuning of that kernel which has one of the values given,
- * instead of what is chosen. Without --json the result goes to bench/results.
+ * Tunings are those of `rose tune` where its tables have one. Without --json the result goes to bench/results.
  */
 import { spawnSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
@@ -17,7 +16,6 @@ import { parseArgs } from 'node:util';
 import { DeviceMemory, encodeTensorMap, Kernel, measure, versionText, type Argument } from '@rose/cuda';
 import { compileKernel } from '@rose/cute';
 import {
-  combinations,
   groupedKernelFor,
   KERNELS,
   seededRandom,
@@ -26,7 +24,7 @@ import {
   type KernelModule,
   type Specialisation,
 } from '@rose/kernels';
-import { copyOf, openGpu, timeKernel } from '../../packages/rose/src/kernel/gpu.ts';
+import { copyOf, openGpu, timeKernel, tuningsOf } from '../../packages/rose/src/kernel/gpu.ts';
 import { circumstances, writeResult } from '../measure/report.ts';
 import { randomTensor, rounded } from './tensors.ts';
 
@@ -56,12 +54,9 @@ const { values } = parseArgs({
     only: { type: 'string', default: '' },
     tokens: { type: 'string', default: '' },
     'no-peer': { type: 'boolean', default: false },
-    kernel: { type: 'string' },
-    tune: { type: 'string' },
     json: { type: 'string' },
   },
 });
-const tuned = values.tune === undefined ? undefined : (JSON.parse(values.tune) as Record<string, unknown[]>);
 const wantedTokens = values.tokens.split(',').filter(Boolean).map(Number);
 const products = PRODUCTS.filter(({ id }) => id.includes(values.only));
 const tokensList = TOKENS.filter((tokens) => wantedTokens.length === 0 || wantedTokens.includes(tokens));
@@ -69,6 +64,7 @@ const tokensList = TOKENS.filter((tokens) => wantedTokens.length === 0 || wanted
 using gpu = openGpu(0);
 const { context, stream } = gpu;
 const multiprocessors = context.device.attribute('multiprocessors');
+const tunings = tuningsOf(gpu, console.warn);
 const copy = copyOf(gpu);
 const peak = peakOf();
 console.log(
@@ -80,16 +76,14 @@ const routes = new Map(
 );
 const kernels = new Map<string, Kernel>();
 const figures = products.flatMap((product) => timeProduct(product));
-if (!tuned) {
-  const result = {
-    ...(await circumstances()),
-    ...{ device: context.device.name, driver: versionText(context.driver.version) },
-    ...{ copyGigabytes: rounded(copy / 1e9), peakTeraflops: rounded(peak / 1e12) },
-    ...{ figures, peer: values['no-peer'] ? undefined : peers() },
-  };
-  if (values.json === undefined) await writeResult('grouped', result);
-  else writeFileSync(values.json, JSON.stringify(result, undefined, 2));
-}
+const result = {
+  ...(await circumstances()),
+  ...{ device: context.device.name, driver: versionText(context.driver.version) },
+  ...{ copyGigabytes: rounded(copy / 1e9), peakTeraflops: rounded(peak / 1e12) },
+  ...{ figures, peer: values['no-peer'] ? undefined : peers() },
+};
+if (values.json === undefined) await writeResult('grouped', result);
+else writeFileSync(values.json, JSON.stringify(result, undefined, 2));
 
 function moduleOf(name: string): KernelModule {
   return KERNELS.find((kernel) => kernel.name === name)!;
@@ -144,46 +138,26 @@ function timeProduct(product: Product): object[] {
     const bytes = weightBytes + 2 * rows * (depth + width);
     const flops = 2 * rows * columns * depth;
     const limit = Math.max((weightBytes / copy) * 1e6, (flops / peak) * 1e6);
-    const module = moduleOf(values.kernel ?? groupedKernelFor(rows, EXPERTS, gpu.arch));
-    const times: { us: number; text: string }[] = [];
-    for (const tuning of tuned ? [...combinations(module.tuning)].filter(fits) : [{}]) {
-      let s: Specialisation;
-      try {
-        s = specialise(module, { dims: { rows, columns, depth, experts: EXPERTS }, options, tuning });
-      } catch {
-        continue; // This tuning is refused for these sizes.
-      }
-      const { put, registers } = prepared(module, s, { x, y, w, groups });
-      const launches = Math.max(ROUTES, Math.min(48, Math.ceil(1e4 / limit)));
-      const microseconds = measure(stream, put, { launches, repeats: 9 }).median;
-      times.push({ us: microseconds, text: JSON.stringify(s.tuning) });
-      if (tuned) continue;
-      list.push({
-        ...{ id, tokens, rows, columns, depth, ...options, experts: rounded(experts) },
-        ...{ kernel: module.name, tuning: s.tuning, registers, microseconds: rounded(microseconds) },
-        ...{ gigabytes: rounded(bytes / microseconds / 1e3), teraflops: rounded(flops / microseconds / 1e6) },
-        ...{ limitMicroseconds: rounded(limit), limitShare: rounded(limit / microseconds) },
-      });
-      console.log(
-        `${id.padEnd(16)} ${String(tokens).padStart(4)} tokens ${microseconds.toFixed(1).padStart(7)} us ` +
-          `${(bytes / microseconds / 1e3).toFixed(0).padStart(5)} GB/s ${(flops / microseconds / 1e6).toFixed(0).padStart(4)} TFLOP/s ` +
-          `${((100 * limit) / microseconds).toFixed(0).padStart(3)} % of the limit ${module.name} ${JSON.stringify(s.tuning)}`,
-      );
-    }
-    if (tuned) {
-      times.sort((a, b) => a.us - b.us);
-      const best = times.slice(0, 6).map(({ us, text }) => `${us.toFixed(1)} ${text}`);
-      console.log(`${id} ${tokens} ${module.name}, limit ${limit.toFixed(1)}: ${best.join('; ')}`);
-    }
+    const module = moduleOf(groupedKernelFor(rows, EXPERTS, gpu.arch));
+    const s = specialise(module, { dims: { rows, columns, depth, experts: EXPERTS }, options }, tunings);
+    const { put, registers } = prepared(module, s, { x, y, w, groups });
+    const launches = Math.max(ROUTES, Math.min(48, Math.ceil(1e4 / limit)));
+    const microseconds = measure(stream, put, { launches, repeats: 9 }).median;
+    list.push({
+      ...{ id, tokens, rows, columns, depth, ...options, experts: rounded(experts) },
+      ...{ kernel: module.name, tuning: s.tuning, registers, microseconds: rounded(microseconds) },
+      ...{ gigabytes: rounded(bytes / microseconds / 1e3), teraflops: rounded(flops / microseconds / 1e6) },
+      ...{ limitMicroseconds: rounded(limit), limitShare: rounded(limit / microseconds) },
+    });
+    console.log(
+      `${id.padEnd(16)} ${String(tokens).padStart(4)} tokens ${microseconds.toFixed(1).padStart(7)} us ` +
+        `${(bytes / microseconds / 1e3).toFixed(0).padStart(5)} GB/s ${(flops / microseconds / 1e6).toFixed(0).padStart(4)} TFLOP/s ` +
+        `${((100 * limit) / microseconds).toFixed(0).padStart(3)} % of the limit ${module.name} ${JSON.stringify(s.tuning)}`,
+    );
     for (const memory of groups) memory[Symbol.dispose]();
   }
   for (const weights of w) weights[Symbol.dispose]();
   return list;
-}
-
-/** Whether a tuning has one of the values that --tune names. */
-function fits(tuning: Readonly<Record<string, unknown>>): boolean {
-  return Object.entries(tuned ?? {}).every(([name, list]) => list.includes(tuning[name]));
 }
 
 interface Tensors {

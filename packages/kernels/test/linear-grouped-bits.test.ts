@@ -12,6 +12,7 @@ import { runCase } from './support.ts';
 /** A row of an expert has the bits that `linear` gives it with that expert's weights, however rows are divided. */
 
 const KERNELS = [linearGrouped, linearGroupedSmall, linearGroupedMma] as const;
+const VARIANTS = [...KERNELS.map((module) => [module, {}] as const), [linearGrouped, { ctas: 2 }] as const];
 const [EXPERTS, ROWS] = [3, 18];
 
 const bytesOf = (list: readonly number[]): Uint8Array => new Uint8Array(Int32Array.from(list).buffer);
@@ -52,8 +53,8 @@ for (const wanted of [
         const end = form === 'masked' ? first + groups[expert] : groups[expert + 1];
         expected.set(wholes[expert].subarray(first * width, end * width), first * width);
       }
-      for (const module of KERNELS) {
-        const some: KernelCase = { ...wanted, options: { ...wanted.options, form } };
+      for (const [module, tuning] of VARIANTS) {
+        const some: KernelCase = { ...wanted, options: { ...wanted.options, form }, tuning };
         const { y } = await runCase(module, some, {
           ...filled,
           y: new Uint8Array(ROWS * width).fill(0xff),

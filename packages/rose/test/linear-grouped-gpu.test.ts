@@ -168,7 +168,8 @@ function splits(): number[][] {
 }
 
 const VARIANTS: readonly { readonly name: string; readonly tuning: NonNullable<KernelCase['tuning']> }[] = [
-  ...[64, 128, 192, 256].map((tile) => ({ name: 'linear_grouped', tuning: { tile } })),
+  ...[64, 128, 192, 256].flatMap((tile) => [1, 2].map((ctas) => ({ name: 'linear_grouped', tuning: { tile, ctas } }))),
+  { name: 'linear_grouped', tuning: { ctas: 4 } },
   ...[8, 16, 32, 64].map((rows) => ({ name: 'linear_grouped_small', tuning: { rows, step: 64, stages: 4 } })),
   { name: 'linear_grouped_small', tuning: { rows: 8, stages: 2, ctas: 1 } },
   ...['16x64', '64x64'].map((tile) => ({ name: 'linear_grouped_mma', tuning: { tile } })),

@@ -14,6 +14,6 @@ export { Consumer, Producer, Ring, type FilledStage, type RingOptions, type Used
 export { STORE_BYTES, STORE_COLUMNS, STORE_ROWS, WarpRows, WarpStore, type StoreTarget } from './store-tile.ts';
 export { afterPrevious, NamedBarrier } from './sync.ts';
 export { TensorMemory } from './tensor-memory.ts';
-export { TileQueue } from './tile-queue.ts';
+export { TileQueue, type TileQueueOptions } from './tile-queue.ts';
 export { bandedTile, persistentTiles } from './tiles.ts';
 export { packWord, widenWord } from './words.ts';

@@ -62,7 +62,7 @@ function wrongCount(kind: keyof typeof TELLS): TypeError {
 }
 
 /** Stage number and phase bit of somebody who goes around a ring. */
-class Cursor {
+export class Cursor {
   private readonly stages: number;
   private readonly index = newSlot('i32', 'stage');
   private readonly phase = newSlot('u32', 'phase');
