@@ -1,8 +1,9 @@
 /**
  * Grouped matrix products (mixtures of experts) on an NVIDIA GPU: 128 experts of 768 x 2048, eight of them for each token at
  * random, beside PyTorch (a loop over the experts, and torch._grouped_mm) on the same routes in the same run. The limit is
- * the longer of two times: the weights of the experts that have rows at the bandwidth of a device-to-device copy, and the
- * operations at the speed of an 8192-cubed product. Graphs are replayed, weights and routes rotate, numbers are medians.
+ * the longer of two times: the weights of the experts that have rows, x and y at the bandwidth of a device-to-device copy,
+ * and the operations at the speed of an 8192-cubed product; `weightsShare` is without x and y. Graphs are replayed, weights
+ * and routes rotate, numbers are medians.
  *
  *     node --conditions=development --import @rose/cute/register bench/gemm/grouped.ts
  *       [--only TEXT] [--tokens 1,8,512] [--no-peer] [--json FILE]
@@ -137,7 +138,8 @@ function timeProduct(product: Product): object[] {
     const weightBytes = 2 * experts * columns * depth;
     const bytes = weightBytes + 2 * rows * (depth + width);
     const flops = 2 * rows * columns * depth;
-    const limit = Math.max((weightBytes / copy) * 1e6, (flops / peak) * 1e6);
+    const limitOf = (moved: number): number => 1e6 * Math.max(moved / copy, flops / peak);
+    const limit = limitOf(bytes);
     const module = moduleOf(groupedKernelFor(rows, EXPERTS, gpu.arch));
     const s = specialise(module, { dims: { rows, columns, depth, experts: EXPERTS }, options }, tunings);
     const { put, registers } = prepared(module, s, { x, y, w, groups });
@@ -148,6 +150,7 @@ function timeProduct(product: Product): object[] {
       ...{ kernel: module.name, tuning: s.tuning, registers, microseconds: rounded(microseconds) },
       ...{ gigabytes: rounded(bytes / microseconds / 1e3), teraflops: rounded(flops / microseconds / 1e6) },
       ...{ limitMicroseconds: rounded(limit), limitShare: rounded(limit / microseconds) },
+      weightsShare: rounded(limitOf(weightBytes) / microseconds),
     });
     console.log(
       `${id.padEnd(16)} ${String(tokens).padStart(4)} tokens ${microseconds.toFixed(1).padStart(7)} us ` +

@@ -66,13 +66,11 @@ const linearGrouped: KernelModule = defineKernel({
   options: GROUPED_OPTIONS,
   tuning: TUNING,
   refuse: ({ dims, options, tuning: { tile } }) => groupedRefused(dims, options) ?? tileRefused(tile, options),
-  choose: ({ rows, columns, experts }, options) => {
-    // Wide tiles read less from the level-2 cache, narrow ones divide better while memory is the limit.
-    const order = rows > 128 * experts ? ([256, 192, 128, 64] as const) : ([128, 64, 192, 256] as const);
-    const tiles = order.filter((tile) => tileRefused(tile, options) === undefined);
-    // The fewest columns beyond the last one.
-    const waste = (tile: number): number => Math.ceil(columns / tile) * tile;
-    const tile = tiles.toSorted((a, b) => waste(a) - waste(b))[0];
+  choose: ({ columns }, options) => {
+    const tiles = ([128, 64, 192, 256] as const).filter((tile) => tileRefused(tile, options) === undefined);
+    // The fewest columns beyond the last one; then 128, which experts' rows divide into best.
+    const padded = (tile: number): number => Math.ceil(columns / tile) * tile;
+    const tile = tiles.toSorted((a, b) => padded(a) - padded(b))[0];
     return { tile, ctas: Math.ceil(columns / tile) % 2 === 0 ? 2 : 1 };
   },
   tables: { key: groupedKey },
