@@ -8,7 +8,7 @@ import { parseConfig } from '../src/repository/config.ts';
 import { wantedVersions } from '../src/repository/versions.ts';
 import { serveGrpc } from './grpc-client.ts';
 import { config, IDENTITY, makeRepository, model, numbers, write } from './repository-kit.ts';
-import { serve, until } from './serving.ts';
+import { serve, until, type Reply } from './serving.ts';
 
 const constant = (value: number): string => model(`{ OUT: tensor('INT32', [1], Int32Array.of(${value})) }`);
 const explicit = (directory: string, ...loadModels: string[]): { repository: RepositoryOptions } => ({
@@ -142,6 +142,56 @@ test('mode explicit: models come and go as clients ask', async (t) => {
     [501, "'repository_name' specification is not supported"],
   );
   assert.equal((await post('/v2/repository/index', { ready: 1 })).status, 400);
+});
+
+test('a request that runs while its model is loaded anew ends where it began, and unloading waits for it', async (t) => {
+  const held = (value: number): string => `import { BroadcastChannel } from 'node:worker_threads';
+    export default class {
+      async execute([request]) {
+        const channel = new BroadcastChannel('held by a repository');
+        const go = new Promise((resolve) => { channel.onmessage = ({ data }) => { if (data === 'go') resolve(); }; });
+        channel.postMessage('begun');
+        await go;
+        channel.close();
+        return [{ outputs: { OUT: { datatype: 'INT32', shape: [1], data: Int32Array.of(${value}) } } }];
+      }
+    }`;
+  const directory = makeRepository(t, { 'm/config.pbtxt': config('TYPE_INT32'), 'm/1/model.ts': held(1) });
+  const { get, post } = await serve(t, explicit(directory, 'm'));
+  const channel = new BroadcastChannel('held by a repository');
+  t.after(() => channel.close());
+  const begin = async (): Promise<{ readonly answer: Promise<unknown> }> => {
+    const begun = new Promise<void>((resolve) => {
+      channel.addEventListener('message', () => resolve(), { once: true });
+    });
+    const answer = post('/v2/models/m/infer', numbers(0)).then(async (reply) => (await reply.json()).outputs[0].data);
+    await begun;
+    return { answer };
+  };
+  const becomes = async (path: string, state: (reply: Reply) => Promise<boolean>): Promise<void> => {
+    while (!(await state(await get(path)))) await new Promise((resolve) => setTimeout(resolve, 5));
+  };
+  const old = await begin();
+  write(directory, { 'm/config.pbtxt': `${config('TYPE_INT32')} metric_tags { key: "new" }`, 'm/1/model.ts': held(2) });
+  const ended: string[] = [];
+  const loaded = post('/v2/repository/models/m/load', '').then(() => ended.push('loaded'));
+  await becomes('/v2/models/m/config', async (reply) => 'new' in (await reply.json()).metric_tags);
+  // The new one answers while the old one still works; the load is done when that has ended.
+  const fresh = await begin();
+  assert.equal(ended.length, 0);
+  channel.postMessage('go');
+  assert.deepEqual([await old.answer, await fresh.answer], [[1], [2]]);
+  await loaded;
+  const last = await begin();
+  const unloaded = post('/v2/repository/models/m/unload', '').then(() => ended.push('unloaded'));
+  await becomes('/v2/models/m/ready', async ({ status }) => status === 400);
+  const index = (await (await post('/v2/repository/index', '')).json()) as { name: string; state: string }[];
+  assert.equal(index.find(({ name }) => name === 'm')?.state, 'UNLOADING');
+  assert.equal((await post('/v2/models/m/infer', numbers(0))).status, 404);
+  assert.deepEqual(ended, ['loaded']);
+  channel.postMessage('go');
+  assert.deepEqual(await last.answer, [2]);
+  await unloaded;
 });
 
 test('a load may bring its own configuration and files', async (t) => {

@@ -70,7 +70,8 @@ class TypeScriptModel implements BackendModel {
     const rows = this.#batched ? ([...request.inputs.values()][0]?.shape[0] ?? 1) : 1;
     const job = new Job(this.#controlled(request), rows, this.#statistics);
     try {
-      this.#scheduler.add(job);
+      // A client may be gone before its request is read.
+      if (!job.ended) this.#scheduler.add(job);
     } catch (error) {
       job.fail(error, tritonStatus(error) === 503 ? 'REJECTED' : 'OTHER');
     }

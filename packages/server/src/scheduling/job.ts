@@ -41,7 +41,8 @@ export class Job {
     const cancel = (): void => this.#cancel();
     this.responses = new Channel(() => this.holder?.taken(this), cancel);
     this.#onAbort = cancel;
-    request.signal.addEventListener('abort', cancel);
+    if (request.signal.aborted) cancel();
+    else request.signal.addEventListener('abort', cancel);
   }
 
   start(at: number): void {

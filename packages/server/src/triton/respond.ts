@@ -1,4 +1,3 @@
-import { invalid } from './errors.ts';
 import type { InferRequest } from './infer-request.ts';
 import type { ModelResponse, ParameterValue, TritonModel } from './model.ts';
 import { printElements, tensorToBytes } from './tensor.ts';
@@ -14,9 +13,10 @@ export function inferResponse(model: TritonModel, request: InferRequest, respons
   const tensors = response.outputs;
   const wanted = request.outputs ?? tensors.map(({ name }) => ({ name, binary: request.parameters.binaryOutput }));
   const raw: Uint8Array[] = [];
-  const outputs = wanted.map(({ name, binary }) => {
+  const outputs = wanted.flatMap(({ name, binary }) => {
     const tensor = tensors.find((candidate) => candidate.name === name);
-    if (tensor === undefined) throw invalid(`unexpected inference output '${name}' for model '${model.name}'`);
+    // A declared output that this request does not have, as in the other protocol.
+    if (tensor === undefined) return [];
     const head = `"name":${JSON.stringify(name)},"datatype":"${tensor.datatype}","shape":[${tensor.shape.join(',')}]`;
     if (!binary) return `{${head},"data":[${printElements(tensor).join(',')}]}`;
     const bytes = tensorToBytes(tensor);
