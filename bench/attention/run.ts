@@ -37,6 +37,10 @@ const prompts = [
   { sequences: 1, tokens: 2048, head: 128 },
   { sequences: 1, tokens: 8192, head: 64 },
   { sequences: 1, tokens: 8192, head: 256 },
+  { sequences: 1, tokens: 8192, head: 128, kvHeads: 8, cache: 'e4m3' },
+  { sequences: 1, tokens: 8192, head: 256, kvHeads: 8, cache: 'e4m3' },
+  { sequences: 32, tokens: 16, head: 128, length: 4096, kvHeads: 8, pack: false },
+  { sequences: 32, tokens: 16, head: 128, length: 4096, kvHeads: 8, pack: true },
 ].map((one) => prefill(one));
 const peer = values['no-peer'] ? undefined : peers();
 const result = {
@@ -95,16 +99,28 @@ function decode({ sequences, length, cache }: { sequences: number; length: numbe
   return figure;
 }
 
-function prefill({ sequences, tokens, head }: { sequences: number; tokens: number; head: number }): object {
+interface Prompts {
+  readonly sequences: number;
+  readonly tokens: number;
+  readonly head: number;
+  /** Tokens of each sequence, where not all of them ask. */
+  readonly length?: number;
+  readonly kvHeads?: number;
+  readonly cache?: string;
+  readonly pack?: boolean;
+}
+
+function prefill({ sequences, tokens, head, length = tokens, kvHeads = 32, cache = 'same', pack }: Prompts): object {
   const module = moduleOf(gpu.arch === 'sm_90a' ? 'attention_prefill_wgmma' : 'attention_prefill');
-  const dims = { sequences, tokens, longest: tokens, shortest: tokens, qHeads: 32, kvHeads: 32, head };
-  const s = specialise(module, { dims });
+  const dims = { sequences, tokens, longest: length, shortest: length, qHeads: 32, kvHeads, head };
+  const s = specialise(module, { dims, options: { cache }, tuning: pack === undefined ? {} : { pack } });
   const timing = timeKernel(gpu, module, s, compileKernel(module.trace(s), { arch: gpu.arch }), copy);
   const figure = {
     kernel: module.name,
     sequences,
     tokens,
     head,
+    ...{ length, kvHeads, cache, pack: s.tuning['pack'] },
     microseconds: timing.median,
     teraflops: timing.rate / 1e12,
   };
