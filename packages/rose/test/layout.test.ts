@@ -1,9 +1,11 @@
 import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { rose } from './rose.ts';
+import { launcher, rose } from './rose.ts';
 
 test('rose layout prints the value of an expression', async () => {
   const ended = await rose(['layout', 'composition((8,8):(1,8), (4,2):(2,1))']);
@@ -32,6 +34,30 @@ test('rose layout - answers each line with one line', async () => {
   assert.equal(answers[4], String((3 * 64 + 17) ^ (1 << 4)));
   assert.equal(answers[5 + 19_999], String(2 * 19_999 + 1));
   assert.equal(answers.length, lines.length + many.length + 1);
+});
+
+test('rose layout - answers each line as it comes', async () => {
+  const child = spawn(process.execPath, [launcher, 'layout', '-'], { stdio: ['pipe', 'pipe', 'inherit'] });
+  child.stdout.setEncoding('utf8');
+  for (const [asked, answered] of [
+    ['8:1\n', '8:1\n'],
+    ['size((4,8):(1,4))\r\n', '32\n'],
+  ]) {
+    child.stdin.write(asked);
+    assert.deepEqual(await once(child.stdout, 'data', { signal: AbortSignal.timeout(30_000) }), [answered]);
+  }
+  child.stdin.end('coalesce((2,4):(1,2))\n\n\0');
+  const rest: string[] = [];
+  for await (const piece of child.stdout) rest.push(piece as string);
+  assert.equal(rest.join(''), '8:1\n\nerror: column 1: "\\u0000" has no meaning here\n');
+});
+
+test('an expression may begin with a negative number, and an option that there is not is told', async () => {
+  const [negative, option] = await Promise.all([rose(['layout', '-8:1']), rose(['layout', '--tabel'])]);
+  assert.match(`${negative.stdout}${negative.stderr}`, /-8/);
+  assert.doesNotMatch(negative.stderr, /option/);
+  assert.equal(option.code, 2);
+  assert.match(option.stderr, /there is no option --tabel/);
 });
 
 test('rose layout --svg draws layouts and thread-value layouts', async () => {

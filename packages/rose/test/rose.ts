@@ -1,7 +1,8 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 
-const launcher = fileURLToPath(new URL('../bin/rose.cjs', import.meta.url));
+/** The `rose` command. */
+export const launcher: string = fileURLToPath(new URL('../bin/rose.cjs', import.meta.url));
 
 export interface Ended {
   readonly code: number | null;

@@ -19,7 +19,7 @@ export function tokenize(text: string): Token[] {
     const [whole, unknown, number, name, symbol, other] = match;
     const piece = unknown ?? number ?? name ?? symbol ?? other;
     const column = match.index + whole.length - (piece?.length ?? 0) + 1;
-    if (other !== undefined) throw new LayoutError(`column ${column}: "${other}" has no meaning here`);
+    if (other !== undefined) throw new LayoutError(`column ${column}: ${JSON.stringify(other)} has no meaning here`);
     if (unknown !== undefined) tokens.push({ kind: 'unknown', text: unknown, column });
     else if (number !== undefined) tokens.push({ kind: 'number', text: number.replace('_', ''), column });
     else if (name !== undefined) tokens.push({ kind: 'name', text: name, column });
