@@ -14,6 +14,7 @@ import {
   f32,
   fragment,
   i32,
+  idiv,
   kernel,
   pred,
   shared,
@@ -195,4 +196,27 @@ test('the simulator refuses what the verifier does', () => {
   assert.throws(() => simulate(ir, launch), /barrier is executed by a whole warp together.*\n {2}at .*trace-access/);
   const { findings } = simulate(ir, { ...launch, options: { checks: { verify: false } } });
   assert.equal(findings[0].kind, 'barrier-divergence');
+});
+
+test('the simulator finds integers that are divided by 0, where they are', () => {
+  const make = (body: (a: i32, b: i32) => i32): KernelIR =>
+    kernel({ name: 'divides', params: { y: i32.tensor(32) }, threads: 32 }, ({ y }) => {
+      'use gpu';
+      y[tid()] = body(i32(100), tid() - 5);
+    }).trace({});
+  const run32 = (ir: KernelIR): string[] =>
+    simulate(ir, { grid: [1, 1, 1], args: { y: new Int32Array(32) } }).findings.map(({ message }) => message);
+  const found = run32(make((a, b) => idiv(a, b)));
+  assert.equal(found.length, 1);
+  assert.match(found[0], /i32 is divided by 0.*quotient by thread \(5, 0, 0\).*trace-access\.test\.ts:\d+/s);
+  const rest = make((a, b) => {
+    'use gpu';
+    return a % b;
+  });
+  assert.match(run32(rest)[0], /remainder/);
+  const asks = make((a, b) => {
+    'use gpu';
+    return b === 0 ? 0 : idiv(a, b);
+  });
+  assert.deepEqual([run32(asks), run32(runPasses(asks))], [[], []]);
 });

@@ -57,6 +57,10 @@ export interface OutputReport {
   /** Elements beyond their bound, of `count`. */
   readonly wrong: number;
   readonly count: number;
+  /** Wrong ones whose bytes are still the poison that they were before. */
+  readonly unwritten: number;
+  /** It has no bound: every bit counts. */
+  readonly exact: boolean;
   /** Largest |got - expected| divided by its tolerance; at most 1 where all is well. Infinite: an exact output differs. */
   readonly worst: number;
   /** Largest |got - expected|. */
@@ -163,40 +167,48 @@ export function compareCase(module: KernelModule, s: Specialisation, data: CaseD
     }
     const expected = reference[name];
     if (!expected) throw new SpecError(`kernel ${module.name}: the reference gives no ${name}`);
-    outputs.push(compare(name, argument, decode(argument.type, now), expected));
+    outputs.push(compare(name, argument, now, expected));
   }
   const passed = faults.length === 0 && outputs.every(({ wrong }) => wrong === 0);
   const roofline = module.roofline(s.dims, s.options);
   return { kernel: module.name, executor, specialisation: s, outputs, faults, passed, roofline };
 }
 
-/** A report as lines of text. */
-export function formatReport(report: CheckReport): string {
+/** A report as lines of text. `found`: the executor has found something wrong, whatever the outputs are. */
+export function formatReport(report: CheckReport, found = false): string {
   const { dims, options, tuning } = report.specialisation;
   const list = (record: object): string =>
     Object.entries(record)
       .map(([name, value]) => `${name}=${String(value)}`)
       .join(' ');
   const head = [list(dims), list(options), list(tuning)].filter((text) => text !== '').join(' | ');
-  const lines = [`${report.passed ? 'ok  ' : 'FAIL'} ${report.kernel} on ${report.executor}: ${head}`];
+  const lines = [`${report.passed && !found ? 'ok  ' : 'FAIL'} ${report.kernel} on ${report.executor}: ${head}`];
   for (const output of report.outputs) {
-    const { index, got, expected } = output.at;
-    lines.push(
-      `  ${output.name}: ${output.worst.toPrecision(3)} of the bound, relative error ${output.relative.toExponential(2)}` +
-        (output.wrong === 0
-          ? ''
-          : `; ${output.wrong} of ${output.count} elements wrong, worst at [${index.join(', ')}]: ${got}, should be ${expected}`),
-    );
+    lines.push(`  ${output.name}: ${formatOutput(output)}`);
   }
   return [...lines, ...report.faults.map((fault) => `  ${fault}`)].join('\n');
 }
 
-function compare(name: string, argument: TensorArgument, got: Float64Array, expected: Expected): OutputReport {
+function formatOutput({ at, count, exact, relative, unwritten, worst, wrong }: OutputReport): string {
+  const error = `${worst.toPrecision(3)} of the bound, relative error ${relative.toExponential(2)}`;
+  if (wrong === 0) return exact ? 'exact' : error;
+  // NaN has no distance from anything.
+  const head = exact ? 'must be exact; ' : Number.isFinite(worst) ? `${error}; ` : '';
+  const never = unwritten === 0 ? '' : ` (${unwritten} never written)`;
+  const place = `[${at.index.join(', ')}]: ${at.got}, should be ${at.expected}`;
+  return `${head}${wrong} of ${count} elements wrong${never}, worst at ${place}`;
+}
+
+function compare(name: string, argument: TensorArgument, bytes: Uint8Array, expected: Expected): OutputReport {
+  const got = decode(argument.type, bytes);
+  const width = bytes.length / got.length;
+  const untouched = (i: number): boolean =>
+    argument.role === 'out' && bytes.subarray(i * width, (i + 1) * width).every((byte) => byte === POISON_BYTE);
   const { values, magnitude } = expected instanceof Float64Array ? { values: expected, magnitude: expected } : expected;
   if (values.length !== got.length) {
     throw new SpecError(`the reference of ${name} has ${values.length} elements, the tensor ${got.length}`);
   }
-  let [wrong, worst, worstAbsolute, at, errorSquares, squares] = [0, 0, 0, 0, 0, 0];
+  let [wrong, unwritten, worst, worstAbsolute, at, errorSquares, squares] = [0, 0, 0, 0, 0, 0, 0];
   for (let i = 0; i < got.length; i++) {
     if (Object.is(got[i], values[i]) || got[i] === values[i]) {
       if (Number.isFinite(values[i])) squares += values[i] ** 2;
@@ -206,7 +218,10 @@ function compare(name: string, argument: TensorArgument, got: Float64Array, expe
     const share = error / toleranceOf(argument.type, argument.bound, values[i], Math.abs(magnitude[i]));
     // NaN is beyond every bound.
     const size = Number.isNaN(share) ? Infinity : share;
-    if (size > 1) wrong += 1;
+    if (size > 1) {
+      wrong += 1;
+      if (untouched(i)) unwritten += 1;
+    }
     if (size > worst) [worst, at] = [size, i];
     worstAbsolute = Math.max(worstAbsolute, Number.isNaN(error) ? Infinity : error);
     errorSquares += error ** 2;
@@ -217,6 +232,8 @@ function compare(name: string, argument: TensorArgument, got: Float64Array, expe
     type: argument.type,
     wrong,
     count: got.length,
+    unwritten,
+    exact: argument.bound === undefined,
     worst,
     worstAbsolute,
     relative: squares === 0 ? Math.sqrt(errorSquares) : Math.sqrt(errorSquares / squares),

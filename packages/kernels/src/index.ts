@@ -60,6 +60,7 @@ export const KERNELS: readonly KernelModule[] = [
   transpose,
 ];
 
+export * from './check-parameters.ts';
 export * from './check.ts';
 export * from './spec.ts';
 export * from './tuning-table.ts';

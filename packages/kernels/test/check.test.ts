@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { checkParameters } from '../src/check-parameters.ts';
 import { checkKernel, compareCase, makeCase, toleranceOf, type Executor } from '../src/check.ts';
 import { combinations, defineKernel, input, output, scalar, specialise, type KernelModule } from '../src/spec.ts';
 import { KERNELS } from '../src/index.ts';
@@ -121,6 +122,13 @@ const LEAVES_OUT: ReadonlySet<string> = new Set([
   'linear_grouped_mma',
   'linear_grouped_small',
 ]);
+
+test('the parameters of every kernel are those of its arguments', () => {
+  for (const module of KERNELS) {
+    const s = specialise(module, module.cases[0]);
+    checkParameters(module, s, module.trace(s));
+  }
+});
 
 test('every reference, rounded to the outputs’ types, is within its own bounds', () => {
   for (const module of KERNELS) {

@@ -59,6 +59,24 @@ test('a wrong result, and an access out of bounds, fail with the line', () => {
   assert.match(report.stdout, /out-of-bounds: [^]*beyond\.ts:\d+/);
 });
 
+test('a case with findings fails, though its outputs are right', () => {
+  const racy = AXPY.replace("'use gpu';", "'use gpu';\n    const s = shared(f32, 1);\n    s[0] = tid();")
+    .replace('s[0] = tid()', 's[0] = f32(tid())')
+    .replace('bid, f32', 'bid, shared, f32');
+  const report = rose('sim', save('racy.ts', racy), '--set', 'n=1024');
+  assert.equal(report.status, 2);
+  assert.match(report.stdout, /^FAIL axpy[^]*\n {2}race: /);
+});
+
+test('outputs that must be exact, and those that nobody wrote, are told as such', () => {
+  const partly = AXPY.replace(", { roundings: 0, why: 'one fma, rounded once' }", '').replace(
+    'mine(z).store',
+    'if (tid() < 32) mine(z).store',
+  );
+  const { stdout } = rose('sim', save('partly.ts', partly), '--set', 'n=1024');
+  assert.match(stdout, /z: must be exact; \d+ of 1024 elements wrong \(896 never written\), worst at \[\d+\]: /);
+});
+
 test('what a person gets wrong is told in a sentence', () => {
   const file = save('good.ts', AXPY);
   for (const [args, message] of [
@@ -71,6 +89,26 @@ test('what a person gets wrong is told in a sentence', () => {
     [
       ['sim', save('short.ts', AXPY.replace('({ z: x.map((v, i) => a * v + y[i]) })', '({ z: x.subarray(1) })'))],
       /the reference of z has 1023 elements, the tensor 1024/,
+    ],
+    [
+      ['sim', save('types.ts', AXPY.replace("x: input('f32'", "x: input('bf16'"))],
+      /x is f32 in params and bf16 in args: they must be the same/,
+    ],
+    [
+      ['ptx', save('shapes.ts', AXPY.replace("x: input('f32', [n]", "x: input('f32', [n, 2]"))],
+      /x is f32 \[1024\] in params and f32 \[1024, 2\] in args/,
+    ],
+    [
+      ['sim', save('size.ts', AXPY.replace("y: f32.tensor('n')", "y: f32.tensor('m')"))],
+      /the size m of a tensor in params has no value: dims gives n; .* scalar\('i32'/,
+    ],
+    [
+      ['sim', save('extra.ts', AXPY.replace("a: scalar('f32'", "b: scalar('f32', 1), a: scalar('f32'"))],
+      /args gives b/,
+    ],
+    [
+      ['sim', save('number.ts', AXPY.replace("a: scalar('f32', 1.5)", "a: scalar('i32', 1)"))],
+      /a is f32 in params and i32/,
     ],
     [['sim', file, '--set', 'n=many'], /size n is "many"; it must be a whole number from 1/],
     [['sim', file, '--set', '=3'], /--set =3: write name=value/],

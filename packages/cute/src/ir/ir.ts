@@ -123,8 +123,18 @@ export interface Node {
   position: Position;
 }
 
+/** The shape of a tensor parameter; what only the launch knows is undefined. */
+export interface DeclaredShape {
+  readonly extents: readonly (number | undefined)[];
+  /** Row-major without gaps. */
+  readonly compact: boolean;
+  /** Elements from the first to the last one. */
+  readonly elements: number | undefined;
+}
+
 export type KernelParameter =
-  | { readonly kind: 'value'; readonly name: string; readonly type: TypeName }
+  /** `extent`: a name in the shapes of tensors, whose number the launch tells. */
+  | { readonly kind: 'value'; readonly name: string; readonly type: TypeName; readonly extent?: true }
   /** Address of a tensor's first element in global memory. `align`: bytes that divide it (checked at launch). */
   | {
       readonly kind: 'tensor';
@@ -132,6 +142,8 @@ export type KernelParameter =
       readonly element: TypeName;
       readonly align: number;
       readonly access: 'read' | 'write' | 'readwrite';
+      /** What was declared, for those who make the argument; the text form leaves it out. */
+      readonly declared?: DeclaredShape;
     }
   /** A CUtensorMap of 128 bytes, passed by value (`__grid_constant__`); `boxBytes`: what one copy moves, if it is known. */
   | { readonly kind: 'tensormap'; readonly name: string; readonly boxBytes?: number };

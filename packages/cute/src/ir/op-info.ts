@@ -1,4 +1,5 @@
-import type { Attributes } from './ir.ts';
+import { TYPES } from '../types/dtype.ts';
+import type { Attributes, Node } from './ir.ts';
 
 /** What an operation does to the world besides giving results. Only `pure` nodes may be merged, moved or dropped. */
 export type Effect =
@@ -39,4 +40,13 @@ const BASE: OpInfo = { effect: 'pure', convergence: 'none', regions: [], summary
 /** A row of a table of operations. */
 export function op(summary: string, rest: Partial<OpInfo> = {}): OpInfo {
   return { ...BASE, ...rest, summary };
+}
+
+/** Whether an integer is divided by what may be 0: it may be computed only where the author's conditions hold. */
+export function mayDivideByZero({ op: name, args: [, divisor] }: Node): boolean {
+  if (name !== 'div' && name !== 'rem') return false;
+  const { kind } = TYPES[divisor.type];
+  return (
+    (kind === 'i' || kind === 'u') && !(divisor.node.op === 'const' && Number(divisor.node.attributes.value) !== 0)
+  );
 }

@@ -20,6 +20,7 @@ export type FindingKind =
   | 'out-of-bounds'
   | 'misaligned'
   | 'read-only'
+  | 'division'
   | 'uninitialised'
   | 'race'
   | 'proxy-fence'

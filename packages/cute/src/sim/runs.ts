@@ -1,6 +1,7 @@
 import { numberOf } from '../ir/attributes.ts';
 import { KernelError } from '../ir/error.ts';
 import type { Node, Slot, Value } from '../ir/ir.ts';
+import { mayDivideByZero } from '../ir/op-info.ts';
 import { EXPRESSIONS } from './expressions.ts';
 import { HELPERS } from './helpers.ts';
 import type { View } from './lanes.ts';
@@ -95,6 +96,7 @@ export function makeRun(nodes: readonly Node[], context: RunContext): Step | und
         break;
       }
       default: {
+        if (mayDivideByZero(node)) body.push(`if(!${$(node.args[1])})zero(W,${index},i);`);
         const made = EXPRESSIONS[node.op](node, $);
         const expressions = typeof made === 'string' ? [made] : made;
         for (const [i, result] of node.results.entries()) define(result, expressions[i]);
@@ -126,10 +128,16 @@ export function makeRun(nodes: readonly Node[], context: RunContext): Step | und
       ],
     );
   };
+  const zero = (warp: Warp, index: number, lane: number): void => {
+    const node = nodes[index];
+    const what = node.op === 'div' ? 'quotient' : 'remainder';
+    const message = `a ${node.results[0].type} is divided by 0: what the ${what} is nobody knows; ask before, in an if`;
+    warp.report('division', message, [warp.placeOf(node, what, lane)]);
+  };
   try {
     // The text is made here, of the kernel's operations alone: this is the simulator's compiler.
     // oxlint-disable-next-line typescript/no-implied-eval
-    return new Function('H', 'unset', 'pinned', text)(HELPERS, unset, pinned) as Step;
+    return new Function('H', 'unset', 'pinned', 'zero', text)(HELPERS, unset, pinned, zero) as Step;
   } catch (error) {
     throw new KernelError(`the simulator wrote wrong code (${String(error)}): ${text}`, nodes[0].position);
   }

@@ -178,9 +178,7 @@ function operator(op: Binary, plain: Plain): Operator {
 export const ADD: Operator = operator('add', (a: number, b: number) => a + b);
 export const SUB: Operator = operator('sub', (a: number, b: number) => a - b);
 export const MUL: Operator = operator('mul', (a: number, b: number) => a * b);
-export const REM: Operator = operator('rem', (a: number, b: number) =>
-  b === 0 && tracing() ? divideByZero('rem', a) : a % b,
-);
+export const REM: Operator = operator('rem', (a: number, b: number) => a % b);
 
 /** Quotient rounded towards zero. */
 export function quotient(a: unknown, b: unknown): unknown {

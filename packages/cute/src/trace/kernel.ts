@@ -1,9 +1,17 @@
 import { compileKernel, type Compiled } from '../compile.ts';
 import { KernelError } from '../ir/error.ts';
 import { fileName } from '../ir/file-name.ts';
-import { formatPosition, type KernelIR, type KernelParameter, type Position, type Value } from '../ir/ir.ts';
+import {
+  formatPosition,
+  type DeclaredShape,
+  type KernelIR,
+  type KernelParameter,
+  type Position,
+  type Value,
+} from '../ir/ir.ts';
 import { gcdNumber } from '../layout/arithmetic.ts';
-import { Layout, LayoutError, type Leaf } from '../layout/index.ts';
+import { Layout, LayoutError, type IntTuple, type Leaf } from '../layout/index.ts';
+import { leavesOf } from '../layout/tuple.ts';
 import { bitsOf, type TypeName } from '../types/dtype.ts';
 import { finish } from './finish.ts';
 import { Trace, setTrace, tracing } from './state.ts';
@@ -222,7 +230,7 @@ function parametersOf(
           `extent ${name} of kernel ${kernelIR.name} is ${given}: it must be a whole number from 1`,
         );
       }
-      known = given ?? declare({ kind: 'value', name, type: 'i32' }, 'i32');
+      known = given ?? declare({ kind: 'value', name, type: 'i32', extent: true }, 'i32');
       extents.set(name, known);
     }
     if (typeof known === 'number') {
@@ -235,17 +243,24 @@ function parametersOf(
   const args: Record<string, unknown> = {};
   for (const [name, spec, value, index] of addresses) {
     if (isScalarType(spec) || spec.kind === 'tensormap') args[name] = value;
-    else
-      args[name] = makeTensor({
-        address: value,
-        offset: 0,
-        layout: layoutOf(spec, extent),
-        type: spec.type,
-        space: 'global',
-        param: index,
-      });
+    else {
+      const { type } = spec;
+      const layout = layoutOf(spec, extent);
+      const param = kernelIR.params[index] as Extract<KernelParameter, { kind: 'tensor' }>;
+      kernelIR.params[index] = { ...param, declared: declaredShape(layout, !spec.stride) };
+      args[name] = makeTensor({ address: value, offset: 0, layout, type, space: 'global', param: index });
+    }
   }
   return args;
+}
+
+function declaredShape(layout: Layout, compact: boolean): DeclaredShape {
+  const known = (leaf: Leaf): number | undefined => (typeof leaf === 'number' ? leaf : undefined);
+  const extents = leavesOf(layout.shape).map(known);
+  const strides = (leavesOf(layout.stride as IntTuple) as Leaf[]).map(known);
+  // A stride below 0 goes before the first element.
+  const last = extents.reduce<number>((sum, extent = NaN, i) => sum + (extent - 1) * (strides[i] ?? NaN), 0);
+  return { extents, compact, elements: last >= 0 ? last + 1 : undefined };
 }
 
 /** Row-major unless strides are given. */

@@ -1,4 +1,5 @@
 import type { Position } from '../ir/ir.ts';
+import { mayDivideByZero } from '../ir/op-info.ts';
 import { OPS } from '../ir/ops.ts';
 import { ADD, binary, compare, invert, MUL, negate, not, REM, shiftUnsigned, SUB } from './arithmetic.ts';
 import type { Binary, Test } from './arithmetic.ts';
@@ -147,7 +148,7 @@ export class Runtime {
   rem = (a: unknown, b: unknown, at: number): unknown => this.compute(REM, a, b, at);
 
   private compute(how: (a: unknown, b: unknown) => unknown, a: unknown, b: unknown, at: number): unknown {
-    if (isDevice(a) || isDevice(b) || b === 0) this.mark(at);
+    if (isDevice(a) || isDevice(b)) this.mark(at);
     else if (typeof a === 'number' && typeof b === 'number') return how(a, b);
     return how(this.operand(a, at), this.operand(b, at));
   }
@@ -466,7 +467,10 @@ export class Runtime {
 
 /** Whether nodes do no harm where their condition does not hold: they only compute. */
 function mayRunAlways(region: Region): boolean {
-  return region.every((node) => node.op === 'get' || (OPS[node.op]?.effect === 'pure' && node.regions.length === 0));
+  return region.every((node) => {
+    if (node.op === 'get') return true;
+    return OPS[node.op]?.effect === 'pure' && node.regions.length === 0 && !mayDivideByZero(node);
+  });
 }
 
 function hasSetter(object: unknown, key: PropertyKey): boolean {

@@ -61,13 +61,13 @@ export const REFUSED_NUMBERS: Refused = {
     },
     /a quotient by 0: 5 is divided by 0/,
   ],
-  'a remainder of known numbers by 0': [
+  'an index that is a remainder by 0': [
     ({ y, m }) => {
       'use gpu';
       const zero = 0;
       y[0] = m[5 % zero]; // HERE
     },
-    /a remainder by 0: 5 is divided by 0/,
+    /the index NaN is no whole number/,
   ],
   'a quotient of the device by 0': [
     ({ y, n }) => {

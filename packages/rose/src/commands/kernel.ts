@@ -1,7 +1,8 @@
 import { writeFile } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 import { Command } from 'commander';
-import type { KernelCase, KernelModule } from '@rose/kernels';
+import type { KernelIR } from '@rose/cute';
+import type { KernelCase, KernelModule, Specialisation } from '@rose/kernels';
 import { CommandError, ExitCode } from '../errors.ts';
 import type { CaseOptions } from '../kernel/cases.ts';
 import { integer } from '../options.ts';
@@ -96,7 +97,7 @@ async function ptx(file: string, options: PtxOptions): Promise<void> {
   if (!Object.hasOwn(ARCHS, arch)) {
     throw new CommandError(ExitCode.usage, `--arch ${arch}: it can be ${Object.keys(ARCHS).join(', ')}.`);
   }
-  const traced = inFile(module, () => module.trace(s));
+  const traced = await traceCase(module, s);
   const compiled = inFile(module, () => compileKernel(traced, { arch }));
   say(`${module.name}: ${describeCase(module, s)}. ${describeChoices(module)}`);
   say(await resourcesOf(compiled.program.ptx, arch));
@@ -141,7 +142,7 @@ async function sim(file: string, options: SimOptions): Promise<void> {
   const { describeResult, simulatorExecutor } = await import('../kernel/simulator.ts');
   let failed = 0;
   for (const s of casesOf(module, options, (one) => !one.large)) {
-    const kernel = inFile(module, () => module.trace(s));
+    const kernel = await traceCase(module, s);
     let lines: string[] = [];
     let clean = false;
     const executor = simulatorExecutor(
@@ -162,7 +163,7 @@ async function sim(file: string, options: SimOptions): Promise<void> {
       throw ofFile(module, error);
     });
     if (!report.passed || !clean) failed += 1;
-    await print(`${[formatReport(report), ...lines].join('\n')}\n`);
+    await print(`${[formatReport(report, !clean), ...lines].join('\n')}\n`);
   }
   endWith(module, failed);
 }
@@ -178,7 +179,8 @@ async function run(file: string, options: GpuOptions): Promise<void> {
   const executor = gpuExecutor(gpu, say);
   let failed = 0;
   for (const s of casesOf(module, options, (one) => !one.large, tuningsOf(gpu, say))) {
-    const compiled = inFile(module, () => compileKernel(module.trace(s), { arch: gpu.arch }));
+    const traced = await traceCase(module, s);
+    const compiled = inFile(module, () => compileKernel(traced, { arch: gpu.arch }));
     const report = await checkKernel(module, s, executor, compiled, {
       multiprocessors: gpu.context.device.attribute('multiprocessors'),
     });
@@ -199,10 +201,12 @@ async function bench(file: string, options: GpuOptions): Promise<void> {
   const device = gpu.context.device.toString();
   const hasLarge = module.cases.some(({ large }) => large);
   const wanted = (one: KernelCase): boolean => !hasLarge || one.large === true;
-  const figures = casesOf(module, options, wanted, tuningsOf(gpu, say)).map((s) => {
-    const compiled = inFile(module, () => compileKernel(module.trace(s), { arch: gpu.arch }));
-    return { case: describeCase(module, s), ...timeKernel(gpu, module, s, compiled, copy) };
-  });
+  const figures = [];
+  for (const s of casesOf(module, options, wanted, tuningsOf(gpu, say))) {
+    const traced = await traceCase(module, s);
+    const compiled = inFile(module, () => compileKernel(traced, { arch: gpu.arch }));
+    figures.push({ case: describeCase(module, s), ...timeKernel(gpu, module, s, compiled, copy) });
+  }
   if (options.json) {
     return print(`${JSON.stringify({ kernel: module.name, device, copy, figures }, undefined, 2)}\n`);
   }
@@ -218,6 +222,16 @@ async function bench(file: string, options: GpuOptions): Promise<void> {
 
 function terabytes(bandwidth: number): string {
   return `${(bandwidth / 1e12).toFixed(2)} TB/s`;
+}
+
+/** The recorded kernel of a case, whose parameters are those that the file gives arguments for. */
+async function traceCase(module: KernelModule, s: Specialisation): Promise<KernelIR> {
+  const { checkParameters } = await import('@rose/kernels');
+  return inFile(module, () => {
+    const kernel = module.trace(s);
+    checkParameters(module, s, kernel);
+    return kernel;
+  });
 }
 
 /** Runs a part of the compiler; what the kernel's author got wrong is told without a stack trace. */
