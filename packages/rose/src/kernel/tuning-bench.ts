@@ -1,6 +1,6 @@
 import { CompileError, CudaError, CudaUsageError, Kernel, measure, type PreparedLaunch } from '@rose/cuda';
 import { compileKernel, type Program } from '@rose/cute';
-import type { KernelModule, Specialisation } from '@rose/kernels';
+import { keyText, type KernelModule, type Specialisation } from '@rose/kernels';
 import { CompilerPool } from './compiler-pool.ts';
 import { DeviceArgs } from './device-args.ts';
 import { spillsOf, type Gpu } from './gpu.ts';
@@ -36,16 +36,23 @@ export class GpuTuningBench implements TuningBench, Disposable {
         throw error;
       }
     });
+    const programs = new Map<string, Program>();
+    const programOf = (tuned: Specialisation): Program => {
+      const text = keyText(tuned.tuning);
+      const program = programs.get(text) ?? this.#program(module, tuned);
+      programs.set(text, program);
+      return program;
+    };
     let launchesInGraph = 0;
     return {
       ahead: async (list) => {
         if (!this.#compilers) return;
-        const programs = list.flatMap((tuned) => this.#programs(module, tuned));
-        await this.#compilers.compile(programs.filter(({ ptx }) => !this.#kernels.has(ptx)));
+        const wanted = list.flatMap((tuned) => traceable(() => programOf(tuned)));
+        await this.#compilers.compile(wanted.filter(({ ptx }) => !this.#kernels.has(ptx)));
       },
       prepare: (tuned) =>
         excluding(() => {
-          const kernel = this.#kernel(module, tuned);
+          const kernel = this.#kernel(programOf(tuned));
           const launches = args.launches(kernel, module, tuned);
           const outputs = firstRun(gpu, args.sets[0], pristine, launches[0]);
           const put = (n: number): void => launches[n % launches.length].launch(gpu.stream);
@@ -73,8 +80,7 @@ export class GpuTuningBench implements TuningBench, Disposable {
   }
 
   /** Throws TuningExcluded where it spills. */
-  #kernel(module: KernelModule, s: Specialisation): Kernel {
-    const program = this.#program(module, s);
+  #kernel(program: Program): Kernel {
     let kernel = this.#kernels.get(program.ptx);
     if (!kernel) {
       kernel = new Kernel(this.#gpu.context, program);
@@ -86,22 +92,22 @@ export class GpuTuningBench implements TuningBench, Disposable {
     return kernel;
   }
 
-  /** The program of a tuning; none where it cannot be traced. */
-  #programs(module: KernelModule, s: Specialisation): Program[] {
-    try {
-      return [this.#program(module, s)];
-    } catch (error) {
-      if (error instanceof TuningExcluded) return [];
-      throw error;
-    }
-  }
-
   #program(module: KernelModule, s: Specialisation): Program {
     try {
       return compileKernel(module.trace(s), { arch: this.#gpu.arch }).program;
     } catch (error) {
       throw new TuningExcluded(`it cannot be traced: ${(error as Error).message}`, { cause: error });
     }
+  }
+}
+
+/** A program; none where the tuning cannot be traced, which is told when it is used. */
+function traceable(make: () => Program): Program[] {
+  try {
+    return [make()];
+  } catch (error) {
+    if (error instanceof TuningExcluded) return [];
+    throw error;
   }
 }
 
