@@ -44,7 +44,7 @@ import { fp8TileMemory, Fp8TileProduct, fp8TileRefused } from './support/linear-
 import { fragmentOutputs } from './support/linear-fragments.ts';
 import { TILE_ROWS, tileBucket, WARPS, WGMMA_THREADS } from './support/linear-wgmma.ts';
 import { traceKernel } from './support/trace.ts';
-import { defineKernel, type KernelModule, type Specialisation } from './spec.ts';
+import { defineKernel, type Dims, type KernelModule, type Specialisation } from './spec.ts';
 
 const TUNING = {
   /** Columns of y of a tile; it has 128 rows. */
@@ -72,7 +72,7 @@ const linearFp8: KernelModule = defineKernel({
   options: FP8_OPTIONS,
   tuning: TUNING,
   refuse: ({ dims, options, tuning }) => linearFp8Refused(dims, options) ?? fp8TileRefused(tuning, options),
-  choose: (dims, options) => chooseTile(dims.rows, dims.columns, options),
+  choose: chooseTile,
   tables: { key: (dims, options) => ({ ...linearFp8Key(dims, options), rows: tileBucket(dims.rows) }) },
   args: linearFp8Args,
   maps: (s) => mapsOf(s),
@@ -105,15 +105,16 @@ export default linearFp8;
 
 /** Time of a tile, measured on an H100: a narrow one reads more of shared memory for each product. */
 const TILE_COST = { 64: 96, 128: 128, 192: 192 } as const;
-/** Tiles of a multiprocessor from which on wide ones, in clusters that load weights once, are faster. */
+/** Tiles of a multiprocessor, and their depth, from which on wide ones, in clusters that load weights once, are faster. */
 const MANY_TILES = 8;
+const DEEP = 8192;
 const COST_OF_MANY = 184;
 
 /** The tile for which the multiprocessors (132 of them) finish soonest. Nothing of it changes bits. */
-function chooseTile(rows: number, columns: number, options: Fp8['options']): Fp8['tuning'] {
+function chooseTile({ rows, columns, depth }: Dims, options: Fp8['options']): Fp8['tuning'] {
   const shapes = ([128, 192, 64] as const).flatMap((tile) => ([2, 1] as const).map((turns) => ({ tile, turns })));
   const roundsOf = (tile: number): number => Math.ceil((Math.ceil(columns / tile) * Math.ceil(rows / TILE_ROWS)) / 132);
-  const many = (tile: number): boolean => tile === 192 && roundsOf(tile) > MANY_TILES;
+  const many = (tile: number): boolean => tile === 192 && depth >= DEEP && roundsOf(tile) > MANY_TILES;
   const timeOf = (tile: keyof typeof TILE_COST): number =>
     roundsOf(tile) * (many(tile) ? COST_OF_MANY : TILE_COST[tile]);
   const { tile, turns } = shapes

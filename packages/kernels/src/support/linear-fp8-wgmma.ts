@@ -209,10 +209,11 @@ export class Fp8TileProduct {
     const stage = this.consumer.oldest();
     if (laneId() === 0) stage.release();
     const blocks = factors.length / 2;
+    // With a gate values come in eights: gates, then values. A tile of three blocks has 64 columns of each.
+    const blockOf = (v: number): number => (blocks === 3 ? Math.floor(v / 32) : Math.floor(v / 4) % blocks);
     for (let v = 0; v < sums.length; v++) {
-      // With a gate values come in eights: gates, then values. A tile of three blocks has 64 columns of each.
-      const block = blocks === 3 ? Math.floor(v / 32) : Math.floor(v / 4) % blocks;
-      const scale = blocks === 0 ? undefined : factors.at(blocks * (Math.floor(v / 2) % 2) + block);
+      const half = Math.floor(v / 2) % 2;
+      const scale = blocks === 0 ? undefined : factors.at(blocks * half + blockOf(v));
       sums[v] = promoted(sums.at(v), products.get(v), scale);
     }
   }
