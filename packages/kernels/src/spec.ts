@@ -167,6 +167,9 @@ export interface KnownTunings {
   find(module: KernelModule, dims: Dims, options: Chosen<Space>): Chosen<Space> | undefined;
 }
 
+/** What TypeScript asks for, and files that nobody checked may lack. */
+const REQUIRED = ['dims', 'choose', 'args', 'trace', 'grid', 'reference', 'roofline', 'cases'] as const;
+
 /** Checks a specification and gives it the form that tools use. Throws TypeError for one that cannot be used. */
 export function defineKernel<
   const O extends Space,
@@ -175,6 +178,9 @@ export function defineKernel<
 >(spec: KernelSpec<O, T, A>): KernelModule {
   if (!/^[A-Za-z_][A-Za-z0-9_]*$/.test(spec.name)) {
     throw new TypeError(`kernel name ${JSON.stringify(spec.name)}: use letters, digits and underscores`);
+  }
+  for (const field of REQUIRED) {
+    if (spec[field] === undefined) throw new TypeError(`kernel ${spec.name} has no ${field}: defineKernel needs it`);
   }
   for (const [name, values] of [...Object.entries(spec.options ?? {}), ...Object.entries(spec.tuning ?? {})]) {
     if (values.length === 0) throw new TypeError(`kernel ${spec.name}: choice ${name} has no values`);

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { f32, kernel } from '@rose/cute';
 import { checkParameters } from '../src/check-parameters.ts';
 import { checkKernel, compareCase, makeCase, toleranceOf, type Executor } from '../src/check.ts';
 import { combinations, defineKernel, input, output, scalar, specialise, type KernelModule } from '../src/spec.ts';
@@ -127,6 +128,33 @@ test('the parameters of every kernel are those of its arguments', () => {
   for (const module of KERNELS) {
     const s = specialise(module, module.cases[0]);
     checkParameters(module, s, module.trace(s));
+  }
+});
+
+test('arguments that are not those of the parameters are told by name', () => {
+  const traced = kernel(
+    { name: 'double', params: { x: f32.tensor('n'), y: f32.tensor('n'), factor: f32 }, threads: 32 },
+    () => {
+      'use gpu';
+    },
+  );
+  const module = { ...double, trace: () => traced.trace({ dims: { n: 10 } }) };
+  const check = (args: KernelModule['args']): void => {
+    const s = specialise(double, { dims: { n: 10 }, options: { type: 'f32' } });
+    checkParameters({ ...module, args }, s, module.trace());
+  };
+  const right = { x: input('f32', [10]), y: output('f32', [10]), factor: scalar('f32', 2) };
+  check(() => right);
+  for (const [wrong, message] of [
+    [{ ...right, x: input('bf16', [10]) }, /x is f32 in params and bf16 in args/],
+    [{ ...right, y: output('f32', [5, 2]) }, /y is f32 \[10\] in params and f32 \[5, 2\] in args/],
+    [{ ...right, x: input('f32', [20]) }, /x is f32 \[10\] in params and f32 \[20\]/],
+    [{ ...right, factor: scalar('i32', 2) }, /factor is f32 in params and i32 in args/],
+    [{ ...right, factor: input('f32', [1]) }, /factor is a number \(f32\), and args gives it a tensor/],
+    [{ ...right, more: scalar('i32', 2) }, /args gives more, and params has x, y, factor/],
+    [{ x: right.x, y: right.y }, /parameter factor is missing in args/],
+  ] as const) {
+    assert.throws(() => check(() => wrong as ReturnType<KernelModule['args']>), message);
   }
 });
 

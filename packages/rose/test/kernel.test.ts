@@ -47,6 +47,18 @@ test('the file of the page is simulated and compiled as the page says', () => {
   assert.match(ptx.stdout, /\.target sm_90a[^]*\.file \d+ "[^"]*axpy\.ts"[^]*ld\.global\.v4\.b32[^]*fma\.rn\.f32/);
 });
 
+test('TypeScript accepts the file with the tsconfig.json of the page', () => {
+  const root = fileURLToPath(new URL('../../../', import.meta.url));
+  save('axpy.ts', AXPY);
+  const config = JSON.parse(
+    blockBehind('The commands do not check types').replaceAll('/path/to/rose/', root),
+  ) as object;
+  save('tsconfig.json', JSON.stringify({ ...config, files: ['axpy.ts'] }));
+  const tsc = spawnSync(process.execPath, [join(root, 'node_modules/typescript/bin/tsc'), '-p', folder]);
+  assert.equal(String(tsc.stdout), '');
+  assert.equal(tsc.status, 0);
+});
+
 test('a wrong result, and an access out of bounds, fail with the line', () => {
   const wrong = save('wrong.ts', AXPY.replaceAll('fma(a, v, ys[i])', 'fma(a, v, -ys[i])'));
   const sim = rose('sim', wrong, '--set', 'n=1024');
@@ -102,14 +114,6 @@ test('what a person gets wrong is told in a sentence', () => {
       ['sim', save('size.ts', AXPY.replace("y: f32.tensor('n')", "y: f32.tensor('m')"))],
       /the size m of a tensor in params has no value: dims gives n; .* scalar\('i32'/,
     ],
-    [
-      ['sim', save('extra.ts', AXPY.replace("a: scalar('f32'", "b: scalar('f32', 1), a: scalar('f32'"))],
-      /args gives b/,
-    ],
-    [
-      ['sim', save('number.ts', AXPY.replace("a: scalar('f32', 1.5)", "a: scalar('i32', 1)"))],
-      /a is f32 in params and i32/,
-    ],
     [['sim', file, '--set', 'n=many'], /size n is "many"; it must be a whole number from 1/],
     [['sim', file, '--set', '=3'], /--set =3: write name=value/],
     [['sim', folder], /is a directory/],
@@ -121,6 +125,36 @@ test('what a person gets wrong is told in a sentence', () => {
     assert.equal(status, 2, `${args.join(' ')}: ${stderr}`);
     assert.match(stderr, message);
     assert.doesNotMatch(stderr, /\n\s+at /);
+  }
+});
+
+test('a ptxas that was named and cannot be run is an error', () => {
+  const flags = ['--disable-warning=ExperimentalWarning', '--conditions=development'];
+  const env = { ...process.env, ROSE_PTXAS: join(folder, 'nope') };
+  const ended = spawnSync(process.execPath, [...flags, main, 'kernel', 'ptx', 'rmsnorm'], { encoding: 'utf8', env });
+  assert.equal(ended.status, 2);
+  assert.match(ended.stderr, /ptxas cannot be run \(.*nope\).*correct ROSE_PTXAS/);
+});
+
+test('what is wrong while a file is loaded or recorded has one place, its line', () => {
+  for (const [args, message] of [
+    [
+      ['sim', save('part.ts', AXPY.replace(/ {2}reference: .*\n/, ''))],
+      /part\.ts cannot be loaded: kernel axpy has no reference/,
+    ],
+    [
+      ['sim', save('extent.ts', AXPY.replace("y: f32.tensor('n')", 'y: f32.tensor(NaN)'))],
+      /not NaN[^]*\n {2}at .*extent\.ts:8$/m,
+    ],
+    [
+      ['sim', save('own.ts', AXPY.replace("'use gpu';", "'use gpu'; throw new Error('mine');"))],
+      /axpy: mine\n {2}at .*own\.ts:12\n$/,
+    ],
+  ] as const) {
+    const { status, stderr } = rose(...args);
+    assert.equal(status, 2, stderr);
+    assert.match(stderr, message);
+    assert.equal(stderr.split('\n  at ').length, 2, stderr);
   }
 });
 

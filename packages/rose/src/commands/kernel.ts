@@ -100,7 +100,7 @@ async function ptx(file: string, options: PtxOptions): Promise<void> {
   const traced = await traceCase(module, s);
   const compiled = inFile(module, () => compileKernel(traced, { arch }));
   say(`${module.name}: ${describeCase(module, s)}. ${describeChoices(module)}`);
-  say(await resourcesOf(compiled.program.ptx, arch));
+  say(await resourcesOf(module.name, compiled.program.ptx, arch));
   const text = options.ir ? printKernel(compiled.kernel) : compiled.program.ptx;
   if (options.output === undefined) return print(text);
   try {
@@ -113,17 +113,21 @@ async function ptx(file: string, options: PtxOptions): Promise<void> {
 }
 
 /** Registers and spills, from an assembler on this machine. */
-async function resourcesOf(text: string, arch: string): Promise<string> {
+async function resourcesOf(name: string, text: string, arch: string): Promise<string> {
   const { CompileError, PtxasAssembler } = await import('@rose/cuda');
   const { spillsOf } = await import('../kernel/gpu.ts');
   let assembler;
   try {
     assembler = new PtxasAssembler(process.env.ROSE_PTXAS ?? 'ptxas');
-  } catch {
+  } catch (error) {
+    // A path that somebody set is meant.
+    if (process.env.ROSE_PTXAS !== undefined) {
+      throw new CommandError(ExitCode.usage, `${(error as Error).message}.`, { cause: error });
+    }
     return 'No ptxas here (ROSE_PTXAS or PATH): registers and spills are not known.';
   }
   try {
-    const { kernels } = assembler.assemble('kernel', text, arch);
+    const { kernels } = assembler.assemble(name, text, arch);
     return kernels
       .map((one) => {
         return `${one.registers} registers a thread, ${spillsOf(one)} bytes of spills, ${one.stackBytes} bytes of stack.`;
@@ -250,7 +254,8 @@ function ofFile(module: KernelModule, error: unknown): unknown {
   const refused = /^(Kernel|Layout|Transform|Verify|Spec)Error$/.test(error.name);
   if (!refused && (url === undefined || url.startsWith(OWN))) return error;
   const message = error.message.replace(/^(kernel )?/, '').replace(`${module.name}: `, '');
-  const where = refused ? '' : `\n  at ${fileURLToPath(url)}:${line}`;
+  // What is thrown while the kernel is recorded says its line.
+  const where = refused || /\n {2}at /.test(message) ? '' : `\n  at ${fileURLToPath(url)}:${line}`;
   return new CommandError(ExitCode.usage, `kernel ${module.name}: ${message}${where}`, { cause: error });
 }
 

@@ -47,7 +47,14 @@ async function fromFile(name: string, path: string): Promise<KernelModule> {
   try {
     exports = (await import(pathToFileURL(path).href)) as Readonly<Record<string, unknown>>;
   } catch (error) {
-    throw new CommandError(ExitCode.usage, `${name} cannot be loaded: ${(error as Error).message}`, { cause: error });
+    const { message, stack } = error as Error;
+    const [, line] =
+      (stack ?? '')
+        .slice(message.length)
+        .split(pathToFileURL(path).href)[1]
+        ?.match(/^:(\d+):/) ?? [];
+    const where = line === undefined || message.includes(path) ? '' : `\n  at ${path}:${line}`;
+    throw new CommandError(ExitCode.usage, `${name} cannot be loaded: ${message}${where}`, { cause: error });
   }
   if (isKernel(exports.default)) return exports.default;
   throw new CommandError(
