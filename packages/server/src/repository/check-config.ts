@@ -105,6 +105,7 @@ function refuseUnknown(config: ModelConfig): void {
     [config.schedulingChoice.case === 'ensembleScheduling', 'ensemble_scheduling'],
     [(sequences?.state.length ?? 0) > 0, 'sequence_batching.state'],
     [sequences?.iterativeSequence === true, 'sequence_batching.iterative_sequence'],
+    [[...config.input, ...config.output].some(({ reshape }) => reshape !== undefined), 'reshape'],
     [config.batchInput.length > 0, 'batch_input'],
     [config.batchOutput.length > 0, 'batch_output'],
     [config.modelWarmup.length > 0, 'model_warmup'],
