@@ -39,13 +39,14 @@ export function openLibrary(paths: readonly string[]): Ffi {
 }
 
 function firstThatLoads<T>(paths: readonly string[], load: (path: string) => T): T {
-  const failures: string[] = [];
+  const failures = new Map<string, string[]>();
   for (const path of paths) {
     try {
       return load(path);
     } catch (error) {
-      failures.push(`${path}: ${error instanceof Error ? error.message : String(error)}`);
+      const reason = error instanceof Error ? error.message : String(error);
+      failures.set(reason, [...(failures.get(reason) ?? []), path]);
     }
   }
-  throw new Error(failures.join('; '));
+  throw new Error([...failures].map(([reason, failed]) => `${failed.join(', ')}: ${reason}`).join('; '));
 }

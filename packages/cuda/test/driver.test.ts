@@ -18,8 +18,9 @@ import { fakeContext } from './fake/setup.ts';
 test('a machine without a driver, without a GPU, or with an old one is told so in one sentence', () => {
   const cases: [() => unknown, RegExp][] = [
     [
-      () => openDriver(['libcuda-that-nobody-has.so.1']),
-      /^No NVIDIA driver was found \(libcuda-that.*\): install driver 525 .*\.$/,
+      () => openDriver(['libcuda-that-nobody-has.so.1', 'libcuda-nor-this.so.1']),
+      // The loader's own words stand there once.
+      /^No NVIDIA driver was found \(libcuda-that-nobody-has\.so\.1, libcuda-nor-this\.so\.1: [^;]*\): install driver 525 .*\.$/,
     ],
     [() => openDriver([]), /^There is no NVIDIA driver for \w+: use the CPU device\.$/],
     [

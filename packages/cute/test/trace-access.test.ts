@@ -166,7 +166,10 @@ test('the simulator refuses more shared memory than there is', () => {
   }).trace({});
   const args = { y: new Int32Array(1) };
   for (const one of [ir, runPasses(ir)]) {
-    assert.throws(() => simulate(one, { grid: [1, 1, 1], args }), /takes 240000 bytes of shared memory/);
+    assert.throws(
+      () => simulate(one, { grid: [1, 1, 1], args }),
+      /takes 240000 bytes of shared memory.*of 240000, is made here\n {2}at .*trace-access/,
+    );
   }
 });
 

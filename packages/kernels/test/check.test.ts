@@ -154,7 +154,7 @@ test('arguments that are not those of the parameters are told by name', () => {
     [{ ...right, more: scalar('i32', 2) }, /args gives more, and params has x, y, factor/],
     [{ x: right.x, y: right.y }, /parameter factor is missing in args/],
   ] as const) {
-    assert.throws(() => check(() => wrong as ReturnType<KernelModule['args']>), message);
+    assert.throws(() => check(() => wrong), message);
   }
 });
 

@@ -1,4 +1,5 @@
 import { fileName } from './file-name.ts';
+import { plainUse } from './plain-use.ts';
 import { DynamicInt, type Leaf } from '../layout/leaf.ts';
 import type { TypeName } from '../types/dtype.ts';
 
@@ -87,10 +88,9 @@ export class Value extends DynamicInt {
   /** A value of the device prints, as in layouts, but is no number; whoever asks for one forgot the transform. */
   [Symbol.toPrimitive](hint: string): string {
     if (hint === 'string') return this.toString();
-    throw new TypeError(
-      `a device value (${this.type}) is used as a plain JavaScript value: the function that does so lacks 'use gpu', ` +
-        'or was not transformed',
-    );
+    const error = new TypeError();
+    error.message = plainUse(this.type, (error.stack ?? '').replace(/^.*\[Symbol\.toPrimitive\].*$/m, ''));
+    throw error;
   }
 }
 

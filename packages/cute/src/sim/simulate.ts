@@ -1,5 +1,5 @@
 import { KernelError } from '../ir/error.ts';
-import { walk, type KernelIR, type KernelParameter, type Node } from '../ir/ir.ts';
+import { walk, type KernelIR, type KernelParameter, type Node, type Position } from '../ir/ir.ts';
 import { verifyKernel } from '../ir/verify.ts';
 import { allocateShared } from '../passes/shared.ts';
 import { ARCHS } from '../ptx/arch.ts';
@@ -95,8 +95,15 @@ function checkShared(kernel: KernelIR): void {
   }
   const bytes = Math.max(...shared.map((piece) => piece.offset! + piece.bytes));
   if (bytes <= most) return;
+  const [largest] = shared.toSorted((a, b) => b.bytes - a.bytes);
+  let position: Position | undefined;
+  walk(kernel.body, (node) => {
+    if (node.op === 'shared_address' && node.attributes.id === largest.id) position ??= node.position;
+  });
   throw new KernelError(
-    `${kernel.name} takes ${bytes} bytes of shared memory; no architecture gives a CTA more than ${most}`,
+    `${kernel.name} takes ${bytes} bytes of shared memory; no architecture gives a CTA more than ${most}. ` +
+      `The largest piece, of ${largest.bytes}, is made here`,
+    position,
   );
 }
 

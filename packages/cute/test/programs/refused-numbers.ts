@@ -144,4 +144,18 @@ export const REFUSED_NUMBERS: Refused = {
     },
     /Invalid count value/,
   ],
+  'a function of Math': [
+    ({ y, f }) => {
+      'use gpu';
+      y[0] = Math.max(f, 0); // HERE
+    },
+    /Math\.max computes with JavaScript's numbers; use max\(\.\.\.\) of @rose\/cute/,
+  ],
+  'a function of Math that the device lacks': [
+    ({ y, f }) => {
+      'use gpu';
+      y[0] = Math.cbrt(f); // HERE
+    },
+    /Math\.cbrt computes with JavaScript's numbers; write it with/,
+  ],
 };

@@ -340,7 +340,7 @@ export const REFUSED: Refused = {
       'use gpu';
       y[0] = unmarked(f); // HERE
     },
-    /lacks 'use gpu'/,
+    /the function unmarked \(.*refused\.ts:\d+\) lacks 'use gpu'/,
   ],
   'a fragment of another length in a loop': [
     ({ y, n }) => {
