@@ -238,6 +238,7 @@ test('arguments that do not fit are refused', () => {
     assert.throws(() => simulate(w.kernel, { grid, args }), message);
   };
   refused({}, [1, 1, 1], /parameter out is missing/);
+  refused({}, [1e9, 1, 1], /1000000000 CTAs; the simulator runs at most 1048576: give smaller sizes/);
   refused({ out: 1 }, [1, 1, 1], /parameter out is a tensor/);
   refused({ out: new Int32Array(1), more: 1 }, [1, 1, 1], /has no parameter more/);
   refused({ out: new Int32Array(1) }, [0, 1, 1], /grid's x/);

@@ -223,3 +223,17 @@ test('the simulator finds integers that are divided by 0, where they are', () =>
   });
   assert.deepEqual([run32(asks), run32(runPasses(asks))], [[], []]);
 });
+
+test('what concerns a whole kernel has its line, and shared memory without a name that of its making', () => {
+  const of = (threads: number): KernelIR =>
+    kernel({ name: 'wide', params: { y: f32.tensor(8) }, threads }, ({ y }) => {
+      'use gpu';
+      y[0] = shared(f32, 8)[tid()];
+    }).trace({});
+  const launch = { grid: [1, 1, 1], args: { y: new Float32Array(8) } } as const;
+  for (const work of [() => verifyKernel(of(1025)), () => simulate(of(1025), launch)]) {
+    assert.throws(work, /a CTA has 1 to 1024.*\n {2}at .*trace-access\.test\.ts:\d+/);
+  }
+  assert.throws(() => of(1.5), /threads of kernel wide is 1\.5: .*\n {2}at .*trace-access\.test\.ts:\d+/);
+  assert.match(simulate(of(1), launch).findings[0].message, /shared "f32 of line \d+" \+ 0 is read before/);
+});

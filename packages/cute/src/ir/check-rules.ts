@@ -1,6 +1,6 @@
 import type { Arch } from '../ptx/arch.ts';
 import { KernelError } from './error.ts';
-import { formatPosition, walk, type KernelIR, type Node, type Region, type Value } from './ir.ts';
+import { beginOf, formatPosition, walk, type KernelIR, type Node, type Region, type Value } from './ir.ts';
 
 /** Rules about single nodes and sums: barriers, shared memory, alignment, registers, bytes that a barrier expects. */
 export function checkRules(kernel: KernelIR, arch: Arch | undefined): void {
@@ -201,7 +201,7 @@ function checkDependence(kernel: KernelIR): void {
   throw new KernelError(
     `${kernel.name} overlaps the kernel before it, but never waits for what that writes: call grid_dependency_wait ` +
       'before the first read that depends on it',
-    kernel.body[0]?.position,
+    beginOf(kernel),
   );
 }
 

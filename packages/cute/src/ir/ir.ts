@@ -180,6 +180,11 @@ export interface KernelIR {
   slotCount: number;
 }
 
+/** Where a kernel's own code begins, for what concerns it as a whole. Parameters have no line. */
+export function beginOf(kernel: KernelIR): Position | undefined {
+  return kernel.body.find(({ op }) => op !== 'param')?.position;
+}
+
 /** Calls `visit` for every node, outer ones first, in program order. */
 export function walk(region: Region, visit: (node: Node, region: Region) => void): void {
   for (const node of [...region]) {

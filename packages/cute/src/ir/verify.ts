@@ -1,6 +1,6 @@
 import { supports, type Arch } from '../ptx/arch.ts';
 import { KernelError } from './error.ts';
-import { formatPosition, type KernelIR, type Node, type Region } from './ir.ts';
+import { beginOf, formatPosition, type KernelIR, type Node, type Region } from './ir.ts';
 import { OPS } from './ops.ts';
 import { checkAccumulators } from './check-wgmma.ts';
 import { checkConvergence } from './check-convergence.ts';
@@ -44,6 +44,7 @@ class Structure {
     if (!Number.isInteger(count) || count < 1 || count > 1024 || threads[2] > 64) {
       throw new KernelError(
         `${this.kernel.name}: ${threads.join(' x ')} threads; a CTA has 1 to 1024, at most 64 in z`,
+        beginOf(this.kernel),
       );
     }
     if (cluster && cluster[0] * cluster[1] * cluster[2] > 16) {

@@ -1,5 +1,5 @@
 import { KernelError } from '../ir/error.ts';
-import { walk, type KernelIR, type KernelParameter, type Node, type Position } from '../ir/ir.ts';
+import { beginOf, walk, type KernelIR, type KernelParameter, type Node, type Position } from '../ir/ir.ts';
 import { verifyKernel } from '../ir/verify.ts';
 import { allocateShared } from '../passes/shared.ts';
 import { ARCHS } from '../ptx/arch.ts';
@@ -55,6 +55,9 @@ export function simulate(kernel: KernelIR, { grid, args, options = {} }: Launch)
   }
 }
 
+/** More would take days, and more memory than there is. */
+const MOST_CTAS = 2 ** 20;
+
 function checkGrid(kernel: KernelIR, grid: Launch['grid']): void {
   const limits = [2 ** 31 - 1, 65535, 65535];
   for (const [i, size] of grid.entries()) {
@@ -67,9 +70,16 @@ function checkGrid(kernel: KernelIR, grid: Launch['grid']): void {
       );
     }
   }
+  const ctas = grid[0] * grid[1] * grid[2];
+  if (ctas > MOST_CTAS) {
+    throw new KernelError(
+      `${kernel.name}: a grid of ${grid.join(' x ')} is ${ctas} CTAs; the simulator runs at most ${MOST_CTAS}: ` +
+        'give smaller sizes, or run it on a GPU',
+    );
+  }
   const threads = kernel.threads[0] * kernel.threads[1] * kernel.threads[2];
   if (!Number.isInteger(threads) || threads < 1 || threads > 1024) {
-    throw new KernelError(`${kernel.name}: a CTA has 1 to 1024 threads, not ${threads}`);
+    throw new KernelError(`${kernel.name}: a CTA has 1 to 1024 threads, not ${threads}`, beginOf(kernel));
   }
 }
 

@@ -235,7 +235,7 @@ export function cachePolicy(
 export interface SharedOptions {
   /** Bytes, a power of two to 1024. Default 16; swizzled tiles of TMA and wgmma want 1024. */
   readonly align?: number;
-  /** For messages. Default: the type. */
+  /** For messages. Default: the type, and the line where it is made. */
   readonly name?: string;
 }
 
@@ -252,7 +252,7 @@ export function shared<K extends TypeName>(
   const { kernel, builder } = trace;
   const element = typeNameOf(type);
   const layout = isLayout(shape) ? shape : makeLayout(shape);
-  const { align = 16, name = element } = options;
+  const { align = 16, name = `${element} of line ${builder.position.line}` } = options;
   if (!Number.isInteger(Math.log2(align)) || align > 1024) {
     trace.fail(`shared memory is aligned to a power of two to 1024 bytes, not to ${align}`);
   }

@@ -296,7 +296,8 @@ function axesOf<C>(
   if (axes === undefined) return undefined;
   const list: readonly [number, number, number] = typeof axes === 'number' ? [axes, 1, 1] : axes;
   if (list.every((size) => Number.isInteger(size) && size >= 1)) return list;
-  throw new KernelError(`${what} of kernel ${kernelName} is ${String(axes)}: give whole numbers from 1`);
+  const message = `${what} of kernel ${kernelName} is ${String(axes)}: give whole numbers from 1`;
+  throw new KernelError(message, thrownAt(new Error(message)));
 }
 
 function lcm(a: number, b: number): number {

@@ -65,9 +65,10 @@ function strip(code: string, file: string): string {
     return stripTypeScriptTypes(code, { mode: 'strip' });
   } catch (error) {
     if (!(error instanceof SyntaxError)) throw error;
-    // Node.js tells the line only in the first line of the stack.
+    // Node.js tells the line only in the first line of the stack, and the column by an arrow below it.
     const line = Number(/^.*:(\d+)\n/.exec(error.stack ?? '')?.[1] ?? 1);
-    throw new TransformError(error.message, file, line, 1);
+    const column = /\n([ \t]*)\^+\n/.exec(error.stack ?? '')?.[1].length ?? 0;
+    throw new TransformError(error.message, file, line, column + 1);
   }
 }
 
