@@ -20,7 +20,18 @@ import {
   type KernelIR,
   type TensorMapDescription,
 } from '@rose/cute';
-import { laySums, storeVector, sumsLayoutOf, TILE, VECTOR } from './support/linear-few.ts';
+import {
+  FEW_ROWS_THREADS,
+  fewRowsRefused,
+  heldRows,
+  laySums,
+  STAGE_ROOM,
+  stagesWithin,
+  storeVector,
+  sumsLayoutOf,
+  TILE,
+  VECTOR,
+} from './support/linear-few.ts';
 import { LINEAR_DIMS, LINEAR_OPTIONAL_DIMS, outputColumns } from './support/linear.ts';
 import {
   FP8_OPTIONS,
@@ -52,20 +63,11 @@ const TUNING = {
 } as const;
 type Small = Specialisation<typeof FP8_OPTIONS, typeof TUNING>;
 
-/** Four warps multiply, one loads. */
-const THREADS = 160;
-/** Bytes of shared memory of a multiprocessor for the stages of all its CTAs. */
-const SHARED = 208 * 1024;
-/** The same for one CTA on a multiprocessor. */
-const ALONE = 160 * 1024;
-/** The same for one of two. */
-const BESIDE = 100 * 1024;
-
 /**
  * The product of a layer of e4m3 for few rows, bound by reading the weights, which are the tensor cores' first operand, as
  * in `linear_small`: CTAs of a cluster have the same 64 rows of w and a subtree of the leaves each, or lie side by side and
- * read x once for all of them. wgmma although it is
- * not needed for speed: mma.sync adds up e4m3 to other bits. Bits: see support/linear-fp8.ts.
+ * read x once for all of them. wgmma although speed does not need it: mma.sync adds up e4m3 to other bits. Bits: see
+ * support/linear-fp8.ts.
  */
 const linearFp8Small: KernelModule = defineKernel({
   name: 'linear_fp8_small',
@@ -76,34 +78,25 @@ const linearFp8Small: KernelModule = defineKernel({
   optionalDims: LINEAR_OPTIONAL_DIMS,
   options: FP8_OPTIONS,
   tuning: TUNING,
-  refuse: ({ dims, options, tuning: { rows, groups, stages, split, share } }) =>
+  refuse: ({ dims, options, tuning }) =>
     linearFp8Refused(dims, options) ??
-    (dims.rows > rows
-      ? `${dims.rows} rows do not fit a tile of ${rows}: use more, or the kernel for many rows`
-      : undefined) ??
-    (options.leaves > 1 && (dims.depth / options.leaves) % (groups * GROUP) !== 0
-      ? `a leaf of ${dims.depth / options.leaves} is no multiple of the ${groups * GROUP} elements of a stage`
-      : undefined) ??
-    (share > 1 && split > 1 ? 'a cluster shares the leaves or x, not both: split or share is 1' : undefined) ??
-    (rows % (8 * share) !== 0 ? `${rows} rows are not loaded by ${share} CTAs, in eights` : undefined) ??
-    (split > options.leaves ? `${options.leaves} leaves are not shared by ${split} CTAs` : undefined) ??
-    (stages * fp8StageBytes(rows, groups, options) > SHARED
-      ? `${stages} stages of ${fp8StageBytes(rows, groups, options)} bytes are too many`
-      : undefined),
+    fewRowsRefused(dims, options.leaves, tuning, {
+      elements: tuning.groups * GROUP,
+      bytes: fp8StageBytes(tuning.rows, tuning.groups, options),
+    }),
   choose: ({ rows, columns, depth }, options) => {
     const { leaves } = options;
     const groups = leaves === 1 || (depth / leaves) % (2 * GROUP) === 0 ? 2 : 1;
     const tiles = Math.ceil(columns / TILE);
     // 64 CTAs with many stages read as fast as more with fewer, but promote many rows more slowly.
-    const wanted = held(rows) >= 32 ? 128 : 64;
+    const wanted = heldRows(rows) >= 32 ? 128 : 64;
     const split = ([1, 2, 4] as const).find((ctas) => ctas === leaves || tiles * ctas >= wanted) ?? 8;
     const alone = tiles * split <= 132;
-    const room = alone ? ALONE : BESIDE;
-    const stages =
-      ([8, 6, 5, 4, 3] as const).find((count) => count * fp8StageBytes(held(rows), groups, options) <= room) ?? 2;
-    return { rows: held(rows), groups, stages, split, share: 1, early: alone };
+    const room = alone ? STAGE_ROOM.alone : STAGE_ROOM.beside;
+    const stages = stagesWithin(room, fp8StageBytes(heldRows(rows), groups, options));
+    return { rows: heldRows(rows), groups, stages, split, share: 1, early: alone };
   },
-  tables: { key: (dims, options) => ({ ...linearFp8Key(dims, options), rows: held(dims.rows) }) },
+  tables: { key: (dims, options) => ({ ...linearFp8Key(dims, options), rows: heldRows(dims.rows) }) },
   args: linearFp8Args,
   maps: (s) => mapsOf(s),
   trace: record,
@@ -128,11 +121,6 @@ const linearFp8Small: KernelModule = defineKernel({
 });
 
 export default linearFp8Small;
-
-/** Rows that are computed: those of x, and zeros. */
-function held(rows: number): 8 | 16 | 32 | 64 {
-  return ([8, 16, 32] as const).find((size) => size >= rows) ?? 64;
-}
 
 function mapsOf({ dims, options, tuning }: Small): Record<string, TensorMapDescription> {
   const { rows, columns, depth } = dims;
@@ -249,7 +237,7 @@ function record(s: Small): KernelIR {
     // Nobody ends while others read its sums.
     if (split > 1) clusterSync();
   };
-  return traceKernel('linear_fp8_small', linearFp8Small.args(dims, options), THREADS, body, {
+  return traceKernel('linear_fp8_small', linearFp8Small.args(dims, options), FEW_ROWS_THREADS, body, {
     maps: Object.keys(mapsOf(s)),
     cluster: split * share,
     waits: true,

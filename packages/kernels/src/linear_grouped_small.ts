@@ -32,7 +32,17 @@ import {
   type GroupedTensors,
 } from './support/linear-grouped.ts';
 import { DEPTH_STEP, outputColumns } from './support/linear.ts';
-import { FewRowsProduct, laySums, stageBytes, storeVector, sumsLayoutOf, TILE, VECTOR } from './support/linear-few.ts';
+import {
+  FEW_ROWS_THREADS,
+  FewRowsProduct,
+  heldRows,
+  laySums,
+  stageBytes,
+  storeVector,
+  sumsLayoutOf,
+  TILE,
+  VECTOR,
+} from './support/linear-few.ts';
 import { traceKernel } from './support/trace.ts';
 import { defineKernel, type KernelModule, type Specialisation } from './spec.ts';
 
@@ -47,8 +57,6 @@ const TUNING = {
 } as const;
 type Small = Specialisation<typeof GROUPED_OPTIONS, typeof TUNING>;
 
-/** Four warps multiply, one loads. */
-const THREADS = 160;
 /** Threads that multiply. */
 const MULTIPLY = 128;
 /** Bytes of shared memory of a multiprocessor for the stages of its CTAs. */
@@ -77,7 +85,7 @@ const linearGroupedSmall: KernelModule = defineKernel({
       : undefined),
   choose: ({ rows, depth, experts }, { leaves }) => {
     // The mean: an expert with more has another block, whose weights the level-2 cache still holds.
-    const held = ([8, 16, 32] as const).find((size) => size >= rows / experts) ?? 64;
+    const held = heldRows(rows / experts);
     const step = (depth / leaves) % 128 === 0 ? 128 : 64;
     return { rows: held, step, stages: step === 128 ? 5 : 8, ctas: 1 };
   },
@@ -195,7 +203,7 @@ function record(s: Small): KernelIR {
       });
     }
   };
-  return traceKernel('linear_grouped_small', linearGroupedSmall.args(dims, options), THREADS, body, {
+  return traceKernel('linear_grouped_small', linearGroupedSmall.args(dims, options), FEW_ROWS_THREADS, body, {
     maps: ['x', 'w'],
     minBlocks: ctas,
     waits: true,

@@ -33,7 +33,20 @@ import {
   outputColumns,
   type LinearTensors,
 } from './support/linear.ts';
-import { FewRowsProduct, laySums, stageBytes, storeVector, sumsLayoutOf, TILE, VECTOR } from './support/linear-few.ts';
+import {
+  FEW_ROWS_THREADS,
+  FewRowsProduct,
+  fewRowsRefused,
+  heldRows,
+  laySums,
+  STAGE_ROOM,
+  stagesWithin,
+  stageBytes,
+  storeVector,
+  sumsLayoutOf,
+  TILE,
+  VECTOR,
+} from './support/linear-few.ts';
 import { traceKernel } from './support/trace.ts';
 import { defineKernel, type KernelModule, type Specialisation } from './spec.ts';
 
@@ -52,15 +65,6 @@ const TUNING = {
 } as const;
 type Small = Specialisation<typeof LINEAR_OPTIONS, typeof TUNING>;
 
-/** Four warps multiply, one loads. */
-const THREADS = 160;
-/** Bytes of shared memory of a multiprocessor for the stages of all its CTAs. */
-const SHARED = 208 * 1024;
-/** The same for one CTA on a multiprocessor. */
-const ALONE = 160 * 1024;
-/** The same for one of two. */
-const BESIDE = 100 * 1024;
-
 /**
  * The product of a layer for few rows, bound by reading the weights: they are the tensor cores' first operand (wgmma 64 x
  * rows x 16), x the second. The CTAs of a cluster have the same 64 rows of w and a subtree of the leaves each, and add up
@@ -77,20 +81,12 @@ const linearSmall: KernelModule = defineKernel({
   optionalDims: LINEAR_OPTIONAL_DIMS,
   options: LINEAR_OPTIONS,
   tuning: TUNING,
-  refuse: ({ dims, options, tuning: { rows, step, stages, split, share } }) =>
+  refuse: ({ dims, options, tuning }) =>
     linearRefused(dims, options) ??
-    (dims.rows > rows
-      ? `${dims.rows} rows do not fit a tile of ${rows}: use more, or the kernel for many rows`
-      : undefined) ??
-    (options.leaves > 1 && (dims.depth / options.leaves) % step !== 0
-      ? `a leaf of ${dims.depth / options.leaves} is no multiple of the ${step} elements of a stage`
-      : undefined) ??
-    (share > 1 && split > 1 ? 'a cluster shares the leaves or x, not both: split or share is 1' : undefined) ??
-    (rows % (8 * share) !== 0 ? `${rows} rows are not loaded by ${share} CTAs, in eights` : undefined) ??
-    (split > options.leaves ? `${options.leaves} leaves are not shared by ${split} CTAs` : undefined) ??
-    (stages * stageBytes(rows, step) > SHARED
-      ? `${stages} stages of ${stageBytes(rows, step)} bytes are too many`
-      : undefined),
+    fewRowsRefused(dims, options.leaves, tuning, {
+      elements: tuning.step,
+      bytes: stageBytes(tuning.rows, tuning.step),
+    }),
   choose: ({ rows, columns, depth }, { leaves }) => {
     const step = (depth / leaves) % 128 === 0 ? 128 : 64;
     const tiles = Math.ceil(columns / TILE);
@@ -98,12 +94,12 @@ const linearSmall: KernelModule = defineKernel({
     const split = ([1, 2, 4] as const).find((ctas) => ctas === leaves || tiles * ctas >= 64) ?? 8;
     const alone = tiles * split <= 132;
     // With as much of x as of w, and room for the next kernel's CTAs on other multiprocessors.
-    const full = held(rows) === 64 && tiles * split <= 66;
-    const room = full ? SHARED : alone ? ALONE : BESIDE;
-    const stages = ([8, 6, 5, 4, 3] as const).find((count) => count * stageBytes(held(rows), step) <= room) ?? 2;
-    return { rows: held(rows), step, stages, split, share: 1, next: full ? 'loaded' : alone ? 'start' : 'read' };
+    const full = heldRows(rows) === 64 && tiles * split <= 66;
+    const room = full ? STAGE_ROOM.all : alone ? STAGE_ROOM.alone : STAGE_ROOM.beside;
+    const stages = stagesWithin(room, stageBytes(heldRows(rows), step));
+    return { rows: heldRows(rows), step, stages, split, share: 1, next: full ? 'loaded' : alone ? 'start' : 'read' };
   },
-  tables: { key: (dims, options) => ({ ...linearKey(dims, options), rows: held(dims.rows) }) },
+  tables: { key: (dims, options) => ({ ...linearKey(dims, options), rows: heldRows(dims.rows) }) },
   args: linearArgs,
   maps: (s) => mapsOf(s),
   trace: record,
@@ -132,11 +128,6 @@ const linearSmall: KernelModule = defineKernel({
 });
 
 export default linearSmall;
-
-/** Rows of the smallest tile that holds so many. */
-function held(rows: number): (typeof TUNING.rows)[number] {
-  return ([8, 16, 32] as const).find((size) => size >= rows) ?? 64;
-}
 
 function mapsOf({ dims, options, tuning }: Small): Record<string, TensorMapDescription> {
   const map = (across: number, box: number): TensorMapDescription => {
@@ -249,7 +240,7 @@ function record(s: Small): KernelIR {
     // Nobody ends while others read its sums.
     if (split > 1) clusterSync();
   };
-  return traceKernel('linear_small', linearSmall.args(dims, options), THREADS, body, {
+  return traceKernel('linear_small', linearSmall.args(dims, options), FEW_ROWS_THREADS, body, {
     maps: ['x', 'w'],
     cluster: split * share,
     waits: true,

@@ -1,15 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { compileKernel } from '@rose/cute';
-import {
-  CudaUnavailableError,
-  DeviceMemory,
-  encodeTensorMap,
-  Kernel,
-  listDevices,
-  loadDriver,
-  type Argument,
-} from '@rose/cuda';
+import { DeviceMemory, encodeTensorMap, Kernel, type Argument } from '@rose/cuda';
 import { KERNELS, makeCase, seededRandom, specialise } from '@rose/kernels';
 import {
   decodeAttention,
@@ -24,17 +16,9 @@ import {
   type Shape,
 } from '../../kernels/test/attention-sequences.ts';
 import { gpuExecutor, openGpu, type Gpu } from '../src/kernel/gpu.ts';
+import { withoutGpu } from './linear-rows.ts';
 
 /** Attention on a GPU: the bits of a token's row whatever is computed beside it, in lengths beyond the simulator. */
-
-function withoutGpu(): string | false {
-  try {
-    return listDevices(loadDriver())[0]?.capability === 90 ? false : 'no Hopper GPU (compute capability 9.0)';
-  } catch (error) {
-    if (error instanceof CudaUnavailableError) return error.message;
-    throw error;
-  }
-}
 
 const skip = withoutGpu();
 /** bf16 weights and results each round to 2^-9; against a float64 reference. */

@@ -1,29 +1,12 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { compileKernel } from '@rose/cute';
-import {
-  CudaUnavailableError,
-  DeviceMemory,
-  encodeTensorMap,
-  Kernel,
-  listDevices,
-  loadDriver,
-  type Argument,
-  type DeviceRange,
-} from '@rose/cuda';
+import { DeviceMemory, encodeTensorMap, Kernel, type Argument, type DeviceRange } from '@rose/cuda';
 import { encode, KERNELS, seededRandom, specialise, type KernelCase, type Specialisation } from '@rose/kernels';
 import { openGpu, type Gpu } from '../src/kernel/gpu.ts';
+import { withoutGpu } from './linear-rows.ts';
 
 /** Grouped products on a GPU: a row's bits are those of `linear` with its expert's weights, however rows are divided. */
-
-function withoutGpu(): string | false {
-  try {
-    return listDevices(loadDriver())[0]?.capability === 90 ? false : 'no Hopper GPU (compute capability 9.0)';
-  } catch (error) {
-    if (error instanceof CudaUnavailableError) return error.message;
-    throw error;
-  }
-}
 
 const skip = withoutGpu();
 const EXPERTS = 7;

@@ -41,6 +41,47 @@ export const TILE = 64;
 /** Columns of y that a thread finishes at once. */
 export const VECTOR = 8;
 
+/** Four warps multiply, one loads. */
+export const FEW_ROWS_THREADS = 160;
+/** Bytes of shared memory of a multiprocessor for stages: of all its CTAs, of one that is alone there, and of one of two. */
+export const STAGE_ROOM: Readonly<Record<'all' | 'alone' | 'beside', number>> = {
+  all: 208 * 1024,
+  alone: 160 * 1024,
+  beside: 100 * 1024,
+};
+
+/** Rows of x of the smallest tile that holds so many. */
+export function heldRows(rows: number): 8 | 16 | 32 | 64 {
+  return ([8, 16, 32] as const).find((size) => size >= rows) ?? 64;
+}
+
+/** As many stages of so many bytes as there is room for. */
+export function stagesWithin(room: number, bytes: number): 8 | 6 | 5 | 4 | 3 | 2 {
+  return ([8, 6, 5, 4, 3] as const).find((count) => count * bytes <= room) ?? 2;
+}
+
+/**
+ * Why a tile, a ring or a cluster cannot be had.
+ *
+ * @param tuning rows of x that a CTA holds; CTAs of a cluster that share the leaves (`split`) or x (`share`)
+ * @param stage elements of the depth, and bytes
+ */
+export function fewRowsRefused(
+  dims: Dims,
+  leaves: number,
+  { rows, stages, split, share }: Readonly<Record<'rows' | 'stages' | 'split' | 'share', number>>,
+  stage: { readonly elements: number; readonly bytes: number },
+): string | undefined {
+  if (dims.rows > rows) return `${dims.rows} rows do not fit a tile of ${rows}: use more, or the kernel for many rows`;
+  if (leaves > 1 && (dims.depth / leaves) % stage.elements !== 0) {
+    return `a leaf of ${dims.depth / leaves} is no multiple of the ${stage.elements} elements of a stage`;
+  }
+  if (share > 1 && split > 1) return 'a cluster shares the leaves or x, not both: split or share is 1';
+  if (rows % (8 * share) !== 0) return `${rows} rows are not loaded by ${share} CTAs, in eights`;
+  if (split > leaves) return `${leaves} leaves are not shared by ${split} CTAs`;
+  return stages * stage.bytes > STAGE_ROOM.all ? `${stages} stages of ${stage.bytes} bytes are too many` : undefined;
+}
+
 /** Bytes of a stage: `step` elements of the tile's rows of w and of `rows` rows of x. */
 export function stageBytes(rows: number, step: number): number {
   return (TILE + rows) * step * 2;
