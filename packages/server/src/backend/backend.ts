@@ -1,6 +1,6 @@
 import type { ModelConfig } from '../grpc/proto/model_config_pb.js';
 import type { ModelStatistics } from '../statistics/statistics.ts';
-import type { ModelFace, ModelRequest, ModelResponse } from '../triton/model.ts';
+import type { ModelSignature, ModelRequest, ModelResponse } from '../triton/model.ts';
 import type { WireCall } from './protocol.ts';
 
 /** One version of a model, as a backend is asked to load it. */
@@ -11,7 +11,7 @@ export interface LoadRequest {
   readonly directory: string;
   /** Complete and checked. */
   readonly config: ModelConfig;
-  readonly face: Omit<ModelFace, 'run'>;
+  readonly signature: ModelSignature;
   readonly statistics: ModelStatistics;
   /** Ask another model on behalf of this one. */
   readonly call: (call: WireCall, signal: AbortSignal) => AsyncIterable<ModelResponse>;

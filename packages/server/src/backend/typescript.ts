@@ -98,7 +98,7 @@ class TypeScriptModel implements BackendModel {
     const data = { ...instanceData(config, directory), version: String(version) };
     const count = config.instanceGroup.reduce((sum, group) => sum + group.count, 0);
     const surroundings: InstanceSurroundings = {
-      decoupled: request.face.decoupled,
+      decoupled: request.signature.decoupled,
       call: request.call,
       accept: (job, response) => this.#accept(request, job, response),
       ahead: count === 1 && config.schedulingChoice.case === undefined ? BATCHES_AHEAD : 0,
@@ -138,9 +138,9 @@ class TypeScriptModel implements BackendModel {
     return this.#scheduler.waiting === 0 && this.#instances.every(({ instance }) => instance?.empty ?? true);
   }
 
-  #accept({ face }: LoadRequest, job: Job, response: ModelResponse): void {
-    acceptResponse(face, job, response);
-    if (!face.decoupled) return;
+  #accept({ signature }: LoadRequest, job: Job, response: ModelResponse): void {
+    acceptResponse(signature, job, response);
+    if (!signature.decoupled) return;
     const kind = response.outputs.length === 0 ? 'emptyResponse' : 'success';
     const at = Number(process.hrtime.bigint());
     this.#statistics.responded(job.sent, kind, at - job.lastEvent, 0);

@@ -2,7 +2,7 @@ import type { InferParameter, InferTensorContents, ModelInferRequest } from './p
 import { elementOf, isDataType, type DataType, type NumericType } from '../triton/datatype.ts';
 import { invalid, refuseClassification, refuseSharedMemory } from '../triton/errors.ts';
 import type { JsonValue } from '../triton/json.ts';
-import type { ModelFace } from '../triton/model.ts';
+import type { ModelSignature } from '../triton/model.ts';
 import { takeParameters, type RequestParameters } from '../triton/parameters.ts';
 import { elementCount, tensorFromBytes, type Tensor } from '../triton/tensor.ts';
 
@@ -34,7 +34,7 @@ const CONTENTS: Readonly<Partial<Record<DataType, ContentsField>>> = {
 type ContentsField = Exclude<keyof InferTensorContents, '$typeName' | '$unknown'>;
 
 /** Read a ModelInferRequest. Tensors are views of the message. */
-export function readInferRequest(message: ModelInferRequest, model: ModelFace): GrpcInferRequest {
+export function readInferRequest(message: ModelInferRequest, model: ModelSignature): GrpcInferRequest {
   const raw = message.rawInputContents;
   if (raw.length > 0 && raw.length !== message.inputs.length) {
     throw invalid(
@@ -100,7 +100,7 @@ function fromContents(
   datatype: DataType,
   shape: readonly number[],
   contents: InferTensorContents | undefined,
-  model: ModelFace,
+  model: ModelSignature,
 ): Tensor {
   const wanted = CONTENTS[datatype];
   const given = contents && Object.values(CONTENTS).find((field) => contents[field].length > 0);

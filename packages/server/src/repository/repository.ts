@@ -5,7 +5,7 @@ import { ModelStatistics } from '../statistics/statistics.ts';
 import { TritonError } from '../triton/errors.ts';
 import type { TritonModel } from '../triton/model.ts';
 import { configJson } from './config-json.ts';
-import { faceOf } from './face.ts';
+import { signatureOf } from './signature.ts';
 import { checkModelName, scanRepositories } from './layout.ts';
 import { NO_OVERRIDE, writeFiles, type LoadOverride } from './override.ts';
 import { prepareModel, type PreparedModel, type PreparedVersion } from './prepare.ts';
@@ -356,13 +356,13 @@ export class ModelRepository {
     backend: PreparedModel['backend'],
     { number, directory, key }: PreparedVersion,
   ): Promise<LoadedVersion> {
-    const face = faceOf(config);
+    const signature = signatureOf(config);
     const statistics = new ModelStatistics();
     const { call, warn } = this.#surroundings;
-    const request = { name: config.name, version: number, directory, config, face, statistics, call, warn };
+    const request = { name: config.name, version: number, directory, config, signature, statistics, call, warn };
     const loaded = await backend.load(request);
     const model: TritonModel = {
-      ...face,
+      ...signature,
       version: String(number),
       platform: config.platform || config.backend,
       config: () => configJson(config),

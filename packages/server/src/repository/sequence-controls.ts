@@ -10,7 +10,7 @@ import type { ModelRequest, Sequence } from '../triton/model.ts';
 import { elementOf, type NumericType } from '../triton/datatype.ts';
 import type { JsonValue } from '../triton/json.ts';
 import type { Tensor } from '../triton/tensor.ts';
-import { datatypeOf } from './face.ts';
+import { datatypeOf } from './signature.ts';
 
 /** Types that an id may have as a tensor. */
 const ID_TYPES = [

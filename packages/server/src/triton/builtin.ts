@@ -3,11 +3,11 @@ import type { ModelStatistics } from '../statistics/statistics.ts';
 import { embeddingModel } from './embed.ts';
 import { generatingModel } from './generate.ts';
 import { builtinConfig, BUILTIN_BACKEND } from './metadata.ts';
-import type { ModelFace, TritonModel } from './model.ts';
+import type { RunnableModel, TritonModel } from './model.ts';
 import { scoringModel } from './score.ts';
 
 /** A model that the engine runs, as Triton's clients see it. */
-export interface BuiltinModel extends ModelFace {
+export interface BuiltinModel extends RunnableModel {
   /** Facts for people, shown in the model's configuration. */
   readonly facts: Readonly<Record<string, string>>;
 }
@@ -15,12 +15,12 @@ export interface BuiltinModel extends ModelFace {
 /** A model of the hub. It has the one version 1. */
 export function builtinModel(model: ServedModel, statistics: ModelStatistics): TritonModel {
   const make = { generate: generatingModel, embed: embeddingModel, score: scoringModel };
-  const face = make[model.task](model);
+  const answering = make[model.task](model);
   return {
-    ...face,
+    ...answering,
     version: '1',
     platform: BUILTIN_BACKEND,
-    config: () => builtinConfig(face),
+    config: () => builtinConfig(answering),
     ready: () => model.ready(),
     get statistics() {
       // The engine batches on its own; these it counts itself.

@@ -1,7 +1,7 @@
 import { invalid } from './errors.ts';
 import { readId, readObject } from './infer-request.ts';
 import { JsonObject, type JsonValue } from './json.ts';
-import { fullShape, type InputSpec, type ModelFace } from './model.ts';
+import { fullShape, type InputSpec, type ModelSignature } from './model.ts';
 import { checkParameter } from './parameters.ts';
 import { tensorFromJson, type Tensor } from './tensor.ts';
 
@@ -15,7 +15,7 @@ export interface GenerateBody {
  * Read the flat JSON of `/generate`: a key that names an input is that tensor (a scalar or a list), any other scalar a
  * parameter; the object `parameters` holds more of both.
  */
-export function readGenerateBody(body: Buffer, model: ModelFace, maxBytes: number): GenerateBody {
+export function readGenerateBody(body: Buffer, model: ModelSignature, maxBytes: number): GenerateBody {
   const json = readObject(body.length === 0 ? Buffer.from('{}') : body);
   const id = readId(json);
   const inputs: Tensor[] = [];
@@ -48,7 +48,7 @@ function readNested(value: JsonValue, read: (name: string, value: JsonValue) => 
 }
 
 /** Fixed dimensions take their share of the elements, the innermost free one the rest, other free ones are 1. */
-function readTensor(model: ModelFace, spec: InputSpec, value: JsonValue, maxBytes: number): Tensor {
+function readTensor(model: ModelSignature, spec: InputSpec, value: JsonValue, maxBytes: number): Tensor {
   const elements = Array.isArray(value) ? value.length : 1;
   const shape = [...fullShape(model, spec.dims)];
   let rest = shape.reduce((count, dim) => (dim === -1 ? count : count / dim), elements);

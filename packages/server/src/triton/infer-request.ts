@@ -1,7 +1,7 @@
 import { elementOf, isDataType } from './datatype.ts';
 import { invalid, malformed, refuseClassification, refuseSharedMemory } from './errors.ts';
 import { JsonObject, JsonSyntaxError, parseJson, type JsonValue } from './json.ts';
-import type { InputSpec, ModelFace } from './model.ts';
+import type { InputSpec, ModelSignature } from './model.ts';
 import { takeParameters, type RequestParameters } from './parameters.ts';
 import { elementCount, printShape, tensorFromBytes, tensorFromJson, type Tensor } from './tensor.ts';
 
@@ -20,7 +20,7 @@ export interface InferRequest {
 export function readInferRequest(
   body: Buffer,
   headerLength: string | undefined,
-  model: ModelFace,
+  model: ModelSignature,
   maxBytes: number,
 ): InferRequest {
   const split = headerLength === undefined ? body.length : parseHeaderLength(headerLength, body.length);
@@ -72,7 +72,7 @@ function parseHeaderLength(text: string, length: number): number {
 }
 
 /** A body without JSON is the one input of a model that has only one, as a batch of one row; outputs come back as bytes. */
-function readRawRequest(body: Buffer, model: ModelFace): InferRequest {
+function readRawRequest(body: Buffer, model: ModelSignature): InferRequest {
   const [spec, ...others] = model.inputs;
   if (spec === undefined || others.length > 0) {
     throw invalid(
@@ -84,7 +84,7 @@ function readRawRequest(body: Buffer, model: ModelFace): InferRequest {
 }
 
 /** The size of the body tells the one dimension that is free. */
-function rawTensor(body: Buffer, { name, datatypes: [datatype], dims }: InputSpec, model: ModelFace): Tensor {
+function rawTensor(body: Buffer, { name, datatypes: [datatype], dims }: InputSpec, model: ModelSignature): Tensor {
   const batch = model.maxBatchSize > 0 ? [1] : [];
   if (datatype === 'BYTES') {
     if (dims.length === 1 && dims[0] === 1) return { name, datatype, shape: [...batch, 1], data: [body] };
@@ -104,7 +104,7 @@ function rawTensor(body: Buffer, { name, datatypes: [datatype], dims }: InputSpe
 function readInput(
   input: JsonObject,
   binary: { bytes: Buffer; readonly allowed: boolean },
-  model: ModelFace,
+  model: ModelSignature,
   maxBytes: number,
 ): Tensor {
   const parameters = objectOf(input, 'parameters');

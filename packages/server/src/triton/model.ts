@@ -3,7 +3,7 @@ import type { ModelStatistics } from '../statistics/statistics.ts';
 import type { Tensor } from './tensor.ts';
 
 /** A model as Triton's clients see it: named tensors in, named tensors out. */
-export interface TritonModel extends ModelFace {
+export interface TritonModel extends RunnableModel {
   /** Decimal digits. */
   readonly version: string;
   /** What runs it, in metadata. */
@@ -15,8 +15,8 @@ export interface TritonModel extends ModelFace {
   readonly statistics: ModelStatistics;
 }
 
-/** What a request is checked against, and who answers it. */
-export interface ModelFace {
+/** What a request is checked against. */
+export interface ModelSignature {
   readonly name: string;
   /** 0: shapes are whole. Otherwise every shape has one more dimension in front, the batch, of at most this size. */
   readonly maxBatchSize: number;
@@ -24,6 +24,10 @@ export interface ModelFace {
   readonly decoupled: boolean;
   readonly inputs: readonly InputSpec[];
   readonly outputs: readonly OutputSpec[];
+}
+
+/** A model that answers requests of its signature. */
+export interface RunnableModel extends ModelSignature {
   /** Run a checked request. */
   run(request: ModelRequest): AsyncIterable<ModelResponse>;
 }
@@ -79,6 +83,6 @@ export interface Sequence {
 }
 
 /** A shape as metadata shows it. */
-export function fullShape(model: Pick<ModelFace, 'maxBatchSize'>, dims: readonly number[]): readonly number[] {
+export function fullShape(model: Pick<ModelSignature, 'maxBatchSize'>, dims: readonly number[]): readonly number[] {
   return model.maxBatchSize > 0 ? [-1, ...dims] : dims;
 }

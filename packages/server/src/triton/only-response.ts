@@ -1,9 +1,9 @@
 import { malformed } from './errors.ts';
-import type { ModelFace, ModelResponse } from './model.ts';
+import type { ModelSignature, ModelResponse } from './model.ts';
 
 /** The response of a model that answers exactly once. */
 export async function onlyResponse(
-  { name }: Pick<ModelFace, 'name'>,
+  { name }: Pick<ModelSignature, 'name'>,
   responses: AsyncIterable<ModelResponse>,
 ): Promise<ModelResponse> {
   let only: ModelResponse | undefined;

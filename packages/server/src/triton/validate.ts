@@ -1,6 +1,6 @@
 import { elementOf } from './datatype.ts';
 import { invalid } from './errors.ts';
-import { fullShape, type InputSpec, type ModelFace } from './model.ts';
+import { fullShape, type InputSpec, type ModelSignature } from './model.ts';
 import { elementCount, printShape, type Tensor } from './tensor.ts';
 
 /**
@@ -8,7 +8,7 @@ import { elementCount, printShape, type Tensor } from './tensor.ts';
  * @param id of the request, for messages; empty: it has none
  */
 export function checkRequest(
-  model: ModelFace,
+  model: ModelSignature,
   inputs: readonly Tensor[],
   outputs: readonly string[] | undefined,
   id: string,
@@ -25,7 +25,7 @@ export function checkRequest(
 }
 
 function checkNames(
-  model: ModelFace,
+  model: ModelSignature,
   inputs: readonly Tensor[],
   outputs: readonly string[] | undefined,
   prefix: string,
@@ -45,7 +45,7 @@ function checkNames(
   }
 }
 
-function checkCount(model: ModelFace, inputs: readonly Tensor[], prefix: string): void {
+function checkCount(model: ModelSignature, inputs: readonly Tensor[], prefix: string): void {
   const given = new Set(inputs.map(({ name }) => name));
   const required = model.inputs.filter(({ optional }) => !optional);
   const missing = required.filter(({ name }) => !given.has(name));
@@ -63,7 +63,7 @@ function checkCount(model: ModelFace, inputs: readonly Tensor[], prefix: string)
   );
 }
 
-function checkInput(model: ModelFace, spec: InputSpec, tensor: Tensor, prefix: string): void {
+function checkInput(model: ModelSignature, spec: InputSpec, tensor: Tensor, prefix: string): void {
   const { name, datatype, shape } = tensor;
   if (!spec.datatypes.includes(datatype)) {
     const expected = spec.datatypes.join("' or '");
@@ -98,7 +98,7 @@ function checkInput(model: ModelFace, spec: InputSpec, tensor: Tensor, prefix: s
   }
 }
 
-function checkBatch(model: ModelFace, inputs: readonly Tensor[], prefix: string): void {
+function checkBatch(model: ModelSignature, inputs: readonly Tensor[], prefix: string): void {
   if (model.maxBatchSize === 0) return;
   const batch = inputs[0]?.shape[0];
   for (const { name, shape } of inputs) {

@@ -1,9 +1,9 @@
 import { DataType as ConfigType, type ModelConfig } from '../grpc/proto/model_config_pb.js';
 import type { DataType } from '../triton/datatype.ts';
-import type { ModelFace } from '../triton/model.ts';
+import type { ModelSignature } from '../triton/model.ts';
 
 /** What requests to a configured model are checked against. */
-export function faceOf(config: ModelConfig): Omit<ModelFace, 'run'> {
+export function signatureOf(config: ModelConfig): ModelSignature {
   return {
     name: config.name,
     maxBatchSize: config.maxBatchSize,
