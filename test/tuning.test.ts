@@ -5,6 +5,7 @@ import { fileURLToPath } from 'node:url';
 import type { ModelHub } from '@rose/engine';
 import { serveCommand } from '../packages/rose/src/commands/serve.ts';
 import { inferenceMetrics } from '../packages/server/src/metrics/inference.ts';
+import { machineMetrics } from '../packages/server/src/metrics/machine.ts';
 import { Metrics } from '../packages/server/src/metrics/metrics.ts';
 
 const page = readFileSync(fileURLToPath(new URL('../docs/tuning.md', import.meta.url)), 'utf8');
@@ -49,6 +50,7 @@ test('docs/tuning.md has every option of rose serve, with its default and its na
 test('docs/tuning.md has every metric', async () => {
   const { registry } = new Metrics({ models: [] } as unknown as ModelHub);
   inferenceMetrics(registry, () => []);
+  machineMetrics(registry, { intervalMs: 1000 })();
   const names = registry.getMetricsAsArray().map(({ name }) => name);
   assert.ok(names.length > 20);
   assert.deepEqual(

@@ -23,7 +23,7 @@ export class Server {
 
   /** @param live where its threads write what memory they have live (`live.ts`) */
   static async start(args: readonly string[], live: string): Promise<Server> {
-    const child = spawn(process.execPath, [launcher, 'serve', '--port', '0', ...args], {
+    const child = spawn(process.execPath, [launcher, 'serve', '--port', '0', '--http-metrics', ...args], {
       stdio: ['ignore', 'ignore', 'pipe'],
       env: { ...process.env, [LIVE_FILE]: live, NODE_OPTIONS: `--expose-gc --import ${probe}` },
     });

@@ -150,7 +150,9 @@ describe('the engine is a process of its own', { skip: process.platform !== 'lin
     });
     assert.equal(late.status, 503);
     assert.match(await late.text(), /the engine stopped/);
-    assert.equal((await fetch(`${url}/metrics`)).status, 200);
+    const [, metrics] = /metrics (\S+)/.exec(running.stderr())!;
+    assert.equal((await fetch(metrics)).status, 200);
+    assert.equal((await fetch(`${url}/metrics`)).status, 404);
     assert.match(running.stderr(), /the engine stopped: its process ended with SIGKILL; not ready any more/);
     running.process.kill('SIGTERM');
     assert.equal((await running.ended).code, 0);

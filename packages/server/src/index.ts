@@ -1,3 +1,4 @@
 /** The protocols of Rose over one port. */
 export { startServer, type RunningServer, type ServerOptions } from './server.ts';
 export type { ControlMode, RepositoryOptions } from './repository/repository.ts';
+export type { GpuReading } from './metrics/machine.ts';

@@ -9,7 +9,9 @@ import { requestError } from './http/errors.ts';
 import { inferenceMetrics } from './metrics/inference.ts';
 import { Metrics } from './metrics/metrics.ts';
 import { observe } from './metrics/observe.ts';
+import { machineMetrics } from './metrics/machine.ts';
 import { metricsRoutes } from './metrics/routes.ts';
+import { startMetricsServer, type MetricsOptions, type RunningMetricsServer } from './metrics/server.ts';
 import { openaiError, sendOpenAIError } from './openai/errors.ts';
 import { openaiNotFound, openaiRoutes } from './openai/routes.ts';
 import { pageRoutes } from './page/routes.ts';
@@ -24,6 +26,8 @@ export interface ServerOptions {
   readonly port: number;
   /** Also serve Triton's gRPC protocol, on this port; 0: any free one. */
   readonly grpcPort?: number;
+  /** Where metrics are served. Default: nowhere. */
+  readonly metrics?: MetricsOptions;
   /** Rose's version. */
   readonly version: string;
   /** Largest body of a request, and largest tensor that one may declare. Default 64 MiB. */
@@ -44,6 +48,8 @@ export interface RunningServer {
   readonly port: number;
   /** Of gRPC, if that is served. */
   readonly grpcPort: number | undefined;
+  /** Of /metrics alone, if that is served. */
+  readonly metricsPort: number | undefined;
   /** What the repository served at the start, as `NAME/VERSION`; undefined: there is no repository. */
   readonly repositoryModels: readonly string[] | undefined;
   /**
@@ -55,6 +61,8 @@ export interface RunningServer {
 
 const DEFAULT_BODY_BYTES = 64 * 1024 * 1024;
 const DEFAULT_SEND_TIMEOUT_MS = 60_000;
+/** Triton's. */
+const DEFAULT_METRICS_INTERVAL_MS = 2000;
 const DEFAULT_CLOSE_MS = 10_000;
 /** Long prompts of tracing headers and tokens; Node's default of 16 KiB is refused by some gateways' traffic. */
 const HEADER_BYTES = 64 * 1024;
@@ -68,10 +76,14 @@ export async function startServer(hub: ModelHub, options: ServerOptions): Promis
   const log = options.logger ?? pino({ name: 'rose', level: 'warn' }, pino.destination({ fd: 2, sync: true }));
   const maxBodyBytes = options.maxBodyBytes ?? DEFAULT_BODY_BYTES;
   const metrics = new Metrics(hub);
-  const { version, sendTimeoutMs = DEFAULT_SEND_TIMEOUT_MS } = options;
+  const { version, sendTimeoutMs = DEFAULT_SEND_TIMEOUT_MS, metrics: metricsOptions = {} } = options;
   const observed = observe(hub, metrics);
   const models = new TritonModels(observed, (name) => metrics.statisticsOf(name));
   inferenceMetrics(metrics.registry, () => models.all);
+  const endMachineMetrics = machineMetrics(metrics.registry, {
+    intervalMs: DEFAULT_METRICS_INTERVAL_MS,
+    ...metricsOptions,
+  });
   const context: ServerContext = { hub: observed, models, version, maxBodyBytes, sendTimeoutMs, log };
   if (options.repository !== undefined) {
     await models.openRepository(options.repository, (message) => log.warn(message));
@@ -102,8 +114,9 @@ export async function startServer(hub: ModelHub, options: ServerOptions): Promis
   const drain = new Drain(app);
   await app.register(async (scope) => tritonRoutes(scope, context));
   await app.register(async (scope) => openaiRoutes(scope, context));
-  await app.register(async (scope) => metricsRoutes(scope, metrics));
-  await app.register(async (scope) => statusRoutes(scope, context));
+  if (metricsOptions.onHttp === true) await app.register(async (scope) => metricsRoutes(scope, metrics.registry));
+  let metricsServer: RunningMetricsServer | undefined;
+  await app.register(async (scope) => statusRoutes(scope, context, () => metricsServer?.port));
   await app.register(async (scope) => pageRoutes(scope));
   app.setErrorHandler((error, _, reply) => sendOpenAIError(reply, openaiError(requestError(error, context))));
   app.setNotFoundHandler((request, reply) =>
@@ -115,8 +128,14 @@ export async function startServer(hub: ModelHub, options: ServerOptions): Promis
     if (options.grpcPort !== undefined) {
       grpc = await startGrpcServer(context, { host: options.host, port: options.grpcPort });
     }
+    if (metricsOptions.port !== undefined) {
+      const { host = options.host, port } = metricsOptions;
+      metricsServer = await startMetricsServer(metrics.registry, { host, port });
+    }
     await app.listen({ host: options.host, port: options.port });
   } catch (error) {
+    endMachineMetrics();
+    await metricsServer?.close();
     await grpc?.close(0);
     await models.close(0);
     throw error;
@@ -127,9 +146,12 @@ export async function startServer(hub: ModelHub, options: ServerOptions): Promis
     url: `http://${host}:${port}`,
     port,
     grpcPort: grpc?.port,
+    metricsPort: metricsServer?.port,
     repositoryModels: options.repository && models.repositoryVersions,
     close: async (limitMs = DEFAULT_CLOSE_MS) => {
       await Promise.all([drain.close(limitMs), grpc?.close(limitMs)]);
+      endMachineMetrics();
+      await metricsServer?.close();
       await models.close(0);
     },
   };

@@ -4,14 +4,22 @@ import type { ServerContext } from './context.ts';
 import { endpoint } from './http/endpoint.ts';
 import { refuseMethod } from './http/plain.ts';
 
-/** GET /rose/status: what the page shows of the server, a JSON object small enough to poll. */
-export function statusRoutes(app: FastifyInstance, { hub, version }: ServerContext): void {
+/**
+ * GET /rose/status: what the page shows of the server, a JSON object small enough to poll.
+ * @param metricsPort of the port that serves /metrics alone, if there is one
+ */
+export function statusRoutes(
+  app: FastifyInstance,
+  { hub, version }: ServerContext,
+  metricsPort: () => number | undefined,
+): void {
   const started = Date.now();
   const status = async (): Promise<object> => ({
     version,
     device: hub.stats.device,
     uptimeSeconds: Math.floor((Date.now() - started) / 1000),
     ready: await hub.ready(),
+    metricsPort: metricsPort() ?? null,
     models: hub.models.map(describe),
   });
   endpoint(

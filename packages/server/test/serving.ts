@@ -30,7 +30,8 @@ export async function serve(
 ): Promise<Serving> {
   const log: string[] = [];
   const logger = pino({ level: 'warn' }, { write: (line: string) => void log.push(line) });
-  const server = await startServer(hub, { host: '127.0.0.1', port: 0, version: '0.0.1', logger, ...options });
+  const fixed = { host: '127.0.0.1', port: 0, version: '0.0.1', metrics: { onHttp: true } };
+  const server = await startServer(hub, { ...fixed, logger, ...options });
   t.after(() => server.close(0));
   return {
     hub,

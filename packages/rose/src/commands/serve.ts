@@ -6,6 +6,7 @@ import { CommandError, ExitCode, roseCode } from '../errors.ts';
 import { bundledModels, locate, open } from '../models.ts';
 import { addDeviceOptions, collect, integer, type DeviceOptions } from '../options.ts';
 import { amount, bold, bytes, dim, say, statusLine } from '../output.ts';
+import { addMetricsOptions, metricsOptions, type MetricsFlags } from '../metrics.ts';
 import { addRepositoryOptions, repositoryOptions, type RepositoryFlags } from '../repository.ts';
 import { exitCodeOfSignal, onStop } from '../signals.ts';
 import { version } from '../version.ts';
@@ -13,7 +14,7 @@ import { version } from '../version.ts';
 /** Between lines about steps of a model that fail. */
 const SAY_AGAIN_MS = 10_000;
 
-interface Options extends DeviceOptions, RepositoryFlags {
+interface Options extends DeviceOptions, RepositoryFlags, MetricsFlags {
   host: string;
   port: number;
   /** Undefined: the port after `port`; false: no gRPC. */
@@ -79,7 +80,7 @@ export function serveCommand(): Command {
       integer(1, 86_400),
       60,
     );
-  return addDeviceOptions(addRepositoryOptions(command))
+  return addDeviceOptions(addMetricsOptions(addRepositoryOptions(command)))
     .addHelpText(
       'after',
       '\nSIGINT (Ctrl-C) and SIGTERM let running requests end; a second one does not wait.\n\n' +
@@ -102,6 +103,8 @@ async function serve(models: string[], options: Options): Promise<void> {
   const grpcPort = grpcPortOf(options);
   await checkAddress(options.host, options.port, '--port');
   if (grpcPort !== undefined) await checkAddress(options.host, grpcPort, '--grpc-port');
+  const metrics = metricsOptions(options, options.port);
+  if (metrics.port !== undefined) await checkAddress(metrics.host ?? options.host, metrics.port, '--metrics-port');
   const repository = repositoryOptions(options);
   const sources = await sourcesOf(models, options.servedModelName, repository !== undefined);
   say(`${bold('rose')} ${version}, Node.js ${process.versions.node}`);
@@ -118,6 +121,7 @@ async function serve(models: string[], options: Options): Promise<void> {
     port,
     version,
     sendTimeoutMs,
+    metrics,
     ...(grpcPort !== undefined && { grpcPort }),
     ...(repository && { repository }),
   }).catch(async (error: unknown) => {
@@ -240,11 +244,13 @@ function grpcPortOf({ grpc, grpcPort, port }: Options): number | undefined {
   );
 }
 
-function announce(hub: ModelHub, { url, grpcPort, repositoryModels }: RunningServer): void {
+function announce(hub: ModelHub, { url, grpcPort, metricsPort, repositoryModels }: RunningServer): void {
   const reachable = url.replace('//0.0.0.0:', '//127.0.0.1:').replace('//[::]:', '//[::1]:');
   say(`listening on ${bold(url)}`);
-  say(dim(`  page ${reachable}/   OpenAI ${reachable}/v1   Triton ${reachable}/v2   metrics ${reachable}/metrics`));
-  if (grpcPort !== undefined) say(dim(`  gRPC ${new URL(reachable).hostname}:${grpcPort}`));
+  say(dim(`  page ${reachable}/   OpenAI ${reachable}/v1   Triton ${reachable}/v2`));
+  const { hostname } = new URL(reachable);
+  if (grpcPort !== undefined) say(dim(`  gRPC ${hostname}:${grpcPort}`));
+  if (metricsPort !== undefined) say(dim(`  metrics http://${hostname}:${metricsPort}/metrics`));
   if (repositoryModels !== undefined) say(`model repository: ${repositoryModels.join(', ') || 'nothing loaded'}`);
   const [first] = hub.models;
   say(`try:\n  ${first === undefined ? `curl -X POST ${reachable}/v2/repository/index` : example(first, reachable)}`);

@@ -251,8 +251,7 @@ export class Instance implements Executor, JobHolder {
     try {
       const response = modelResponse(outcome.response);
       this.#surroundings.accept(job, response);
-      job.responses.push(response);
-      job.sent++;
+      job.respond(response);
       return true;
     } catch (error) {
       job.fail(error, 'BACKEND');

@@ -1,9 +1,9 @@
-import { Counter, Gauge, Histogram, Registry } from 'prom-client';
+import { Histogram, Registry } from 'prom-client';
 import type { ModelHub, ServedModel } from '@rose/engine';
 import { ModelStatistics } from '../statistics/statistics.ts';
+import { collected } from './collected.ts';
+import { VllmMetrics } from './vllm.ts';
 
-/** Buckets of Triton's own first-response histogram, and a few below them. */
-const FIRST_RESPONSE_MS = [10, 25, 50, 100, 250, 500, 1000, 2000, 5000, 10_000];
 const FIRST_TOKEN_SECONDS = [0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60];
 const INTER_TOKEN_SECONDS = [0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.2, 0.5, 1, 2];
 const REQUEST_SECONDS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300];
@@ -17,11 +17,6 @@ interface ModelLabels extends Record<string, string> {
 /** One server's metrics: Triton's names for what Triton also counts, Rose's own for the rest. */
 export class Metrics {
   readonly registry: Registry = new Registry();
-  readonly firstResponse: Histogram = this.#histogram(
-    'nv_inference_first_response_histogram_ms',
-    'Duration from the request to the first response in milliseconds',
-    FIRST_RESPONSE_MS,
-  );
   readonly firstToken: Histogram = this.#histogram(
     'rose_time_to_first_token_seconds',
     'Duration from the request to its first token',
@@ -38,9 +33,12 @@ export class Metrics {
     REQUEST_SECONDS,
   );
 
+  readonly vllm: VllmMetrics;
+
   readonly #statistics: Map<string, ModelStatistics> = new Map();
 
   constructor(hub: ModelHub) {
+    this.vllm = new VllmMetrics(hub, this.registry);
     this.#readEach(hub, 'rose_batch_sequences_total', 'Sequences in all batches', (m) => m.counters.stepSequences);
     this.#readEach(hub, 'rose_prompt_tokens_total', 'Tokens of prompts', (m) => m.counters.promptTokens);
     const cached = 'Prompt tokens that had been computed for an earlier request';
@@ -78,28 +76,21 @@ export class Metrics {
 
   /** A counter that the engine keeps: read when metrics are asked for. */
   #readEach(hub: ModelHub, name: string, help: string, read: (model: ServedModel) => number): void {
-    const counter: Counter = new Counter({
-      name,
-      help,
-      labelNames: ['model', 'version'],
-      registers: [this.registry],
-      collect: () => {
-        counter.reset();
-        for (const model of hub.models) counter.inc(labelsOf(model), read(model));
-      },
-    });
+    this.#collect(hub, { name, help, type: 'counter' }, read);
   }
 
   #watchEach(hub: ModelHub, name: string, help: string, read: (model: ServedModel) => number): void {
-    const gauge: Gauge = new Gauge({
-      name,
-      help,
-      labelNames: ['model', 'version'],
-      registers: [this.registry],
-      collect: () => {
-        for (const model of hub.models) gauge.set(labelsOf(model), read(model));
-      },
-    });
+    this.#collect(hub, { name, help, type: 'gauge' }, read);
+  }
+
+  #collect(
+    hub: ModelHub,
+    metric: { name: string; help: string; type: 'counter' | 'gauge' },
+    read: (model: ServedModel) => number,
+  ): void {
+    collected(this.registry, metric, () =>
+      hub.models.map((model) => ({ labels: labelsOf(model), value: read(model) })),
+    );
   }
 }
 

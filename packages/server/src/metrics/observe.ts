@@ -52,7 +52,7 @@ async function measure<T>(model: ServedModel, metrics: Metrics, items: number, w
   const started = performance.now();
   try {
     const result = await work();
-    metrics.firstResponse.observe(labelsOf(model), performance.now() - started);
+    metrics.statisticsOf(model.name).firstResponseMs.add(performance.now() - started);
     succeed(model, metrics, items, started);
     return result;
   } catch (error) {
@@ -66,6 +66,8 @@ async function* generate(model: ServedModel, request: GenerateRequest, metrics: 
   const labels = labelsOf(model);
   /** When each answer's latest token came. */
   const latest: number[] = [];
+  let promptTokens = 0;
+  let generatedTokens = 0;
   let first = true;
   let ended = false;
   try {
@@ -74,17 +76,26 @@ async function* generate(model: ServedModel, request: GenerateRequest, metrics: 
         const now = performance.now();
         if (first) {
           metrics.firstToken.observe(labels, (now - started) / 1000);
-          metrics.firstResponse.observe(labels, now - started);
+          metrics.statisticsOf(model.name).firstResponseMs.add(now - started);
+          metrics.vllm.firstToken.observe(labels, (now - started) / 1000);
           first = false;
         }
         const before = latest[event.index];
-        if (before !== undefined) metrics.interToken.observe(labels, (now - before) / 1000);
+        if (before !== undefined) {
+          metrics.interToken.observe(labels, (now - before) / 1000);
+          metrics.vllm.perToken.observe(labels, (now - before) / 1000);
+        }
         latest[event.index] = now;
+      } else if (event.kind === 'start') {
+        promptTokens = event.promptTokens;
+      } else if (event.kind === 'end') {
+        generatedTokens += event.generatedTokens;
       }
       yield event;
     }
     ended = true;
     succeed(model, metrics, 1, started);
+    metrics.vllm.succeed(labels, promptTokens, generatedTokens, (performance.now() - started) / 1000);
   } catch (error) {
     ended = true;
     fail(model, metrics, reasonOf(error), started);

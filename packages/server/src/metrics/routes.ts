@@ -1,16 +1,16 @@
 import type { FastifyInstance } from 'fastify';
+import type { Registry } from 'prom-client';
 import { endpoint } from '../http/endpoint.ts';
 import { refuseMethod } from '../http/plain.ts';
-import type { Metrics } from './metrics.ts';
 
 /** GET /metrics, in Prometheus' text format. */
-export function metricsRoutes(app: FastifyInstance, metrics: Metrics): void {
+export function metricsRoutes(app: FastifyInstance, registry: Registry): void {
   for (const url of ['/metrics', '/metrics/']) {
     endpoint(
       app,
       'GET',
       url,
-      async (_, reply) => reply.type(metrics.registry.contentType).send(await metrics.registry.metrics()),
+      async (_, reply) => reply.type('text/plain; charset=utf-8').send(await registry.metrics()),
       refuseMethod,
     );
   }

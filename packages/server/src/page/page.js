@@ -317,6 +317,8 @@ async function refresh() {
     health.textContent = status.ready ? 'ready' : 'not ready';
     $('#device').textContent = status.device;
     $('#version').textContent = `version ${status.version}`;
+    $('#metrics').hidden = status.metricsPort === null;
+    $('#metrics').href = `//${location.hostname}:${status.metricsPort}/metrics`;
     offerModels(status.models);
     $('#models').replaceChildren(...status.models.map((model) => card(model, now)));
     previous = { now, counters: new Map(status.models.map(({ name, counters }) => [name, counters])) };

@@ -360,7 +360,9 @@ export class ModelRepository {
     const statistics = new ModelStatistics();
     const { call, warn } = this.#surroundings;
     const request = { name: config.name, version: number, directory, config, signature, statistics, call, warn };
+    const begun = performance.now();
     const loaded = await backend.load(request);
+    statistics.loadSeconds = (performance.now() - begun) / 1000;
     const model: TritonModel = {
       ...signature,
       version: String(number),

@@ -57,6 +57,12 @@ export class Job {
     this.#statistics.pending++;
   }
 
+  /** Hand a response to whoever reads them. */
+  respond(response: ModelResponse): void {
+    if (this.sent++ === 0) this.#statistics.firstResponseMs.add((now() - this.arrived) / 1e6);
+    this.responses.push(response);
+  }
+
   succeed(times: BatchTimes): void {
     if (!this.#end()) return;
     const { arrived, started = arrived } = this;

@@ -1,3 +1,5 @@
+import { Distribution, Recent } from './distribution.ts';
+
 /** How often something happened and how long it took altogether, in nanoseconds. */
 export interface Duration {
   count: number;
@@ -10,6 +12,9 @@ export interface BatchTimes {
   readonly computeInfer: number;
   readonly computeOutput: number;
 }
+
+/** Buckets of Triton's own first-response histogram, and a few below and between them. */
+const FIRST_RESPONSE_MS = [10, 25, 50, 100, 250, 500, 1000, 2000, 5000, 10_000];
 
 /** Triton's reasons for failures. */
 export type FailureReason = 'REJECTED' | 'CANCELED' | 'BACKEND' | 'OTHER';
@@ -50,6 +55,18 @@ export class ModelStatistics {
   readonly computeOutput: Duration = none();
   readonly cacheHit: Duration = none();
   readonly cacheMiss: Duration = none();
+  /** Milliseconds from the request to its first response. */
+  readonly firstResponseMs: Distribution = new Distribution(FIRST_RESPONSE_MS);
+  /** Of the latest successful requests, in nanoseconds. */
+  readonly recent: Readonly<Record<'request' | 'queue' | keyof BatchTimes, Recent>> = {
+    request: new Recent(),
+    queue: new Recent(),
+    computeInput: new Recent(),
+    computeInfer: new Recent(),
+    computeOutput: new Recent(),
+  };
+  /** How long loading took; undefined: not measured. */
+  loadSeconds: number | undefined;
   readonly failures: Record<FailureReason, number> = { REJECTED: 0, CANCELED: 0, BACKEND: 0, OTHER: 0 };
   /** By the size of the executed batch. */
   readonly batches: Map<number, BatchStatistics> = new Map();
@@ -65,6 +82,12 @@ export class ModelStatistics {
     add(this.computeInput, times.computeInput);
     add(this.computeInfer, times.computeInfer);
     add(this.computeOutput, times.computeOutput);
+    const { recent } = this;
+    recent.request.add(total);
+    recent.queue.add(queued);
+    recent.computeInput.add(times.computeInput);
+    recent.computeInfer.add(times.computeInfer);
+    recent.computeOutput.add(times.computeOutput);
   }
 
   failed(total: number, reason: FailureReason): void {

@@ -1,0 +1,31 @@
+import type { AddressInfo } from 'node:net';
+import fastify from 'fastify';
+import type { Registry } from 'prom-client';
+import type { MachineOptions } from './machine.ts';
+import { metricsRoutes } from './routes.ts';
+
+export interface MetricsOptions extends Partial<MachineOptions> {
+  /** A port for /metrics alone; 0: any free one; undefined: none. */
+  readonly port?: number;
+  /** Where that port listens. Default: where HTTP does. */
+  readonly host?: string;
+  /** Serve /metrics on HTTP's port too. */
+  readonly onHttp?: boolean;
+}
+
+export interface RunningMetricsServer {
+  readonly port: number;
+  close(): Promise<void>;
+}
+
+/** A port that answers /metrics and nothing else. */
+export async function startMetricsServer(
+  registry: Registry,
+  address: { readonly host: string; readonly port: number },
+): Promise<RunningMetricsServer> {
+  const app = fastify({ exposeHeadRoutes: false, forceCloseConnections: true });
+  metricsRoutes(app, registry);
+  app.setNotFoundHandler((_, reply) => reply.code(404).type('text/plain; charset=utf-8').send('Not Found\n'));
+  await app.listen(address);
+  return { port: (app.server.address() as AddressInfo).port, close: () => app.close() };
+}
