@@ -21,7 +21,7 @@ export const SIMULATOR: Executor<KernelIR> = {
 };
 
 /** Multiprocessors that grids are for: few, so that walks over rows take several turns. */
-const MULTIPROCESSORS = 2;
+export const MULTIPROCESSORS = 2;
 
 /** Runs a case; tensors that `given` names have its bytes. Gives the bytes of all tensors afterwards. */
 export async function runCase(
