@@ -1,7 +1,8 @@
 import { ModelError, type InferenceResponse, type ModelCall } from './api.ts';
 import { responseOf } from './outcome.ts';
 import type { FromInstance, ToInstance, WireOutcome } from './protocol.ts';
-import { typedToWire } from './wire.ts';
+import { readOutcome } from './exchange.ts';
+import { PacketReader, PacketWriter } from './packet.ts';
 
 type Answer = Extract<ToInstance, { kind: 'answer' | 'answered' }>;
 
@@ -44,13 +45,16 @@ export class Calls {
     const call = this.#next++;
     const state: OpenCall = { answers: [], ended: false, wake: () => {} };
     this.#open.set(call, state);
-    const tensors = Object.entries(inputs).map(([name, tensor]) => typedToWire(name, tensor));
+    const writer = new PacketWriter();
+    const names = Object.keys(inputs);
+    writer.add(names.length);
+    for (const name of names) writer.addTyped(name, inputs[name]);
     const abort = (): void => {
       state.answers.push({ error: { code: 'CANCELLED', message: 'the call was cancelled' } });
       state.wake();
     };
     signal?.addEventListener('abort', abort);
-    this.#post({ kind: 'call', call, model, version: String(version), inputs: tensors, outputs, parameters });
+    this.#post({ kind: 'call', call, model, version: String(version), outputs, parameters, packet: writer.take() });
     try {
       for (;;) {
         const outcome = state.answers.shift();
@@ -68,7 +72,7 @@ export class Calls {
   receive(message: Answer): void {
     const state = this.#open.get(message.call);
     if (state === undefined) return;
-    if (message.kind === 'answer') state.answers.push(message.outcome);
+    if (message.kind === 'answer') state.answers.push(readOutcome(new PacketReader(message.packet)));
     else state.ended = true;
     state.wake();
   }

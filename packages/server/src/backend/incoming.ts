@@ -1,11 +1,22 @@
 import type { DataType, InferenceRequest, Outcome, ParameterValue, ResponseSender, Sequence, Tensor } from './api.ts';
 import { ModelError } from './api.ts';
-import { outcomeOf } from './outcome.ts';
+import { writeOutcome } from './outcome.ts';
 import type { FromInstance, WireRequest } from './protocol.ts';
-import { fromWire } from './wire.ts';
+import { typedOf, type PacketWriter } from './packet.ts';
 
 /** Responses of one request that may be on their way before `send` has the model wait. */
 const RESPONSES_AHEAD = 32;
+
+const NO_PARAMETERS = {};
+
+/** What a request needs of its thread. */
+export interface Outlet {
+  readonly post: (message: FromInstance) => void;
+  /** For one response of a decoupled request; empty. */
+  readonly writer: PacketWriter;
+  /** A decoupled request has ended. */
+  readonly forget: (request: IncomingRequest) => void;
+}
 
 /** A request in a model's thread. */
 export class IncomingRequest implements InferenceRequest {
@@ -15,13 +26,13 @@ export class IncomingRequest implements InferenceRequest {
   readonly parameters: Readonly<Record<string, ParameterValue>>;
   readonly requestedOutputs: ReadonlySet<string> | undefined;
   readonly sequence: Sequence | undefined;
-  readonly inputNames: readonly string[];
   readonly #wire: WireRequest;
   readonly #decoupled: boolean;
-  readonly #post: (message: FromInstance) => void;
-  readonly #forget: () => void;
-  readonly #controller: AbortController = new AbortController();
-  readonly #inputs: Map<string, Tensor> = new Map();
+  readonly #outlet: Outlet;
+  /** Made when the model asks for its signal. */
+  #controller: AbortController | undefined;
+  #inputs: Map<string, Tensor> | undefined;
+  #aborted = false;
   #ended = false;
   #ahead = 0;
   #room: PromiseWithResolvers<void> | undefined;
@@ -29,23 +40,31 @@ export class IncomingRequest implements InferenceRequest {
   constructor(
     wire: WireRequest,
     decoupled: boolean,
-    post: (message: FromInstance) => void,
-    /** Called when a decoupled request has ended. */
-    forget: () => void,
+    outlet: Outlet,
   ) {
     this.#wire = wire;
     this.#decoupled = decoupled;
-    this.#post = post;
-    this.#forget = forget;
+    this.#outlet = outlet;
     this.number = wire.number;
     this.id = wire.id;
-    this.parameters = wire.parameters;
+    this.parameters = wire.parameters ?? NO_PARAMETERS;
     this.requestedOutputs = wire.outputs && new Set(wire.outputs);
     this.sequence = wire.sequence;
-    this.inputNames = wire.inputs.map(({ name }) => name);
+  }
+
+  get inputNames(): readonly string[] {
+    return this.#wire.inputs.map(({ name }) => name);
+  }
+
+  get aborted(): boolean {
+    return this.#aborted;
   }
 
   get signal(): AbortSignal {
+    if (this.#controller === undefined) {
+      this.#controller = new AbortController();
+      if (this.#aborted) this.#controller.abort();
+    }
     return this.#controller.signal;
   }
 
@@ -61,13 +80,14 @@ export class IncomingRequest implements InferenceRequest {
   input(name: string): Tensor;
   input<D extends DataType>(name: string, datatype: D): Tensor<D>;
   input(name: string, datatype?: DataType): Tensor {
+    this.#inputs ??= new Map();
     let tensor = this.#inputs.get(name);
     if (tensor === undefined) {
       const wire = this.#wire.inputs.find((candidate) => candidate.name === name);
       if (wire === undefined) {
         throw new ModelError(`the request has no input '${name}'; it has ${this.inputNames.join(', ')}`, 'INVALID_ARG');
       }
-      tensor = fromWire(wire);
+      tensor = typedOf(wire);
       this.#inputs.set(name, tensor);
     }
     if (datatype !== undefined && tensor.datatype !== datatype) {
@@ -79,8 +99,9 @@ export class IncomingRequest implements InferenceRequest {
   /** Nobody waits any more. */
   abort(): void {
     this.#ended = true;
-    this.#forget();
-    this.#controller.abort();
+    this.#aborted = true;
+    this.#outlet.forget(this);
+    this.#controller?.abort();
     this.#room?.resolve();
   }
 
@@ -98,9 +119,10 @@ export class IncomingRequest implements InferenceRequest {
   async #send(outcome: Outcome): Promise<void> {
     if (this.#ended) return;
     const request = this.#wire.number;
-    const wire = outcomeOf(outcome);
-    this.#post({ kind: 'response', request, outcome: wire });
-    if ('error' in wire) {
+    const { writer } = this.#outlet;
+    const kind = writeOutcome(writer, outcome);
+    this.#outlet.post({ kind: 'response', request, packet: writer.take() });
+    if (kind === 'error') {
       this.#close();
       return;
     }
@@ -114,12 +136,12 @@ export class IncomingRequest implements InferenceRequest {
 
   #end(): void {
     if (this.#ended) return;
-    this.#post({ kind: 'end', request: this.#wire.number });
+    this.#outlet.post({ kind: 'end', request: this.#wire.number });
     this.#close();
   }
 
   #close(): void {
     this.#ended = true;
-    this.#forget();
+    this.#outlet.forget(this);
   }
 }

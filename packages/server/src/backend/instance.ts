@@ -3,22 +3,21 @@ import { RoseError } from '@rose/engine';
 import type { Job, JobHolder } from '../scheduling/job.ts';
 import type { Executor } from '../scheduling/scheduler.ts';
 import { TritonError, tritonStatus } from '../triton/errors.ts';
-import type { ModelRequest, ModelResponse } from '../triton/model.ts';
+import type { ModelResponse } from '../triton/model.ts';
 import { tensorFromBytes } from '../triton/tensor.ts';
 import { codeOf, statusOf } from './codes.ts';
+import { readOutcome, readTimes, writeError, writeRequest, writeResponse } from './exchange.ts';
+import { PacketReader, PacketWriter, type Packet } from './packet.ts';
 import {
   now,
-  type ExecuteResult,
   type ExecuteTimes,
   type FromInstance,
   type InstanceData,
   type ToInstance,
   type WireCall,
   type WireOutcome,
-  type WireRequest,
   type WireResponse,
 } from './protocol.ts';
-import { toWire } from './wire.ts';
 
 /** What an instance needs of the rest of the server. */
 export interface InstanceSurroundings {
@@ -65,8 +64,11 @@ export class Instance implements Executor, JobHolder {
   readonly #calls: Map<number, AbortController> = new Map();
   /** Handed over and not executed yet, in their order. */
   #batches: (readonly Job[])[] = [];
-  /** Not handed over yet. */
-  #outbox: WireRequest[][] = [];
+  /** Batches that are not handed over yet. */
+  readonly #outbox: PacketWriter = new PacketWriter();
+  #outgoing = 0;
+  /** For a message of its own. */
+  readonly #writer: PacketWriter = new PacketWriter();
   #onIdle: () => void = () => {};
   #onLost: ((reason: string, waiting: readonly Job[]) => void) | undefined;
   #closed: (() => void) | undefined;
@@ -126,15 +128,16 @@ export class Instance implements Executor, JobHolder {
 
   execute(batch: readonly Job[]): void {
     const started = now();
-    const requests = batch.map((job): WireRequest => {
+    this.#outbox.add(batch.length);
+    for (const job of batch) {
       job.start(started);
       job.holder = this;
       this.#jobs.set(job.number, { job, untold: 0, times: undefined });
-      return wireRequest(job.number, job.request);
-    });
+      writeRequest(this.#outbox, job.number, job.request);
+    }
     this.#batches.push(batch);
     // A message costs more than a small request: those of one turn of the event loop go together.
-    if (this.#outbox.push(requests) === 1) queueMicrotask(() => this.#sendOut());
+    if (++this.#outgoing === 1) queueMicrotask(() => this.#sendOut());
   }
 
   cancelled(job: Job): void {
@@ -165,8 +168,8 @@ export class Instance implements Executor, JobHolder {
   }
 
   #sendOut(): void {
-    this.#post({ kind: 'execute', batches: this.#outbox });
-    this.#outbox = [];
+    this.#post({ kind: 'execute', batches: this.#outgoing, packet: this.#outbox.take() });
+    this.#outgoing = 0;
   }
 
   #post(message: ToInstance): void {
@@ -176,11 +179,11 @@ export class Instance implements Executor, JobHolder {
   #receive(message: FromInstance): void {
     switch (message.kind) {
       case 'executed':
-        for (const result of message.results) this.#executed(result);
+        this.#executed(message.batches, new PacketReader(message.packet));
         this.#onIdle();
         return;
       case 'response':
-        this.#response(message.request, message.outcome);
+        this.#response(message.request, readOutcome(new PacketReader(message.packet)));
         return;
       case 'end':
         this.#end(message.request);
@@ -196,27 +199,32 @@ export class Instance implements Executor, JobHolder {
     }
   }
 
-  #executed({ times, outcomes }: ExecuteResult): void {
+  #executed(batches: number, reader: PacketReader): void {
     const ended = now();
-    const batch = this.#batches.shift() ?? [];
-    const { begun, computeStart, computeEnd } = times;
-    const rows = batch.reduce((sum, job) => sum + job.rows, 0);
-    this.#surroundings.executed(rows, times, outcomes === undefined ? computeEnd : ended);
-    batch.forEach((job, i) => {
-      job.started = begun;
-      const outcome = outcomes?.[i];
-      if (outcome === undefined) {
-        const entry = this.#jobs.get(job.number);
-        if (entry) entry.times = times;
-        return;
+    for (let i = 0; i < batches; i++) {
+      const times = readTimes(reader);
+      const batch = this.#batches.shift() ?? [];
+      const rows = batch.reduce((sum, job) => sum + job.rows, 0);
+      const answered = reader.value<number>() > 0;
+      this.#surroundings.executed(rows, times, answered ? ended : times.computeEnd);
+      for (const job of batch) {
+        job.started = times.begun;
+        if (answered) this.#finish(job, readOutcome(reader), times);
+        else {
+          const entry = this.#jobs.get(job.number);
+          if (entry) entry.times = times;
+        }
       }
-      this.#jobs.delete(job.number);
-      if (!this.#answer(job, outcome)) return;
-      job.succeed({
-        computeInput: computeStart - begun,
-        computeInfer: computeEnd - computeStart,
-        computeOutput: now() - computeEnd,
-      });
+    }
+  }
+
+  #finish(job: Job, outcome: WireOutcome, { begun, computeStart, computeEnd }: ExecuteTimes): void {
+    this.#jobs.delete(job.number);
+    if (!this.#answer(job, outcome)) return;
+    job.succeed({
+      computeInput: computeStart - begun,
+      computeInfer: computeEnd - computeStart,
+      computeOutput: now() - computeEnd,
     });
   }
 
@@ -259,19 +267,21 @@ export class Instance implements Executor, JobHolder {
     }
   }
 
-  async #call(wire: WireCall): Promise<void> {
-    const { call } = wire;
+  async #call({ call, packet, ...rest }: { packet: Packet } & Omit<WireCall, 'inputs'>): Promise<void> {
     const controller = new AbortController();
     this.#calls.set(call, controller);
+    const answer = (): void => this.#post({ kind: 'answer', call, packet: this.#writer.take() });
     try {
-      for await (const { outputs, parameters } of this.#surroundings.call(wire, controller.signal)) {
+      const inputs = new PacketReader(packet).tensors();
+      for await (const response of this.#surroundings.call({ ...rest, call, inputs }, controller.signal)) {
         if (controller.signal.aborted) break;
-        const response = { outputs: outputs.map(toWire), parameters: Object.fromEntries(parameters ?? []) };
-        this.#post({ kind: 'answer', call, outcome: { response } });
+        writeResponse(this.#writer, response);
+        answer();
       }
     } catch (error) {
       const message = error instanceof Error ? error.message : String(error);
-      this.#post({ kind: 'answer', call, outcome: { error: { code: codeOf(tritonStatus(error)), message } } });
+      writeError(this.#writer, { code: codeOf(tritonStatus(error)), message });
+      answer();
     } finally {
       this.#calls.delete(call);
       this.#post({ kind: 'answered', call });
@@ -312,21 +322,9 @@ function loadError(message: FromInstance): RoseError {
   return new RoseError('invalid', message.kind === 'failed' ? message.error.message : `unexpected ${message.kind}`);
 }
 
-function wireRequest(number: number, request: ModelRequest): WireRequest {
-  const { id, inputs, outputs, parameters, sequence } = request;
-  return {
-    number,
-    id,
-    inputs: [...inputs.values()].map(toWire),
-    outputs: outputs && [...outputs],
-    parameters: Object.fromEntries(parameters),
-    sequence,
-  };
-}
-
 function modelResponse({ outputs, parameters }: WireResponse): ModelResponse {
   return {
     outputs: outputs.map(({ name, datatype, shape, data }) => tensorFromBytes(name, datatype, shape, data, '')),
-    parameters: new Map(Object.entries(parameters)),
+    ...(parameters && { parameters: new Map(Object.entries(parameters)) }),
   };
 }

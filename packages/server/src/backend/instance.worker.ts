@@ -3,16 +3,17 @@ import { pathToFileURL } from 'node:url';
 import { parentPort, workerData, type MessagePort } from 'node:worker_threads';
 import { ModelError, type Model, type ModelClass, type Outcome } from './api.ts';
 import { Calls } from './calls.ts';
-import { errorOf, outcomeOf } from './outcome.ts';
+import { readRequest, writeTimes } from './exchange.ts';
+import { errorOf, writeOutcome } from './outcome.ts';
+import { PacketReader, PacketWriter, type Packet } from './packet.ts';
 import {
   now,
-  type ExecuteResult,
+  type ExecuteTimes,
   type FromInstance,
   type InstanceData,
   type ToInstance,
-  type WireRequest,
 } from './protocol.ts';
-import { IncomingRequest } from './incoming.ts';
+import { IncomingRequest, type Outlet } from './incoming.ts';
 
 /** Entry of an instance's thread: one object of the model's class, and the requests it works on. */
 const port = parentPort as MessagePort;
@@ -20,6 +21,7 @@ const data = workerData as InstanceData;
 const post = (message: FromInstance): void => port.postMessage(message);
 const calls = new Calls(post);
 const requests = new Map<number, IncomingRequest>();
+const outlet: Outlet = { post, writer: new PacketWriter(), forget: ({ number }) => requests.delete(number) };
 
 async function start(): Promise<void> {
   const made = await load(data.file);
@@ -56,7 +58,7 @@ async function load(file: string): Promise<ModelClass> {
 async function receive(model: Model, executor: Executor, message: ToInstance): Promise<void> {
   switch (message.kind) {
     case 'execute':
-      executor.add(message.batches);
+      executor.add(message.batches, message.packet);
       return;
     case 'cancel':
       requests.get(message.request)?.abort();
@@ -89,7 +91,8 @@ class Executor {
   readonly #model: Model;
   readonly #decoupled: boolean = data.config.model_transaction_policy?.decoupled === true;
   readonly #queue: (readonly IncomingRequest[])[] = [];
-  #results: ExecuteResult[] = [];
+  readonly #results: PacketWriter = new PacketWriter();
+  #finished = 0;
   #running = false;
   #careful = CAREFUL_BATCHES;
 
@@ -97,12 +100,13 @@ class Executor {
     this.#model = model;
   }
 
-  add(batches: readonly (readonly WireRequest[])[]): void {
-    for (const batch of batches) {
+  add(batches: number, packet: Packet): void {
+    const reader = new PacketReader(packet);
+    for (let i = 0; i < batches; i++) {
       this.#queue.push(
-        batch.map((wire) => {
-          const request = new IncomingRequest(wire, this.#decoupled, post, () => requests.delete(wire.number));
-          requests.set(wire.number, request);
+        reader.list(() => {
+          const request = new IncomingRequest(readRequest(reader), this.#decoupled, outlet);
+          requests.set(request.number, request);
           return request;
         }),
       );
@@ -113,9 +117,8 @@ class Executor {
   async #run(): Promise<void> {
     this.#running = true;
     for (let batch = this.#queue.shift(); batch !== undefined; batch = this.#queue.shift()) {
-      const result = await this.#execute(batch);
-      this.#results.push(result);
-      const { begun, computeEnd } = result.times;
+      const { begun, computeEnd } = await this.#execute(batch);
+      this.#finished++;
       if (computeEnd - begun > SHORT_NS) this.#careful = CAREFUL_BATCHES;
       else if (this.#careful > 0) this.#careful--;
       if (this.#careful > 0 || this.#queue.length === 0) this.#flush();
@@ -124,13 +127,13 @@ class Executor {
   }
 
   #flush(): void {
-    post({ kind: 'executed', results: this.#results });
-    this.#results = [];
+    post({ kind: 'executed', batches: this.#finished, packet: this.#results.take() });
+    this.#finished = 0;
   }
 
-  async #execute(batch: readonly IncomingRequest[]): Promise<ExecuteResult> {
+  async #execute(batch: readonly IncomingRequest[]): Promise<ExecuteTimes> {
     const begun = now();
-    const wanted = batch.filter(({ signal }) => !signal.aborted);
+    const wanted = batch.filter(({ aborted }) => !aborted);
     const computeStart = now();
     let outcomes: readonly Outcome[] | undefined;
     try {
@@ -142,12 +145,19 @@ class Executor {
       else outcomes = wanted.map(() => failure);
     }
     const times = { begun, computeStart, computeEnd: now() };
-    if (outcomes === undefined) return { times, outcomes };
+    writeTimes(this.#results, times);
+    if (outcomes === undefined) {
+      this.#results.add(0);
+      return times;
+    }
     for (const { number } of batch) requests.delete(number);
+    this.#results.add(batch.length);
     // Nobody waits for the outcomes of those that were cancelled.
     const left = outcomes.values();
-    const all = batch.map((request) => (wanted.includes(request) ? (left.next().value as Outcome) : CANCELLED));
-    return { times, outcomes: all.map(outcomeOf) };
+    for (const request of batch) {
+      writeOutcome(this.#results, wanted.includes(request) ? (left.next().value as Outcome) : CANCELLED);
+    }
+    return times;
   }
 }
 

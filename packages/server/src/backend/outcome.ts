@@ -1,20 +1,27 @@
 import { ModelError, type DataType, type ErrorCode, type InferenceResponse, type Outcome, type Tensor } from './api.ts';
 import { elementCount, isElementType, TYPED_ARRAYS } from './elements.ts';
+import { writeError, writeResponseHead } from './exchange.ts';
+import { typedOf, type PacketWriter } from './packet.ts';
 import type { WireError, WireOutcome } from './protocol.ts';
-import { fromWire, typedToWire } from './wire.ts';
 
 const CODES: readonly ErrorCode[] = ['INVALID_ARG', 'NOT_FOUND', 'UNAVAILABLE', 'UNSUPPORTED', 'CANCELLED', 'INTERNAL'];
 
-/** What a model returned, for the server. What is no outcome becomes an error that says so. */
-export function outcomeOf(outcome: Outcome): WireOutcome {
-  if (outcome instanceof Error) return { error: errorOf(outcome) };
+/** Write what a model returned, for the server. What is no outcome becomes an error that says so. */
+export function writeOutcome(writer: PacketWriter, outcome: Outcome): 'response' | 'error' {
   try {
+    if (outcome instanceof Error) throw outcome;
     if (typeof outcome?.outputs !== 'object') throw new ModelError('a response must be { outputs } or an Error');
-    const { outputs, parameters = {} } = outcome;
-    const tensors = Object.entries(outputs).map(([name, tensor]) => typedToWire(name, checkTensor(name, tensor)));
-    return { response: { outputs: tensors, parameters } };
+    const { outputs, parameters } = outcome;
+    const names = Object.keys(outputs);
+    for (const name of names) checkTensor(name, outputs[name]);
+    writer.whole(() => {
+      writeResponseHead(writer, parameters, names.length);
+      for (const name of names) writer.addTyped(name, outputs[name]);
+    });
+    return 'response';
   } catch (error) {
-    return { error: errorOf(error) };
+    writeError(writer, errorOf(error));
+    return 'error';
   }
 }
 
@@ -27,12 +34,12 @@ export function errorOf(error: unknown): WireError {
 /** What the server answered to a model's call. */
 export function responseOf(outcome: WireOutcome): InferenceResponse {
   if ('error' in outcome) throw new ModelError(outcome.error.message, outcome.error.code);
-  const { outputs, parameters } = outcome.response;
-  return { outputs: Object.fromEntries(outputs.map((wire) => [wire.name, fromWire(wire)])), parameters };
+  const { outputs, parameters = {} } = outcome.response;
+  return { outputs: Object.fromEntries(outputs.map((wire) => [wire.name, typedOf(wire)])), parameters };
 }
 
 /** Models may make tensors without `tensor()`; a wrong one must not reach a client. */
-function checkTensor(name: string, made: Tensor): Tensor {
+function checkTensor(name: string, made: Tensor): void {
   const { datatype, shape, data } = made ?? {};
   const known: DataType | undefined = datatype === 'BYTES' || isElementType(datatype) ? datatype : undefined;
   if (known === undefined) throw new ModelError(`output '${name}' is no tensor: its datatype is '${datatype}'`);
@@ -47,5 +54,4 @@ function checkTensor(name: string, made: Tensor): Tensor {
       `output '${name}' of shape [${shape.join(',')}] needs ${elements} elements, not ${data.length}`,
     );
   }
-  return made;
 }

@@ -1,5 +1,5 @@
 import type { ErrorCode, ModelConfig, ParameterValue, Sequence } from './api.ts';
-import type { WireTensor } from './wire.ts';
+import type { Packet, WireTensor } from './packet.ts';
 
 /** What an instance's thread is started with. */
 export interface InstanceData {
@@ -14,19 +14,23 @@ export interface InstanceData {
   readonly instance: number;
 }
 
+/** A request as a packet holds it. */
 export interface WireRequest {
   /** Unique among the requests of an instance. */
   readonly number: number;
   readonly id: string;
   readonly inputs: readonly WireTensor[];
   readonly outputs: readonly string[] | undefined;
-  readonly parameters: Readonly<Record<string, ParameterValue>>;
+  readonly parameters: Parameters | undefined;
   readonly sequence: Sequence | undefined;
 }
 
+/** Undefined travels for none: most requests and responses have none. */
+export type Parameters = Readonly<Record<string, ParameterValue>>;
+
 export interface WireResponse {
   readonly outputs: readonly WireTensor[];
-  readonly parameters: Readonly<Record<string, ParameterValue>>;
+  readonly parameters: Parameters | undefined;
 }
 
 export interface WireError {
@@ -44,13 +48,6 @@ export interface ExecuteTimes {
   readonly computeEnd: number;
 }
 
-/** What came of a batch. */
-export interface ExecuteResult {
-  readonly times: ExecuteTimes;
-  /** Undefined: the model is decoupled and answers on its own. */
-  readonly outcomes: readonly WireOutcome[] | undefined;
-}
-
 /** A request of a model to another one. */
 export interface WireCall {
   readonly call: number;
@@ -58,15 +55,17 @@ export interface WireCall {
   readonly version: string;
   readonly inputs: readonly WireTensor[];
   readonly outputs: readonly string[] | undefined;
-  readonly parameters: Readonly<Record<string, ParameterValue>>;
+  readonly parameters: Parameters;
 }
 
 export type ToInstance =
-  | { readonly kind: 'execute'; readonly batches: readonly (readonly WireRequest[])[] }
+  /** Batches: lists of requests, as `exchange.ts` writes them. */
+  | { readonly kind: 'execute'; readonly batches: number; readonly packet: Packet }
   | { readonly kind: 'cancel'; readonly request: number }
   /** So many responses of a decoupled request were taken. */
   | { readonly kind: 'taken'; readonly request: number; readonly count: number }
-  | { readonly kind: 'answer'; readonly call: number; readonly outcome: WireOutcome }
+  /** An outcome of a call. */
+  | { readonly kind: 'answer'; readonly call: number; readonly packet: Packet }
   | { readonly kind: 'answered'; readonly call: number }
   | { readonly kind: 'close' };
 
@@ -74,11 +73,12 @@ export type FromInstance =
   | { readonly kind: 'completed'; readonly config: ModelConfig }
   | { readonly kind: 'ready' }
   | { readonly kind: 'failed'; readonly error: WireError }
-  /** `execute` has returned for the next batches, in their order. */
-  | { readonly kind: 'executed'; readonly results: readonly ExecuteResult[] }
-  | { readonly kind: 'response'; readonly request: number; readonly outcome: WireOutcome }
+  /** `execute` has returned for the next batches: of each, in order, its times and what came of it. */
+  | { readonly kind: 'executed'; readonly batches: number; readonly packet: Packet }
+  /** An outcome of a decoupled request. */
+  | { readonly kind: 'response'; readonly request: number; readonly packet: Packet }
   | { readonly kind: 'end'; readonly request: number }
-  | ({ readonly kind: 'call' } & WireCall)
+  | ({ readonly kind: 'call'; readonly packet: Packet } & Omit<WireCall, 'inputs'>)
   | { readonly kind: 'cancelCall'; readonly call: number }
   | { readonly kind: 'closed' };
 

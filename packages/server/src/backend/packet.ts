@@ -1,0 +1,166 @@
+import { joinBytes, splitBytes } from '../triton/bytes.ts';
+import type { Tensor } from '../triton/tensor.ts';
+import type { DataType, Tensor as TypedTensor } from './api.ts';
+import { isElementType, TYPED_ARRAYS } from './elements.ts';
+
+/** A tensor between threads. */
+export interface WireTensor {
+  readonly name: string;
+  readonly datatype: DataType;
+  readonly shape: readonly number[];
+  /** Elements at a place that their type allows; BYTES as in a binary request: each with its length in front. */
+  readonly data: Uint8Array;
+}
+
+/**
+ * What goes from one thread to another in one message: values one after the other, and the bytes of all small tensors
+ * in one piece. Objects would be written and read with the names of their members, and every array of bytes costs about
+ * as much as a small request.
+ */
+export interface Packet {
+  readonly values: readonly unknown[];
+  /** Small tensors, each where eight bytes are aligned. */
+  readonly bytes: Uint8Array;
+  /** Views of shared memory, from `SHARED_BYTES` on; they are not copied. */
+  readonly shared: readonly Uint8Array[];
+}
+
+/** From here on tensors are handed over in shared memory; smaller ones are copied with their message, which is faster. */
+const SHARED_BYTES = 16 * 1024;
+const ALIGNMENT = 8;
+
+/** Where small tensors of a packet are gathered; every thread has one, used from one turn of its event loop to the next. */
+export class PacketWriter {
+  #values: unknown[] = [];
+  #shared: Uint8Array[] = [];
+  #bytes: Uint8Array<ArrayBuffer> = new Uint8Array(4096);
+  #used = 0;
+
+  add(...values: readonly unknown[]): void {
+    for (const value of values) this.#values.push(value);
+  }
+
+  /**
+   * Write something whole or not at all.
+   * @throws what `write` throws; then nothing of it is left
+   */
+  whole(write: () => void): void {
+    const [values, shared, used] = [this.#values.length, this.#shared.length, this.#used];
+    try {
+      write();
+    } catch (error) {
+      this.#values.length = values;
+      this.#shared.length = shared;
+      this.#used = used;
+      throw error;
+    }
+  }
+
+  /** A tensor of a request or a response. */
+  addTensor(tensor: Tensor): void {
+    const { name, datatype, shape } = tensor;
+    const bytes = tensor.datatype === 'BYTES' ? joinBytes(tensor.data) : tensor.data;
+    this.#add(name, datatype, shape, bytes, bytes.byteOffset % elementSize(datatype) === 0);
+  }
+
+  /** A tensor that a model made. Its bytes are copied now, unless they lie in shared memory. */
+  addTyped(name: string, { datatype, shape, data }: TypedTensor): void {
+    const bytes =
+      datatype === 'BYTES' ? joinBytes(data) : new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+    this.#add(name, datatype, shape, bytes, true);
+  }
+
+  /** What was written so far; the next packet is empty. */
+  take(): Packet {
+    const packet = { values: this.#values, bytes: this.#bytes.slice(0, this.#used), shared: this.#shared };
+    this.#values = [];
+    this.#shared = [];
+    this.#used = 0;
+    return packet;
+  }
+
+  #add(name: string, datatype: DataType, shape: readonly number[], bytes: Uint8Array, aligned: boolean): void {
+    const { length } = bytes;
+    this.#values.push(name, datatype, shape.length);
+    for (const dim of shape) this.#values.push(dim);
+    if (aligned && bytes.buffer instanceof SharedArrayBuffer) {
+      this.#values.push(-1);
+      this.#shared.push(bytes);
+    } else if (length >= SHARED_BYTES) {
+      const copy = new Uint8Array(new SharedArrayBuffer(length));
+      copy.set(bytes);
+      this.#values.push(-1);
+      this.#shared.push(copy);
+    } else {
+      const at = Math.ceil(this.#used / ALIGNMENT) * ALIGNMENT;
+      if (at + length > this.#bytes.length) {
+        const larger = new Uint8Array(2 * (at + length));
+        larger.set(this.#bytes);
+        this.#bytes = larger;
+      }
+      this.#bytes.set(bytes, at);
+      this.#used = at + length;
+      this.#values.push(at, length);
+    }
+  }
+}
+
+/** Reads a packet in the order in which it was written. */
+export class PacketReader {
+  readonly #packet: Packet;
+  #next = 0;
+  #nextShared = 0;
+
+  constructor(packet: Packet) {
+    this.#packet = packet;
+  }
+
+  value<T>(): T {
+    return this.#packet.values[this.#next++] as T;
+  }
+
+  /** Its bytes are a view of what came. */
+  tensor(): WireTensor {
+    const name = this.value<string>();
+    const datatype = this.value<DataType>();
+    const rank = this.value<number>();
+    const shape: number[] = [];
+    for (let i = 0; i < rank; i++) shape.push(this.value());
+    const at = this.value<number>();
+    if (at < 0) return { name, datatype, shape, data: this.#packet.shared[this.#nextShared++] };
+    const { buffer, byteOffset } = this.#packet.bytes;
+    return { name, datatype, shape, data: new Uint8Array(buffer, byteOffset + at, this.value<number>()) };
+  }
+
+  tensors(): WireTensor[] {
+    return this.list(() => this.tensor());
+  }
+
+  /** So many things, their number in front. */
+  list<T>(read: () => T): T[] {
+    const count = this.value<number>();
+    const items: T[] = [];
+    for (let i = 0; i < count; i++) items.push(read());
+    return items;
+  }
+}
+
+/** A tensor for a model: its array is a view of what came. */
+export function typedOf({ datatype, shape, data }: WireTensor): TypedTensor {
+  if (!isElementType(datatype)) return { datatype, shape, data: splitBytes(data, incomplete) };
+  const type = TYPED_ARRAYS[datatype];
+  return {
+    datatype,
+    shape,
+    data: new type(data.buffer, data.byteOffset, data.byteLength / type.BYTES_PER_ELEMENT),
+  } as unknown as TypedTensor;
+}
+
+function elementSize(datatype: DataType): number {
+  return isElementType(datatype) ? TYPED_ARRAYS[datatype].BYTES_PER_ELEMENT : 1;
+}
+
+/** Bytes were checked where they came in. */
+function incomplete(): never {
+  throw new Error('a tensor of BYTES was cut off between two threads');
+}
