@@ -27,7 +27,7 @@ export function grpcConnection(
     const headers = {
       [constants.HTTP2_HEADER_METHOD]: 'POST',
       [constants.HTTP2_HEADER_PATH]: path,
-      'te': 'trailers',
+      te: 'trailers',
       'content-type': 'application/grpc',
       'grpc-accept-encoding': 'identity',
     };

@@ -1,6 +1,4 @@
 /** A load on a server, from a process of its own: what is asked for stands in the argument, the figures come as JSON. */
-import { create, toBinary } from '@bufbuild/protobuf';
-import { ModelInferRequestSchema, ModelInferResponseSchema } from '../../packages/server/src/grpc/proto/inference_pb.js';
 import { closedLoop, type Connection } from './connection.ts';
 import { grpcConnection, grpcFrame } from './grpc-connection.ts';
 import { httpConnection, httpRequest } from './http-connection.ts';
@@ -53,7 +51,12 @@ function open(): Promise<Connection> {
     return httpConnection(host, port, request, Buffer.concat([bytesOf(sum), bytesOf(difference)]));
   }
   if (order.kind === 'http-json') {
-    const tensor = (name: string, data: Int32Array): object => ({ name, datatype: 'INT32', shape: [1, 16], data: [...data] });
+    const tensor = (name: string, data: Int32Array): object => ({
+      name,
+      datatype: 'INT32',
+      shape: [1, 16],
+      data: [...data],
+    });
     const body = Buffer.from(JSON.stringify({ inputs: [tensor('INPUT0', a), tensor('INPUT1', b)] }));
     const request = httpRequest('/v2/models/simple/infer', { 'Content-Type': 'application/json' }, body);
     return httpConnection(host, port, request, Buffer.from(`"data":[${difference.join(',')}]}]}`));
@@ -64,20 +67,27 @@ function open(): Promise<Connection> {
     const request = binaryRequest('echo', { INPUT0: ['FP32', [values.length], bytes] }, ['OUTPUT0']);
     return httpConnection(host, port, request, bytes.subarray(-1024));
   }
-  const shape = [1n, 16n];
-  const message = create(ModelInferRequestSchema, {
-    modelName: 'simple',
-    inputs: ['INPUT0', 'INPUT1'].map((name) => ({ name, datatype: 'INT32', shape })),
-    rawInputContents: [new Uint8Array(bytesOf(a)), new Uint8Array(bytesOf(b))],
-  });
-  const answer = create(ModelInferResponseSchema, {
-    rawOutputContents: [new Uint8Array(bytesOf(sum)), new Uint8Array(bytesOf(difference))],
-  });
-  return grpcConnection(
-    ...([host, port, '/inference.GRPCInferenceService/ModelInfer'] as const),
-    grpcFrame(toBinary(ModelInferRequestSchema, message)),
-    Buffer.from(toBinary(ModelInferResponseSchema, answer)),
+  const input = (name: string): Buffer =>
+    message([1, Buffer.from(name)], [2, Buffer.from('INT32')], [3, Buffer.from([1, 16])]);
+  const request = message(
+    ...([
+      [1, Buffer.from('simple')],
+      [5, input('INPUT0')],
+      [5, input('INPUT1')],
+    ] as const),
+    ...([
+      [7, bytesOf(a)],
+      [7, bytesOf(b)],
+    ] as const),
   );
+  const answer = message([6, bytesOf(sum)], [6, bytesOf(difference)]);
+  const path = '/inference.GRPCInferenceService/ModelInfer';
+  return grpcConnection(host, port, path, grpcFrame(request), answer);
+}
+
+/** A protobuf message of fields that are strings, bytes, messages or packed numbers, all shorter than 128 bytes. */
+function message(...fields: readonly (readonly [number: number, bytes: Buffer])[]): Buffer {
+  return Buffer.concat(fields.flatMap(([number, bytes]) => [Buffer.from([(number << 3) | 2, bytes.length]), bytes]));
 }
 
 const connections = await Promise.all(Array.from({ length: order.connections }, open));

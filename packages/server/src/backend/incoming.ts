@@ -37,11 +37,7 @@ export class IncomingRequest implements InferenceRequest {
   #ahead = 0;
   #room: PromiseWithResolvers<void> | undefined;
 
-  constructor(
-    wire: WireRequest,
-    decoupled: boolean,
-    outlet: Outlet,
-  ) {
+  constructor(wire: WireRequest, decoupled: boolean, outlet: Outlet) {
     this.#wire = wire;
     this.#decoupled = decoupled;
     this.#outlet = outlet;

@@ -6,13 +6,7 @@ import { Calls } from './calls.ts';
 import { readRequest, writeTimes } from './exchange.ts';
 import { errorOf, writeOutcome } from './outcome.ts';
 import { PacketReader, PacketWriter, type Packet } from './packet.ts';
-import {
-  now,
-  type ExecuteTimes,
-  type FromInstance,
-  type InstanceData,
-  type ToInstance,
-} from './protocol.ts';
+import { now, type ExecuteTimes, type FromInstance, type InstanceData, type ToInstance } from './protocol.ts';
 import { IncomingRequest, type Outlet } from './incoming.ts';
 
 /** Entry of an instance's thread: one object of the model's class, and the requests it works on. */
