@@ -29,7 +29,14 @@ test('server and model metadata', async (t) => {
   const { get } = await serve(t);
   const server = await (await get('/v2?anything=1')).json();
   const repository = ['model_repository', 'model_repository(unload_dependents)', 'schedule_policy'];
-  const extensions = [...repository, 'model_configuration', 'binary_tensor_data', 'parameters', 'statistics'];
+  const extensions = [
+    'classification',
+    ...repository,
+    'model_configuration',
+    'binary_tensor_data',
+    'parameters',
+    'statistics',
+  ];
   assert.deepEqual(server, { name: 'triton', version: '0.0.1', extensions });
   const model = await (await get('/v2/models/embed')).json();
   assert.deepEqual(model, {
@@ -386,12 +393,6 @@ const BAD: readonly [string, unknown, number, string][] = [
     { inputs: [{ ...TEXT, data: undefined, parameters: { shared_memory_region: 'r' } }] },
     501,
     'shared memory',
-  ],
-  [
-    'classification',
-    { inputs: [TEXT], outputs: [{ name: 'EMBEDDING', parameters: { classification: 1 } }] },
-    501,
-    'classification',
   ],
   [
     'reserved parameter',

@@ -1,6 +1,6 @@
 import type { InferParameter, InferTensorContents, ModelInferRequest } from './proto/inference_pb.js';
 import { elementOf, isDataType, type DataType, type NumericType } from '../triton/datatype.ts';
-import { invalid, refuseClassification, refuseSharedMemory } from '../triton/errors.ts';
+import { invalid, refuseSharedMemory } from '../triton/errors.ts';
 import type { JsonValue } from '../triton/json.ts';
 import type { ModelSignature } from '../triton/model.ts';
 import { takeParameters, type RequestParameters } from '../triton/parameters.ts';
@@ -11,6 +11,8 @@ export interface GrpcInferRequest {
   readonly inputs: readonly Tensor[];
   /** Undefined: all that the model makes. */
   readonly outputs: readonly string[] | undefined;
+  /** Outputs of which the client wants so many largest elements of each row, as texts. */
+  readonly classes: ReadonlyMap<string, number>;
   readonly parameters: RequestParameters;
   /** A decoupled request's client wants to be told that no response follows, even by one without content. */
   readonly emptyFinalResponse: boolean;
@@ -66,6 +68,7 @@ export function readInferRequest(message: ModelInferRequest, model: ModelSignatu
     id: message.id,
     inputs,
     outputs: message.outputs.length === 0 ? undefined : message.outputs.map(readOutput),
+    classes: new Map(message.outputs.flatMap(readClasses)),
     parameters: takeParameters(parameters),
     emptyFinalResponse: emptyFinalResponse ?? false,
   };
@@ -75,8 +78,17 @@ const EMPTY_FINAL = 'triton_enable_empty_final_response';
 
 function readOutput({ name, parameters }: ModelInferRequest['outputs'][number]): string {
   if ('shared_memory_region' in parameters) throw refuseSharedMemory();
-  if ('classification' in parameters) throw refuseClassification(name);
   return name;
+}
+
+function readClasses({ name, parameters }: ModelInferRequest['outputs'][number]): [string, number][] {
+  const choice = parameters.classification?.parameterChoice;
+  if (choice === undefined) return [];
+  if (choice.case !== 'int64Param') {
+    throw invalid("invalid value type for 'classification' parameter, expected int64_param");
+  }
+  if (choice.value <= 0n) throw invalid("invalid value for 'classification' parameter, expected >= 0");
+  return [[name, Number(choice.value)]];
 }
 
 function dimension(value: bigint, name: string): number {

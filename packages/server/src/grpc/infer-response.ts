@@ -6,8 +6,10 @@ import {
   type InferParameter,
   type ModelInferResponse,
 } from './proto/inference_pb.js';
+import { classify } from '../triton/classify.ts';
 import type { ModelResponse, ParameterValue, TritonModel } from '../triton/model.ts';
 import { byName, tensorToBytes } from '../triton/tensor.ts';
+import type { GrpcInferRequest } from './infer-request.ts';
 
 /**
  * The outputs that were asked for, in that order, as far as the model made them. Clients read tensors from
@@ -15,11 +17,16 @@ import { byName, tensorToBytes } from '../triton/tensor.ts';
  */
 export function inferResponse(
   model: TritonModel,
-  { id, outputs }: { readonly id: string; readonly outputs: readonly string[] | undefined },
+  { id, outputs, classes }: Pick<GrpcInferRequest, 'id' | 'outputs' | 'classes'>,
   response: ModelResponse,
 ): ModelInferResponse {
   const made = byName(response.outputs);
-  const wanted = (outputs ?? [...made.keys()]).flatMap((name) => made.get(name) ?? []);
+  const wanted = (outputs ?? [...made.keys()]).flatMap((name) => {
+    const tensor = made.get(name);
+    if (tensor === undefined) return [];
+    const count = classes.get(name);
+    return count === undefined ? tensor : classify(tensor, count, model);
+  });
   return create(ModelInferResponseSchema, {
     modelName: model.name,
     modelVersion: model.version,

@@ -32,14 +32,15 @@ export function checkConfig(config: ModelConfig): void {
   }
   const instances = config.instanceGroup.reduce((sum, { count }) => sum + count, 0);
   if (instances > MOST_INSTANCES) throw invalid(`${instances} instances are more than ${MOST_INSTANCES} for ${name}`);
-  checkFileName(config.defaultModelFilename, 'default_model_filename');
+  checkFileName(config.defaultModelFilename, 'default_model_filename', 'version');
+  for (const output of config.output) checkFileName(output.labelFilename, 'label_filename', 'model');
   refuseUnknown(config);
 }
 
 /** A file of the model's directory that the configuration names must lie there. */
-function checkFileName(file: string, field: string): void {
+function checkFileName(file: string, field: string, whose: 'model' | 'version'): void {
   if (file.split(/[/\\]/).includes('..') || /^[/\\]|\0/.test(file)) {
-    throw invalid(`${field} '${file}' must stay within the version's directory`);
+    throw invalid(`${field} '${file}' must stay within the ${whose}'s directory`);
   }
 }
 

@@ -1,5 +1,5 @@
-import { readdir, readFile, stat } from 'node:fs/promises';
-import { join } from 'node:path';
+import { readdir, readFile, realpath, stat } from 'node:fs/promises';
+import { join, sep } from 'node:path';
 import { invalid, TritonError } from '../triton/errors.ts';
 import { versionOfDirectory } from './versions.ts';
 
@@ -32,6 +32,16 @@ export async function readConfigFile(directory: string): Promise<string | undefi
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
     throw invalid(`failed to read ${CONFIG_FILE}: ${(error as Error).message}`);
   }
+}
+
+/**
+ * The path of a file that a model's configuration names, with links followed.
+ * @throws TritonError where it lies outside the directory, the system's error where there is none
+ */
+export async function fileWithin(directory: string, name: string): Promise<string> {
+  const [root, file] = await Promise.all([realpath(directory), realpath(join(directory, name))]);
+  if (file.startsWith(root + sep)) return file;
+  throw invalid('it must stay within the model directory');
 }
 
 /** Changes whenever a file below the directory does. */

@@ -7,6 +7,7 @@ import { invalid, TritonError } from '../triton/errors.ts';
 import { checkConfig } from './check-config.ts';
 import { completeConfig, emptyConfig, parseConfig, parseConfigOverride } from './config.ts';
 import { configJson } from './config-json.ts';
+import { readLabels } from './labels.ts';
 import { CONFIG_FILE, fingerprint, readConfigFile, versionsIn } from './layout.ts';
 import { wantedVersions } from './versions.ts';
 
@@ -16,6 +17,8 @@ const BACKENDS: ReadonlyMap<string, Backend> = new Map([['typescript', typescrip
 export interface PreparedModel {
   readonly config: ModelConfig;
   readonly backend: Backend;
+  /** Of outputs by their names. */
+  readonly labels: ReadonlyMap<string, readonly string[]>;
   /** Those that the version policy wants. */
   readonly versions: readonly PreparedVersion[];
 }
@@ -61,14 +64,15 @@ export async function prepareModel(name: string, directory: string, override?: s
   if (config.output.length === 0) {
     throw invalid(`must specify one or more 'output's for ${name}, in ${CONFIG_FILE} or by the model itself`);
   }
-  const key = JSON.stringify(configJson(config));
+  const labels = await readLabels(config, directory);
+  const key = JSON.stringify([configJson(config), ...labels]);
   const versions = await Promise.all(
     wanted.map(async (number): Promise<PreparedVersion> => {
       const place = join(directory, String(number));
       return { number, directory: place, key: `${place}\n${key}\n${await fingerprint(place)}` };
     }),
   );
-  return { config, backend, versions };
+  return { config, backend, labels, versions };
 }
 
 /** The backend whose file a version's directory holds. */

@@ -313,14 +313,15 @@ export class ModelRepository {
   }
 
   /** Load what is new, then put all of it in place of what was there, or none of it. */
-  async #loadVersions(name: string, entry: Entry, { config, backend, versions }: PreparedModel): Promise<void> {
+  async #loadVersions(name: string, entry: Entry, prepared: PreparedModel): Promise<void> {
+    const { versions } = prepared;
     const isSame = ({ number, key }: PreparedVersion): boolean => entry.versions.get(number)?.loaded?.key === key;
     const changed = versions.filter((version) => !isSame(version));
     for (const { number } of changed) {
       const version = entry.versions.get(number);
       if (version?.state !== 'READY') entry.versions.set(number, { state: 'LOADING', reason: '', loaded: undefined });
     }
-    const results = await Promise.allSettled(changed.map((version) => this.#loadVersion(config, backend, version)));
+    const results = await Promise.allSettled(changed.map((version) => this.#loadVersion(prepared, version)));
     const failures = results.flatMap((result, i) =>
       result.status === 'rejected' ? [{ number: changed[i].number, reason: messageOf(result.reason) }] : [],
     );
@@ -352,11 +353,10 @@ export class ModelRepository {
   }
 
   async #loadVersion(
-    config: PreparedModel['config'],
-    backend: PreparedModel['backend'],
+    { config, backend, labels }: PreparedModel,
     { number, directory, key }: PreparedVersion,
   ): Promise<LoadedVersion> {
-    const signature = signatureOf(config);
+    const signature = signatureOf(config, labels);
     const statistics = new ModelStatistics();
     const { call, warn } = this.#surroundings;
     const request = { name: config.name, version: number, directory, config, signature, statistics, call, warn };

@@ -2,8 +2,14 @@ import { DataType as ConfigType, type ModelConfig } from '../grpc/proto/model_co
 import type { DataType } from '../triton/datatype.ts';
 import type { ModelSignature } from '../triton/model.ts';
 
-/** What requests to a configured model are checked against. */
-export function signatureOf(config: ModelConfig): ModelSignature {
+/**
+ * What requests to a configured model are checked against.
+ * @param labels of outputs by their names
+ */
+export function signatureOf(
+  config: ModelConfig,
+  labels: ReadonlyMap<string, readonly string[]> = new Map(),
+): ModelSignature {
   return {
     name: config.name,
     maxBatchSize: config.maxBatchSize,
@@ -18,6 +24,7 @@ export function signatureOf(config: ModelConfig): ModelSignature {
       name,
       datatype: datatypeOf(dataType),
       dims: dims.map(Number),
+      labels: labels.get(name),
     })),
   };
 }

@@ -49,10 +49,6 @@ export function refuseSharedMemory(): TritonError {
   return new TritonError(501, 'Client shared memory is not supported: send tensors in the request.');
 }
 
-export function refuseClassification(output: string): TritonError {
-  return new TritonError(501, `the classification extension is not supported: leave it out for output '${output}'`);
-}
-
 export function refuseRepositoryName(): TritonError {
   return new TritonError(501, "'repository_name' specification is not supported");
 }

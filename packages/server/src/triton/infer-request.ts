@@ -1,5 +1,5 @@
 import { elementOf, isDataType } from './datatype.ts';
-import { invalid, malformed, refuseClassification, refuseSharedMemory } from './errors.ts';
+import { invalid, malformed, refuseSharedMemory } from './errors.ts';
 import { JsonObject, JsonSyntaxError, parseJson, type JsonValue } from './json.ts';
 import type { InputSpec, ModelSignature } from './model.ts';
 import { takeParameters, type RequestParameters } from './parameters.ts';
@@ -10,7 +10,14 @@ export interface InferRequest {
   readonly parameters: RequestParameters;
   readonly inputs: readonly Tensor[];
   /** In the order asked for; undefined: all of the model's. */
-  readonly outputs: readonly { readonly name: string; readonly binary: boolean }[] | undefined;
+  readonly outputs: readonly RequestedOutput[] | undefined;
+}
+
+export interface RequestedOutput {
+  readonly name: string;
+  readonly binary: boolean;
+  /** So many largest elements of each row, as texts, instead of the output; 0: the output. */
+  readonly classes: number;
 }
 
 /**
@@ -170,20 +177,24 @@ function readShape(input: JsonObject, name: string): number[] {
   return shape;
 }
 
-function readOutput(output: JsonValue): { name: string; binary: boolean } {
+function readOutput(output: JsonValue): RequestedOutput {
   if (!(output instanceof JsonObject))
     throw malformed("Unable to parse 'outputs': attempt to access JSON non-object as object");
   const name = stringOf(output, 'name');
   const parameters = objectOf(output, 'parameters');
   if (parameters?.get('shared_memory_region') !== undefined) throw refuseSharedMemory();
-  if (parameters?.get('classification') !== undefined) {
-    throw refuseClassification(name);
-  }
+  const classes = parameters?.get('classification');
   const binary = parameters?.get('binary_data') ?? false;
   if (typeof binary !== 'boolean') {
     throw malformed("Unable to parse 'binary_data': attempt to access JSON non-boolean as boolean");
   }
-  return { name, binary };
+  return { name, binary, classes: classes === undefined ? 0 : classCount(classes) };
+}
+
+function classCount(value: JsonValue): number {
+  const integer = typeof value === 'bigint' || (typeof value === 'number' && Number.isInteger(value));
+  if (integer && value >= 0) return Number(value);
+  throw malformed("Unable to set 'classification': attempt to access JSON non-unsigned-integer as unsigned-integer");
 }
 
 /** Shared memory between client and server is off, as it is by default in Triton, so no region can be known. */

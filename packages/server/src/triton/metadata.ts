@@ -8,6 +8,7 @@ export const BUILTIN_BACKEND = 'rose';
 export const SERVER_NAME = 'triton';
 /** Protocol extensions that work here. */
 const EXTENSIONS: readonly string[] = [
+  'classification',
   'model_repository',
   'model_repository(unload_dependents)',
   'schedule_policy',

@@ -54,6 +54,8 @@ export interface OutputSpec {
   readonly name: string;
   readonly datatype: DataType;
   readonly dims: readonly number[];
+  /** Names of its classes by their index; undefined: they have none. */
+  readonly labels?: readonly string[] | undefined;
 }
 
 export interface ModelRequest {

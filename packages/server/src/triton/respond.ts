@@ -1,4 +1,5 @@
-import type { InferRequest } from './infer-request.ts';
+import { classify } from './classify.ts';
+import type { InferRequest, RequestedOutput } from './infer-request.ts';
 import type { ModelResponse, ParameterValue, TritonModel } from './model.ts';
 import { printElements, tensorToBytes } from './tensor.ts';
 
@@ -11,12 +12,15 @@ export interface InferResponse {
 /** The reply of `/infer`: JSON, and behind it the outputs that the client wants as bytes. */
 export function inferResponse(model: TritonModel, request: InferRequest, response: ModelResponse): InferResponse {
   const tensors = response.outputs;
-  const wanted = request.outputs ?? tensors.map(({ name }) => ({ name, binary: request.parameters.binaryOutput }));
+  const { binaryOutput } = request.parameters;
+  const wanted: readonly RequestedOutput[] =
+    request.outputs ?? tensors.map(({ name }) => ({ name, binary: binaryOutput, classes: 0 }));
   const raw: Uint8Array[] = [];
-  const outputs = wanted.flatMap(({ name, binary }) => {
-    const tensor = tensors.find((candidate) => candidate.name === name);
+  const outputs = wanted.flatMap(({ name, binary, classes }) => {
+    const made = tensors.find((candidate) => candidate.name === name);
     // A declared output that this request does not have, as in the other protocol.
-    if (tensor === undefined) return [];
+    if (made === undefined) return [];
+    const tensor = classes > 0 ? classify(made, classes, model) : made;
     const head = `"name":${JSON.stringify(name)},"datatype":"${tensor.datatype}","shape":[${tensor.shape.join(',')}]`;
     if (!binary) return `{${head},"data":[${printElements(tensor).join(',')}]}`;
     const bytes = tensorToBytes(tensor);

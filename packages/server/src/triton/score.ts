@@ -32,8 +32,8 @@ export function scoringModel(model: ServedModel): BuiltinModel {
       { name: 'TOKEN_TYPE_IDS', datatypes: ['INT64', 'INT32'], dims: [-1], optional: true },
     ],
     outputs: [
-      { name: 'SCORE', datatype: 'FP32', dims: [labels.length] },
-      { name: 'LOGITS', datatype: 'FP32', dims: [labels.length] },
+      { name: 'SCORE', datatype: 'FP32', dims: [labels.length], labels },
+      { name: 'LOGITS', datatype: 'FP32', dims: [labels.length], labels },
     ],
     facts: {
       task: model.task,
