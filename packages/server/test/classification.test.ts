@@ -47,7 +47,7 @@ test('labels stand behind the index where there are any', () => {
 });
 
 test('each row of a batch has classes of its own', () => {
-  const tensor: Tensor = { ...of('INT16', 1, 2, 3, 6, 5, 4), shape: [2, 3] } as Tensor;
+  const tensor = { ...of('INT16', 1, 2, 3, 6, 5, 4), shape: [2, 3] };
   assert.deepEqual(classes(tensor, 2, undefined, 8), ['3:2', '2:1', '6:0', '5:1']);
   assert.deepEqual(classes(tensor, 2), ['6:3', '5:4']);
 });
@@ -120,9 +120,9 @@ test("over gRPC, and with a classifier's own labels", async (t) => {
 });
 
 test('a label file that is missing, or lies elsewhere, is told at the load', async (t) => {
-  const refusal = async (files: Record<string, string>, prepare = (_: string): void => {}): Promise<string> => {
+  const refusal = async (files: Record<string, string>, prepare?: (directory: string) => void): Promise<string> => {
     const directory = makeRepository(t, files);
-    prepare(directory);
+    prepare?.(directory);
     const error = await serve(t, { repository: { directories: [directory] } }).then(
       () => assert.fail('it was loaded'),
       (reason: Error) => reason,
