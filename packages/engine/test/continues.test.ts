@@ -18,7 +18,7 @@ test('an answer that is shown behind its prompt keeps the space at its beginning
     await symlink(join(from, 'model.safetensors'), join(directory, 'model.safetensors'));
     await writeFile(join(directory, 'tokenizer.json'), JSON.stringify(tokenizer));
     await writeFile(join(directory, 'tokenizer_config.json'), JSON.stringify(config));
-    const hub = await openModels({ models: [{ name: 'model', directory }], threads: 1 }, startWorker());
+    const hub = await openModels({ models: [{ name: 'model', directory }], threads: 1 }, startWorker);
     try {
       const tell = async (continues?: boolean): Promise<string> => {
         const sampling = { temperature: 0, allowedTokens: [vocab['▁h']] };

@@ -231,13 +231,13 @@ test('a failed step is told to who opened the model', async () => {
       threads: 1,
       onStepFailure: (model, reason) => told.push(`${model}: ${reason}`),
     },
-    {
+    () => ({
       ...link,
       listen: (receive) =>
         link.listen((message) => {
           receive(message.kind === 'step' && message.sequences > 0 ? { ...message, fault: 'once' } : message);
         }),
-    },
+    }),
   );
   try {
     const events = hub.get('tiny').generate({ prompt: { kind: 'text', text: 'a' }, maxTokens: 1 });

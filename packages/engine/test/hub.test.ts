@@ -61,7 +61,7 @@ const links: readonly [string, () => EngineLink][] = [
 for (const [where, start] of links) {
   describe(`an engine in ${where}`, async () => {
     const models = names.map((name) => ({ name, directory: bundled(name) }));
-    const hub: ModelHub = await openModels({ models, threads: 2 }, start());
+    const hub: ModelHub = await openModels({ models, threads: 2 }, start);
     after(() => hub.close());
     const chat = hub.get('tiny-chat');
     const greedy = { sampling: { temperature: 0 } };
@@ -417,7 +417,7 @@ for (const [where, start] of links) {
   test(`when ${where} is lost, every request ends, readiness says so, and the owner is told once`, async () => {
     const link = start();
     const told: RoseError[] = [];
-    const hub = await openModels({ models, threads: 1, onLost: (error) => told.push(error) }, link);
+    const hub = await openModels({ models, threads: 1, onLost: (error) => told.push(error) }, () => link);
     const chat = hub.get('tiny-chat');
     const others = [1, 2, 3].map(() => collect(chat, endless));
     const lost = failsWith('unavailable', /the engine stopped: its (thread|process) ended/);
@@ -435,7 +435,7 @@ for (const [where, start] of links) {
 
   describe(`draining an engine in ${where}`, () => {
     test('lets running requests end and refuses new ones', async () => {
-      const hub = await openModels({ models, threads: 1 }, start());
+      const hub = await openModels({ models, threads: 1 }, start);
       try {
         const chat = hub.get('tiny-chat');
         const running = collect(chat, { ...endless, maxTokens: 20 });
@@ -452,7 +452,7 @@ for (const [where, start] of links) {
 
     test('cuts off what is not done at its limit', async () => {
       const told: RoseError[] = [];
-      const hub = await openModels({ models, threads: 1, onLost: (error) => told.push(error) }, start());
+      const hub = await openModels({ models, threads: 1, onLost: (error) => told.push(error) }, start);
       try {
         const chat = hub.get('tiny-chat');
         const long = collect(chat, { ...endless, n: 8 });

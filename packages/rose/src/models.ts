@@ -65,7 +65,7 @@ export async function open(
   models: readonly ModelSource[],
   options: DeviceOptions,
   onProgress: (event: OpenProgress) => void,
-  where: Pick<OpenOptions, 'engine' | 'onLost' | 'onStepFailure'> = {},
+  where: Pick<OpenOptions, 'engine' | 'restarts' | 'onLost' | 'onRestart' | 'onStepFailure'> = {},
 ): Promise<ModelHub> {
   const { openModels } = await import('@rose/engine');
   return withExitCodes(OPEN_CODES, () => openModels({ models, ...deviceOptions(options), ...where, onProgress }));

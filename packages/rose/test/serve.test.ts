@@ -158,6 +158,28 @@ describe('the engine is a process of its own', { skip: process.platform !== 'lin
     assert.equal((await running.ended).code, 0);
   });
 
+  test('it is started again where that is asked for: refused meanwhile, ready again afterwards', async () => {
+    const { running, url } = await serving('tiny-chat', '--restart-engine', '1');
+    const reader = await streaming(url, {});
+    process.kill(engineOf(running.process.pid!), 'SIGKILL');
+    assert.match(await rest(reader), /"message":"the engine stopped: its process ended with SIGKILL"/);
+    const early = await fetch(`${url}/v1/completions`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify({ model: 'tiny-chat', prompt: 'Once', max_tokens: 4 }),
+    });
+    assert.deepEqual([early.status, early.headers.get('retry-after')], [503, '5']);
+    assert.equal((await fetch(`${url}/v2/health/ready`)).status, 400);
+    await running.until(/the engine is ready again, \d+\.\d\d s after it stopped/);
+    assert.equal((await fetch(`${url}/v2/health/ready`)).status, 200);
+    assert.match(await rest(await streaming(url, { max_tokens: 4 })), /\[DONE\]/);
+    const [, metrics] = /metrics (\S+)/.exec(running.stderr())!;
+    assert.match(await (await fetch(metrics)).text(), /^rose_engine_restarts_total 1$/m);
+    assert.match(running.stderr(), /ended with SIGKILL; starting it again/);
+    running.process.kill('SIGTERM');
+    assert.equal((await running.ended).code, 0);
+  });
+
   test('it heeds signals to the group of processes no more than the server tells it, and ends with the server', async () => {
     const { running, url } = await serving('tiny-chat');
     const engine = engineOf(running.process.pid!);

@@ -45,7 +45,7 @@ export function fakeHub(dialect: Partial<Dialect> = {}): FakeHub {
     active: 0,
     healthy: true,
     seen: {},
-    stats: { device: 'fake (no arithmetic)' },
+    stats: { device: 'fake (no arithmetic)', restarts: 0 },
     get(name) {
       const model = hub.models.find((candidate) => candidate.name === name);
       if (model === undefined) throw new RoseError('not_found', `there is no model '${name}'`);

@@ -1,4 +1,4 @@
-import { RoseError } from '../errors.ts';
+import { assert, RoseError } from '../errors.ts';
 import type { EngineLink } from './link.ts';
 import type { EngineLoadOptions, FromEngine, LoadReport, ToEngine } from './protocol.ts';
 import type { EngineState } from './engine.ts';
@@ -12,7 +12,7 @@ export interface EngineObserver {
     model: number,
     step: { readonly sequences: number; readonly fault: string | undefined; readonly state: EngineState },
   ): void;
-  /** Once, if the engine stops without being asked to. Its requests have failed with the same error. */
+  /** Once for each engine that stops without being asked to. Its requests have failed with the same error. */
   lost(error: RoseError): void;
 }
 
@@ -28,7 +28,7 @@ type Sink = (event: EngineEvent) => void;
 
 /** The near end of an engine channel. Every request submitted ends with one final event, whatever happens. */
 export class EngineClient {
-  readonly #link: EngineLink;
+  #link: EngineLink;
   readonly #observer: EngineObserver;
   readonly #calls = new Map<number, { resolve: (value: unknown) => void; reject: (error: RoseError) => void }>();
   readonly #requests = new Map<number, { model: number; sink: Sink }>();
@@ -45,13 +45,28 @@ export class EngineClient {
   constructor(link: EngineLink, observer: EngineObserver) {
     this.#link = link;
     this.#observer = observer;
-    link.listen((message) => this.#receive(message));
-    link.onLost((reason) => {
-      if (this.#lost !== undefined) return;
-      const error = this.#closing ? closed() : new RoseError('unavailable', `the engine stopped: ${reason}`);
-      this.#fail(error);
-      if (!this.#closing) observer.lost(error);
-    });
+    this.#listen();
+  }
+
+  /** The engine is of no use any more. Returns the error that its requests fail with; the observer is not told. */
+  lose(reason: string): RoseError {
+    const error = this.#closing ? closed() : stopped(reason);
+    this.#fail(error);
+    void this.#link.terminate();
+    return error;
+  }
+
+  /** Go on with a new engine where the last one was lost: it has no device and no models yet. */
+  async replace(start: () => EngineLink): Promise<void> {
+    assert(this.#lost !== undefined, 'an engine was replaced that is not lost');
+    // What is lost may still live, and hold the device's memory.
+    await this.#link.terminate();
+    if (this.#closing) throw closed();
+    this.#link = start();
+    this.#lost = undefined;
+    this.#failed = new Set();
+    this.#probing = undefined;
+    this.#listen();
   }
 
   /** Open the device; the answer describes it. */
@@ -113,6 +128,19 @@ export class EngineClient {
     }
     this.#fail(closed());
     await this.#link.terminate();
+  }
+
+  #listen(): void {
+    const link = this.#link;
+    link.listen((message) => {
+      if (link === this.#link) this.#receive(message);
+    });
+    link.onLost((reason) => {
+      if (link !== this.#link || this.#lost !== undefined) return;
+      const error = this.#closing ? closed() : stopped(reason);
+      this.#fail(error);
+      if (!this.#closing) this.#observer.lost(error);
+    });
   }
 
   #call(call: Call): Promise<unknown> {
@@ -185,6 +213,10 @@ export class EngineClient {
 
 function closed(): RoseError {
   return new RoseError('unavailable', 'the engine was closed');
+}
+
+function stopped(reason: string): RoseError {
+  return new RoseError('unavailable', `the engine stopped: ${reason}`);
 }
 
 function isBeforeTokens({ kind }: EngineEvent): boolean {

@@ -26,6 +26,8 @@ export interface ModelHub {
 export interface HubStats {
   /** Device name for people, such as `cpu (2 threads, revectorized WebAssembly)`. */
   readonly device: string;
+  /** How often an engine was started in the place of one that was lost. */
+  readonly restarts: number;
 }
 
 export interface ServedModel {

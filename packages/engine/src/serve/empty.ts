@@ -5,7 +5,7 @@ import type { ModelHub } from './api.ts';
 export function emptyHub(): ModelHub {
   return {
     models: [],
-    stats: { device: 'none' },
+    stats: { device: 'none', restarts: 0 },
     get: (name) => {
       throw new RoseError('not_found', `there is no model '${name}'; loaded: none`, { param: 'model' });
     },

@@ -2,6 +2,7 @@ import { RoseError } from '../errors.ts';
 import { readModel } from '../checkpoint/open.ts';
 import { EngineClient } from '../engine/client.ts';
 import { startProcess, startWorker, type EngineLink } from '../engine/link.ts';
+import type { EngineLoadOptions } from '../engine/protocol.ts';
 import { openText } from '../text/open.ts';
 import type { HubStats, ModelHub, ServedModel } from './api.ts';
 import { HubModel } from './model.ts';
@@ -13,16 +14,21 @@ const DEFAULT_ROWS = 512;
 const TEXT_WORKERS = 2;
 /** Requests that may wait for each model. */
 const QUEUE_LIMIT = 1024;
+/** When it is worth asking again while the engine is started anew. */
+const RESTART_SECONDS = 5;
 
 /**
  * Load models and start their engine. Everything that can be wrong with a model is known before the promise resolves;
  * when it rejects, nothing is left running.
- * @param link where the engine lives; default: as `options.engine` says
+ * @param start starts an engine; default: where `options.engine` says
  */
-export async function openModels(options: OpenOptions, link: EngineLink = startEngine(options)): Promise<ModelHub> {
-  const hub = new Hub(link, options);
+export async function openModels(
+  options: OpenOptions,
+  start: () => EngineLink = options.engine === 'process' ? startProcess : startWorker,
+): Promise<ModelHub> {
+  const hub = new Hub(start, options);
   try {
-    await hub.open(options);
+    await hub.open();
     return hub;
   } catch (error) {
     await hub.close();
@@ -30,44 +36,44 @@ export async function openModels(options: OpenOptions, link: EngineLink = startE
   }
 }
 
-function startEngine({ engine = 'thread' }: OpenOptions): EngineLink {
-  return engine === 'process' ? startProcess() : startWorker();
-}
-
 class Hub implements ModelHub {
   readonly models: HubModel[] = [];
-  stats: HubStats = { device: '' };
+  stats: HubStats = { device: '', restarts: 0 };
+  readonly #start: () => EngineLink;
+  readonly #options: OpenOptions;
   readonly #client: EngineClient;
-  #progress: OpenOptions['onProgress'];
+  /** The models of the engine, by their numbers there; loaded again where it is started again. */
+  readonly #loads: EngineLoadOptions[] = [];
   #loading = '';
-  #opened = false;
+  #state: 'opening' | 'open' | 'restarting' | 'lost' = 'opening';
   #draining = false;
 
-  constructor(link: EngineLink, { onLost, onStepFailure }: OpenOptions) {
-    this.#client = new EngineClient(link, {
+  constructor(start: () => EngineLink, options: OpenOptions) {
+    this.#start = start;
+    this.#options = options;
+    this.#client = new EngineClient(start(), {
       progress: (_, bytes, totalBytes) =>
-        this.#progress?.({ kind: 'weights', model: this.#loading, bytes, totalBytes }),
+        options.onProgress?.({ kind: 'weights', model: this.#loading, bytes, totalBytes }),
       step: (number, step) => {
         const model = this.models[number];
         model?.observeStep(step);
-        if (model !== undefined && step.fault !== undefined) onStepFailure?.(model.name, step.fault);
+        if (model !== undefined && step.fault !== undefined) options.onStepFailure?.(model.name, step.fault);
       },
       lost: (error) => {
         for (const model of this.models) model.observeLoss();
-        // While models are loaded, `open` itself says it.
-        if (this.#opened) onLost?.(error);
+        // While models are loaded, whoever loads them says it.
+        if (this.#state === 'open') void this.#restart(error);
       },
     });
   }
 
-  async open(options: OpenOptions): Promise<void> {
-    this.#progress = options.onProgress;
-    checkNames(options.models);
-    const description = await this.#client.open(options.device ?? 'cpu', options.threads);
-    this.stats = { device: description };
-    options.onProgress?.({ kind: 'device', description });
-    for (const source of options.models) await this.#load(source, options);
-    this.#opened = true;
+  async open(): Promise<void> {
+    const { models, onProgress } = this.#options;
+    checkNames(models);
+    const description = await this.#openDevice();
+    onProgress?.({ kind: 'device', description });
+    for (const source of models) await this.#load(source);
+    this.#state = 'open';
   }
 
   get(name: string): ServedModel {
@@ -96,7 +102,50 @@ class Hub implements ModelHub {
     await Promise.all([this.#client.close(), ...this.models.map((model) => model.close())]);
   }
 
-  async #load(source: ModelSource, options: OpenOptions): Promise<void> {
+  async #openDevice(): Promise<string> {
+    const { device = 'cpu', threads } = this.#options;
+    const description = await this.#client.open(device, threads);
+    this.stats = { ...this.stats, device: description };
+    return description;
+  }
+
+  /** The engine is lost: start another one with the same models, as often as that is allowed. */
+  async #restart(lost: RoseError): Promise<void> {
+    const { restarts = 0, onLost, onRestart } = this.#options;
+    const began = performance.now();
+    for (let error = lost; ;) {
+      const final = this.#draining || this.stats.restarts >= restarts;
+      this.#state = final ? 'lost' : 'restarting';
+      onLost?.(error, final);
+      if (final) return;
+      this.stats = { ...this.stats, restarts: this.stats.restarts + 1 };
+      try {
+        await this.#client.replace(this.#start);
+        await this.#openDevice();
+        for (const [number, load] of this.#loads.entries()) {
+          const model = this.models[number];
+          this.#loading = model.name;
+          model.observeLoad(await this.#client.load(number, load));
+        }
+        this.#state = 'open';
+        onRestart?.(performance.now() - began);
+        return;
+      } catch (failure) {
+        error = this.#client.lose(`it could not be started again: ${RoseError.from(failure).message}`);
+        if (this.#draining) return;
+      }
+    }
+  }
+
+  #admit(): void {
+    if (this.#draining) throw new RoseError('unavailable', 'the server is shutting down');
+    if (this.#state !== 'restarting') return;
+    const message = 'the engine stopped and is being started again: try again soon';
+    throw new RoseError('unavailable', message, { retryAfterSeconds: RESTART_SECONDS });
+  }
+
+  async #load(source: ModelSource): Promise<void> {
+    const options = this.#options;
     const started = performance.now();
     this.#loading = source.name;
     // The engine opens the weights; this side needs what is said about them.
@@ -105,7 +154,7 @@ class Hub implements ModelHub {
     const number = this.models.length;
     const { queueLimit = QUEUE_LIMIT } = options;
     try {
-      const report = await this.#client.load(number, {
+      const load: EngineLoadOptions = {
         directory: source.directory,
         quantize: options.quantize,
         cacheDtype: options.cacheDtype ?? 'f32',
@@ -116,10 +165,9 @@ class Hub implements ModelHub {
         queueTimeoutMs: options.queueTimeoutMs,
         stepMs: options.stepMs,
         loop: options.loop,
-      });
-      const admit = (): void => {
-        if (this.#draining) throw new RoseError('unavailable', 'the server is shutting down');
       };
+      const report = await this.#client.load(number, load);
+      this.#loads.push(load);
       const ready = async (): Promise<boolean> => (await this.#failedModels())?.has(number) === false;
       const model = new HubModel({
         name: source.name,
@@ -129,7 +177,7 @@ class Hub implements ModelHub {
         text,
         report,
         queueLimit,
-        admit,
+        admit: () => this.#admit(),
         ready,
       });
       this.models.push(model);
@@ -143,7 +191,7 @@ class Hub implements ModelHub {
 
   /** Models whose steps fail; undefined when the engine does not answer at all. */
   async #failedModels(): Promise<ReadonlySet<number> | undefined> {
-    if (this.#draining) return undefined;
+    if (this.#draining || this.#state !== 'open') return undefined;
     try {
       return await this.#client.probe();
     } catch {

@@ -47,18 +47,22 @@ const POOL_WINDOW = 256;
 /** A text of so many times the longest token for each place of the context cannot fit, whatever its tokenizer leaves out. */
 const TEXT_MARGIN = 4;
 
+/** What an engine counts from its start on. */
+const GROWING_STATE = ['cachedTokens', 'preemptions', 'turns', 'stepFailures'] as const;
+type GrowingState = (typeof GROWING_STATE)[number];
+
 /** A model behind the engine's channel: text work on this side, tokens on the other. */
 export class HubModel implements ServedModel {
   readonly name: string;
   readonly task: Task;
-  readonly spec: ModelSpec;
+  spec: ModelSpec;
   readonly defaults: GenerationDefaults;
   readonly vocabulary: Vocabulary;
   readonly dialect: Dialect;
   readonly text: ServedModel['text'];
   readonly notes: readonly string[];
   readonly loadedAt: number = Math.floor(Date.now() / 1000);
-  readonly memory: ServedModel['memory'];
+  memory: ServedModel['memory'];
   readonly counters: ModelCounters = {
     requests: 0,
     failures: 0,
@@ -79,17 +83,19 @@ export class HubModel implements ServedModel {
   };
   readonly ready: () => Promise<boolean>;
   readonly #parts: HubModelParts;
-  readonly #contextLength: number;
+  /** What engines that were lost had counted. */
+  readonly #before: Record<GrowingState, number> = { cachedTokens: 0, preemptions: 0, turns: 0, stepFailures: 0 };
   readonly #owner: JobOwner;
   /** Longer prompts are not even given to the tokenizer, which they would keep from others. */
-  readonly #mostText: number;
+  #mostText = 0;
+  readonly #longestToken: number;
 
   constructor(parts: HubModelParts) {
     const { spec, defaults } = parts.checkpoint;
     this.#parts = parts;
     this.name = parts.name;
     this.task = taskOf(spec);
-    this.spec = { ...spec, contextLength: parts.report.contextLength };
+    this.spec = spec;
     this.defaults = defaults;
     this.vocabulary = parts.text.vocabulary;
     this.dialect = parts.text.dialect;
@@ -97,8 +103,8 @@ export class HubModel implements ServedModel {
     this.notes = parts.checkpoint.notes;
     this.memory = parts.report.memory;
     this.ready = parts.ready;
-    this.#contextLength = parts.report.contextLength;
-    this.#mostText = this.task === 'generate' ? TEXT_MARGIN * this.#contextLength * longestToken(this.vocabulary) : 0;
+    this.#longestToken = longestToken(this.vocabulary);
+    this.observeLoad(parts.report);
     this.#owner = { model: parts.number, client: parts.client, counters: this.counters, jobs: new Set() };
   }
 
@@ -193,11 +199,20 @@ export class HubModel implements ServedModel {
       this.counters.stepSequences += step.sequences;
     }
     Object.assign(this.counters, step.state);
+    for (const name of GROWING_STATE) this.counters[name] += this.#before[name];
   }
 
   /** The engine is gone, and all that ran and waited there. */
   observeLoss(): void {
     Object.assign(this.counters, { running: 0, waiting: 0, usedPages: 0, cachedPages: 0 });
+    for (const name of GROWING_STATE) this.#before[name] = this.counters[name];
+  }
+
+  /** The engine has the model, perhaps with other room for it than the engine before had. */
+  observeLoad({ memory, contextLength }: LoadReport): void {
+    this.memory = memory;
+    this.spec = { ...this.spec, contextLength };
+    this.#mostText = this.task === 'generate' ? TEXT_MARGIN * contextLength * this.#longestToken : 0;
   }
 
   /** Fail every request under way. */
@@ -220,7 +235,7 @@ export class HubModel implements ServedModel {
   #checkText(prompt: Prompt): void {
     const length = textLength(prompt);
     if (length <= this.#mostText) return;
-    const message = `the prompt has ${length} characters: they do not fit the context of ${this.#contextLength} tokens`;
+    const message = `the prompt has ${length} characters: they do not fit the context of ${this.spec.contextLength} tokens`;
     throw new RoseError('invalid', message, { param: 'prompt' });
   }
 
@@ -256,7 +271,7 @@ export class HubModel implements ServedModel {
       tokens,
       sampling,
       // The engine cuts this to what the context holds.
-      maxTokens: request.maxTokens ?? this.#contextLength,
+      maxTokens: request.maxTokens ?? this.spec.contextLength,
       minTokens: request.minTokens ?? 0,
       stopTokens: [...ends, ...(request.stopTokens ?? [])],
       logprobs: request.logprobs ?? -1,
@@ -302,7 +317,7 @@ export class HubModel implements ServedModel {
   /** Texts through the tokenizer, ids as they are, in the order given. */
   async #encodeInputs(inputs: EmbedRequest['inputs'], truncate: boolean): Promise<EncodedInput[]> {
     const texts = inputs.filter((input) => typeof input === 'string');
-    const options = { maxTokens: this.#contextLength, truncate };
+    const options = { maxTokens: this.spec.contextLength, truncate };
     const encoded = texts.length > 0 ? await this.#parts.text.pool.encodeTexts(texts, options) : [];
     let next = 0;
     return inputs.map((input) => (typeof input === 'string' ? encoded[next++] : fromIds(input)));
@@ -310,7 +325,7 @@ export class HubModel implements ServedModel {
 
   async #encodePairs(inputs: readonly ScoreInput[], truncate: boolean): Promise<EncodedInput[]> {
     const pairs = inputs.filter((input) => 'query' in input);
-    const options = { maxTokens: this.#contextLength, truncate };
+    const options = { maxTokens: this.spec.contextLength, truncate };
     const encoded = pairs.length > 0 ? await this.#parts.text.pool.encodePairs(pairs, options) : [];
     let next = 0;
     return inputs.map((input) => ('query' in input ? encoded[next++] : fromIds(input.tokens, input.types)));

@@ -37,10 +37,18 @@ export interface OpenOptions {
   readonly loop?: 'plain' | 'overlapped';
   readonly onProgress?: (event: OpenProgress) => void;
   /**
-   * Called once if the engine is lost: its thread or process ended. Every request has failed with this error, and the
-   * hub is never ready again.
+   * How many times an engine that is lost is started again, with all its models. Meanwhile requests are refused with
+   * `unavailable`, and the hub is not ready. Default 0. A device that a thread's engine has broken for the whole process
+   * stays broken: only an engine in a process of its own gets over that.
    */
-  readonly onLost?: (error: RoseError) => void;
+  readonly restarts?: number;
+  /**
+   * Called if the engine is lost: its thread or process ended. Every request has failed with this error. `final`: it is
+   * not started again, and the hub is never ready any more.
+   */
+  readonly onLost?: (error: RoseError, final: boolean) => void;
+  /** Called when an engine that was lost is ready again, so many milliseconds later. */
+  readonly onRestart?: (milliseconds: number) => void;
   /** Called when a step of a model failed, with the reason; requests that it was not the fault of go on. */
   readonly onStepFailure?: (model: string, reason: string) => void;
 }

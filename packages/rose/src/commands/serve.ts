@@ -23,6 +23,7 @@ interface Options extends DeviceOptions, RepositoryFlags, MetricsFlags {
   servedModelName?: string[];
   drainSeconds: number;
   sendTimeoutSeconds: number;
+  restartEngine: number;
   toolFormat?: DialectOptions['toolFormat'];
   reasoningFormat?: DialectOptions['reasoningFormat'];
 }
@@ -79,6 +80,12 @@ export function serveCommand(): Command {
       'cut off a client that takes nothing of its answer for so long',
       integer(1, 86_400),
       60,
+    )
+    .option(
+      '--restart-engine <n>',
+      'times that an engine which stopped (a fault of its device) is started again',
+      integer(0, 1000),
+      0,
     );
   return addDeviceOptions(addMetricsOptions(addRepositoryOptions(command)))
     .addHelpText(
@@ -196,7 +203,14 @@ async function load(sources: readonly ModelSource[], options: Options): Promise<
     if (event.kind === 'device') say(`device: ${event.description}`);
     else milliseconds.set(event.model, event.milliseconds);
   };
-  const onLost = ({ message }: Error): void => say(`rose: ${message}; not ready any more: start the server again`);
+  const onLost = ({ message }: Error, final: boolean): void => {
+    status.clear();
+    say(`rose: ${message}; ${final ? 'not ready any more: start the server again' : 'starting it again'}`);
+  };
+  const onRestart = (after: number): void => {
+    status.clear();
+    say(`rose: the engine is ready again, ${(after / 1000).toFixed(2)} s after it stopped`);
+  };
   const saidAt = new Map<string, number>();
   const onStepFailure = (model: string, reason: string): void => {
     // A device that is gone fails with every request.
@@ -204,7 +218,8 @@ async function load(sources: readonly ModelSource[], options: Options): Promise<
     saidAt.set(model, Date.now());
     say(`rose: a step of ${model} failed: ${reason}`);
   };
-  const where = { engine: 'process', onLost, onStepFailure } as const;
+  const restarts = options.restartEngine;
+  const where = { engine: 'process', restarts, onLost, onRestart, onStepFailure } as const;
   const hub = await open(sources, options, onProgress, where).finally(() => status.clear());
   const { parametersOf, sizeOf } = await import('@rose/engine');
   for (const model of hub.models) {

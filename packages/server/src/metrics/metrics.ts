@@ -50,6 +50,9 @@ export class Metrics {
     const failures = 'Steps of the engine that failed, whether or not a request did because of it';
     this.#readEach(hub, 'rose_step_failures_total', failures, (m) => m.counters.stepFailures);
     this.#readEach(hub, 'rose_generated_tokens_total', 'Tokens generated', (m) => m.counters.generatedTokens);
+    const restarts = 'Engines that were started in the place of one that was lost';
+    const total = { name: 'rose_engine_restarts_total', help: restarts, type: 'counter' } as const;
+    collected(this.registry, total, () => [{ labels: {}, value: hub.stats.restarts }]);
     this.#watchEach(hub, 'rose_sequences_waiting', 'Sequences that wait', (m) => m.counters.waiting);
     this.#watchEach(hub, 'rose_sequences_running', 'Sequences that run', (m) => m.counters.running);
     const kept = 'Pages of keys and values kept for prompts to come';
