@@ -46,3 +46,30 @@ export const IDENTITY: string = model("{ OUT: request.input('IN') }");
 export function numbers(...data: number[]): object {
   return { inputs: [{ name: 'IN', datatype: 'INT32', shape: [data.length], data }] };
 }
+
+/** A step in a configuration: the model, then which tensor is which input and output. */
+export function step(name: string, inputs: Record<string, string>, outputs: Record<string, string>, more = ''): string {
+  const map = (kind: string, entries: Record<string, string>): string =>
+    Object.entries(entries)
+      .map(([key, value]) => `${kind}_map { key: "${key}" value: "${value}" }`)
+      .join(' ');
+  return `step { model_name: "${name}" model_version: -1 ${map('input', inputs)} ${map('output', outputs)} ${more} }`;
+}
+
+/** An ensemble with input IN and output OUT. */
+export function ensemble(steps: string, more = 'max_batch_size: 0', type = 'TYPE_INT32'): string {
+  return `${config(type, more).replace('backend: "typescript"', 'platform: "ensemble"')}
+    ensemble_scheduling { ${steps} }`;
+}
+
+/** Files of a repository: a model's configuration, and its code unless it is an ensemble. */
+export type Models = Readonly<Record<string, readonly [config: string, source?: string]>>;
+
+/** A repository of models, each with the one version 1. */
+export function modelFiles(t: TestContext, models: Models): string {
+  const files = Object.entries(models).flatMap(([name, [text, source]]) => [
+    [`${name}/config.pbtxt`, text],
+    source === undefined ? [`${name}/1/.empty`, ''] : [`${name}/1/model.ts`, source],
+  ]);
+  return makeRepository(t, Object.fromEntries(files) as Record<string, string>);
+}

@@ -258,7 +258,7 @@ test('what cannot be loaded says why, and leaves what answers alone', async (t) 
     renamed: /unexpected directory name 'renamed' for model 'other', directory name must equal model name/,
     empty: /at least one version must be available under the version policy of model 'empty'/,
     reshaped: /reshape of model 'reshaped' is not supported by Rose: leave it out/,
-    ensemble: /ensemble_scheduling of model 'ensemble' is not supported by Rose: leave it out/,
+    ensemble: /ensemble scheduling cannot be set for model 'ensemble' whose platform is not ensemble/,
     syntax: /^load failed for model 'syntax': version 1 is at UNAVAILABLE state: .*;/s,
     throws: /version 1 is at UNAVAILABLE state: no weights;/,
   };

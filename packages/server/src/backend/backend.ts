@@ -1,6 +1,6 @@
 import type { ModelConfig } from '../grpc/proto/model_config_pb.js';
 import type { ModelStatistics } from '../statistics/statistics.ts';
-import type { ModelSignature, ModelRequest, ModelResponse } from '../triton/model.ts';
+import type { ModelSignature, ModelRequest, ModelResponse, TritonModel } from '../triton/model.ts';
 import type { WireCall } from './protocol.ts';
 
 /** One version of a model, as a backend is asked to load it. */
@@ -15,6 +15,8 @@ export interface LoadRequest {
   readonly statistics: ModelStatistics;
   /** Ask another model on behalf of this one. */
   readonly call: (call: WireCall, signal: AbortSignal) => AsyncIterable<ModelResponse>;
+  /** The model that answers by this name. Throws where none does. */
+  readonly find: (name: string, version: number | undefined) => TritonModel;
   /** Something for the operator to read. */
   readonly warn: (message: string) => void;
 }

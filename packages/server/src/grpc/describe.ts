@@ -1,5 +1,5 @@
 import { fromJson, type JsonValue } from '@bufbuild/protobuf';
-import { readOverride, type LoadOverride } from '../repository/override.ts';
+import { readOverride, readUnload, type LoadOverride } from '../repository/override.ts';
 import { modelStatistics } from '../statistics/describe.ts';
 import { refuseRepositoryName } from '../triton/errors.ts';
 import { modelMetadata, serverMetadata } from '../triton/metadata.ts';
@@ -17,6 +17,7 @@ import {
   type RepositoryIndexRequest,
   type RepositoryIndexResponse,
   type RepositoryModelLoadRequest,
+  type RepositoryModelUnloadRequest,
   type ServerMetadataResponse,
 } from './proto/inference_pb.js';
 
@@ -49,4 +50,9 @@ export function grpcModelStatistics(models: readonly TritonModel[]): ModelStatis
 /** What a load request brings: texts, and files as bytes. */
 export function loadOverride({ parameters }: RepositoryModelLoadRequest): LoadOverride {
   return readOverride(Object.entries(parameters).map(([name, value]) => [name, value.parameterChoice.value]));
+}
+
+/** Whether an unload request also takes what was loaded for the model's sake. */
+export function unloadsDependents({ parameters }: RepositoryModelUnloadRequest): boolean {
+  return readUnload(Object.entries(parameters).map(([name, value]) => [name, value.parameterChoice.value]));
 }

@@ -20,6 +20,7 @@ import {
   grpcRepositoryIndex,
   grpcServerMetadata,
   loadOverride,
+  unloadsDependents,
 } from './describe.ts';
 import { checkHealth, watchHealth } from './health.ts';
 import { modelInfer, modelStreamInfer } from './infer.ts';
@@ -125,7 +126,7 @@ function inferenceService(context: ServerContext): UntypedServiceImplementation 
     }),
     RepositoryModelUnload: unary<RepositoryModelUnloadRequest>(async ({ request }) => {
       if (request.repositoryName !== '') throw refuseRepositoryName();
-      await models.unload(request.modelName);
+      await models.unload(request.modelName, unloadsDependents(request));
       return create(RepositoryModelUnloadResponseSchema);
     }),
     SystemSharedMemoryStatus: unary(async () => create(SystemSharedMemoryStatusResponseSchema)),

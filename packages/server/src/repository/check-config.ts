@@ -8,6 +8,7 @@ import {
   type ModelOutput,
 } from '../grpc/proto/model_config_pb.js';
 import { invalid, TritonError } from '../triton/errors.ts';
+import { checkEnsemble, ENSEMBLE_PLATFORM } from './check-ensemble.ts';
 import { checkSequences } from './sequence-controls.ts';
 
 /** Larger numbers are mistakes, or somebody who wants the server to run out of memory. */
@@ -24,6 +25,10 @@ export function checkConfig(config: ModelConfig): void {
   checkUnique(name, 'output', config.output);
   if (schedulingChoice.case === 'dynamicBatching') checkBatching(config, schedulingChoice.value);
   if (schedulingChoice.case === 'sequenceBatching') checkSequences(config, schedulingChoice.value);
+  if (schedulingChoice.case === 'ensembleScheduling') checkEnsemble(config, schedulingChoice.value);
+  else if (config.platform === ENSEMBLE_PLATFORM) {
+    throw invalid(`ensemble scheduling must be set for ensemble ${name} whose platform is ${ENSEMBLE_PLATFORM}`);
+  }
   for (const group of config.instanceGroup) {
     const which = `instance group ${group.name} of model ${name}`;
     if (group.kind === Kind.GPU) throw invalid(`${which} has kind KIND_GPU but no GPUs are available`);
@@ -103,7 +108,6 @@ function checkBatching({ name, maxBatchSize }: ModelConfig, batching: ModelDynam
 function refuseUnknown(config: ModelConfig): void {
   const sequences = config.schedulingChoice.case === 'sequenceBatching' ? config.schedulingChoice.value : undefined;
   const asked: readonly (readonly [boolean, string])[] = [
-    [config.schedulingChoice.case === 'ensembleScheduling', 'ensemble_scheduling'],
     [(sequences?.state.length ?? 0) > 0, 'sequence_batching.state'],
     [sequences?.iterativeSequence === true, 'sequence_batching.iterative_sequence'],
     [[...config.input, ...config.output].some(({ reshape }) => reshape !== undefined), 'reshape'],

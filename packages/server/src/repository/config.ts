@@ -68,6 +68,8 @@ export function completeConfig(config: ModelConfig, name: string, backend: strin
   });
   const { policyChoice } = config.versionPolicy;
   if (policyChoice.case === 'latest' && policyChoice.value.numVersions === 0) policyChoice.value.numVersions = 1;
+  // What follows is about a model's own execution; an ensemble has none.
+  if (config.schedulingChoice.case === 'ensembleScheduling') return config;
   config.optimization ??= create(ModelOptimizationPolicySchema);
   config.optimization.inputPinnedMemory ??= create(PinnedMemorySchema, { enable: true });
   config.optimization.outputPinnedMemory ??= create(PinnedMemorySchema, { enable: true });

@@ -38,6 +38,17 @@ export function readOverride(parameters: Iterable<readonly [name: string, value:
   return { config, files };
 }
 
+/** Read an unload request's parameters: whether `unload_dependents` is set. */
+export function readUnload(parameters: Iterable<readonly [name: string, value: unknown]>): boolean {
+  let dependents = false;
+  for (const [name, value] of parameters) {
+    if (name !== 'unload_dependents') throw invalid(`unrecognized unload parameter '${name}'.`);
+    if (typeof value !== 'boolean') throw invalid(`Invalid value for '${name}': expected a boolean`);
+    dependents = value;
+  }
+  return dependents;
+}
+
 /**
  * Write an override's files to a new directory that stands for the model's.
  * @throws TritonError where a path leads out of it

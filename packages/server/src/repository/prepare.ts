@@ -1,10 +1,13 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
+import { clone, create } from '@bufbuild/protobuf';
 import type { Backend } from '../backend/backend.ts';
 import { typescriptBackend } from '../backend/typescript.ts';
-import type { ModelConfig } from '../grpc/proto/model_config_pb.js';
+import { ensembleBackend } from '../ensemble/backend.ts';
+import { ModelConfigSchema, ModelTransactionPolicySchema, type ModelConfig } from '../grpc/proto/model_config_pb.js';
 import { invalid, TritonError } from '../triton/errors.ts';
 import { checkConfig } from './check-config.ts';
+import { ENSEMBLE_PLATFORM } from './check-ensemble.ts';
 import { completeConfig, emptyConfig, parseConfig, parseConfigOverride } from './config.ts';
 import { configJson } from './config-json.ts';
 import { readLabels } from './labels.ts';
@@ -75,6 +78,15 @@ export async function prepareModel(name: string, directory: string, override?: s
   return { config, backend, labels, versions };
 }
 
+/** The same ensemble, once it is known whether its parts are decoupled. */
+export function withDecoupled(prepared: PreparedModel, decoupled: boolean): PreparedModel {
+  const { config, versions } = prepared;
+  const linked = clone(ModelConfigSchema, config);
+  linked.modelTransactionPolicy = create(ModelTransactionPolicySchema, { decoupled });
+  const keyed = versions.map((version) => ({ ...version, key: `${version.key}\ndecoupled: ${decoupled}` }));
+  return { ...prepared, config: linked, versions: keyed };
+}
+
 /** The backend whose file a version's directory holds. */
 function backendIn(directory: string): string | undefined {
   for (const [name, { files }] of BACKENDS) {
@@ -87,6 +99,10 @@ function backendOf(config: ModelConfig): Backend {
   const { name, backend, platform } = config;
   if (backend === '' && platform === '') {
     throw invalid(`must specify 'platform' or 'backend' for '${name}', or give a version the file model.ts`);
+  }
+  if (platform === ENSEMBLE_PLATFORM) {
+    if (backend === '') return ensembleBackend;
+    throw invalid(`Ensemble model '${name}' must have platform type '${ENSEMBLE_PLATFORM}' and empty backend type`);
   }
   const found = BACKENDS.get(backend);
   if (found !== undefined) return found;

@@ -1,14 +1,15 @@
 import { rm } from 'node:fs/promises';
 import { RoseError } from '@rose/engine';
-import type { BackendModel, LoadRequest } from '../backend/backend.ts';
-import { ModelStatistics } from '../statistics/statistics.ts';
+import type { LoadRequest } from '../backend/backend.ts';
+import { linkEnsemble } from '../ensemble/link.ts';
+import type { ModelConfig } from '../grpc/proto/model_config_pb.js';
 import { TritonError } from '../triton/errors.ts';
 import type { TritonModel } from '../triton/model.ts';
-import { configJson } from './config-json.ts';
-import { signatureOf } from './signature.ts';
+import { checkParts, ensemblesOf, loadOrder, partsOf } from './dependencies.ts';
+import { Entry, loadFailed, messageOf, UNLOAD_MS, type IndexEntry } from './entry.ts';
 import { checkModelName, scanRepositories } from './layout.ts';
 import { NO_OVERRIDE, writeFiles, type LoadOverride } from './override.ts';
-import { prepareModel, type PreparedModel, type PreparedVersion } from './prepare.ts';
+import { prepareModel, withDecoupled, type PreparedModel } from './prepare.ts';
 import { answeringVersion } from './versions.ts';
 
 /** Who decides what is loaded: the start alone, clients, or the directory as it changes. */
@@ -26,54 +27,18 @@ export interface RepositoryOptions {
   readonly exitOnError?: boolean;
 }
 
-export type VersionState = 'LOADING' | 'READY' | 'UNLOADING' | 'UNAVAILABLE';
-
-/** A line of the repository's index. A model that was never loaded has only a name. */
-export interface IndexEntry {
-  readonly name: string;
-  readonly version?: string;
-  readonly state?: VersionState;
-  readonly reason?: string;
-}
-
-interface Version {
-  state: VersionState;
-  /** Why it is not READY. */
-  reason: string;
-  /** Kept while it can answer. */
-  loaded: LoadedVersion | undefined;
-}
-
-interface LoadedVersion {
-  readonly key: string;
-  readonly model: TritonModel;
-  readonly backend: BackendModel;
-}
-
-interface Entry {
-  readonly versions: Map<number, Version>;
-  /** Why none of its versions was even tried. */
-  problem: string | undefined;
-  /** Files that a load request brought. */
-  temporary: string | undefined;
-  /** What the last attempt saw, so that poll mode does not repeat it. */
-  seen: string;
-  /** Operations on one model come one after the other. */
-  last: Promise<unknown>;
-}
+/** What came of reading a model: an ensemble is linked later, when its parts are there. */
+type LoadOutcome = 'same' | 'loaded' | 'ensemble';
 
 /** What the repository needs of the rest of the server. */
 export interface RepositorySurroundings {
   readonly call: LoadRequest['call'];
   readonly warn: (message: string) => void;
-  /** Names that models of the repository cannot have. */
-  readonly taken: ReadonlySet<string>;
+  /** Models that are no part of the repository; their names are taken. */
+  readonly builtin: ReadonlyMap<string, TritonModel>;
 }
 
 const DEFAULT_POLL_SECONDS = 15;
-/** Requests under way may take so long when their model is unloaded. */
-const UNLOAD_MS = 30_000;
-const UNLOADED = 'unloaded';
 
 /** Models in directories, loaded and unloaded while the server runs. */
 export class ModelRepository {
@@ -129,8 +94,7 @@ export class ModelRepository {
 
   /** Numbers of the versions that answer, in order. */
   readyVersions(name: string): number[] {
-    const versions = this.#entries.get(name)?.versions ?? [];
-    return [...versions].flatMap(([number, { state }]) => (state === 'READY' ? number : [])).sort((a, b) => a - b);
+    return this.#entries.get(name)?.readyVersions ?? [];
   }
 
   /** All versions that answer now. */
@@ -143,30 +107,12 @@ export class ModelRepository {
   /** Whether every version that should answer can. What was unloaded on purpose does not count. */
   get ready(): boolean {
     if (this.#closed) return false;
-    return [...this.#entries.values()].every(
-      ({ problem, versions }) =>
-        problem === undefined &&
-        [...versions.values()].every(({ state, reason, loaded }) =>
-          state === 'READY' ? loaded?.backend.trouble === undefined : reason === UNLOADED,
-        ),
-    );
+    return [...this.#entries.values()].every((entry) => entry.ready);
   }
 
   async index(): Promise<IndexEntry[]> {
     const names = new Set([...(await scanRepositories(this.#options.directories)).keys(), ...this.#entries.keys()]);
-    return [...names].sort().flatMap((name): IndexEntry[] => {
-      const entry = this.#entries.get(name);
-      if (entry === undefined) return [{ name }];
-      if (entry.versions.size === 0) {
-        return [entry.problem === undefined ? { name } : { name, state: 'UNAVAILABLE', reason: entry.problem }];
-      }
-      return [...entry.versions]
-        .sort(([a], [b]) => a - b)
-        .map(([number, { state, reason, loaded }]) => {
-          const why = state === 'READY' ? (loaded?.backend.trouble ?? '') : reason;
-          return { name, version: String(number), state, ...(why !== '' && { reason: why }) };
-        });
-    });
+    return [...names].sort().flatMap((name) => this.#entries.get(name)?.index ?? [{ name }]);
   }
 
   /** Load a model as it stands now, or as a client says; what has not changed goes on as it is. */
@@ -177,13 +123,22 @@ export class ModelRepository {
     if (directories.length === 0 && override.files.size === 0) {
       throw notPolled(name, 'no repository holds it');
     }
-    await this.#load(name, directories, override);
+    const failures = await this.#loadAll(new Map([[name, directories]]), { override });
+    if (failures.has(name)) throw failures.get(name);
+    for (const error of failures.values()) this.#surroundings.warn(messageOf(error).trim());
   }
 
-  /** A model that is not there is unloaded already. */
-  async unload(name: string): Promise<void> {
+  /**
+   * A model that is not there is unloaded already. Ensembles that need it are unloaded before it.
+   * @param parts unload what was loaded only for its sake, too
+   */
+  async unload(name: string, parts: boolean): Promise<void> {
     this.#checkExplicit();
-    await this.#unload(name);
+    await this.#unloadAll([name]);
+    if (!parts) return;
+    const needed = new Set([...this.#configs.values()].flatMap((config) => [...partsOf(config).keys()]));
+    const idle = [...this.#entries].filter(([other, { asked, prepared }]) => !asked && prepared && !needed.has(other));
+    for (const [other] of idle) await this.unload(other, true);
   }
 
   /** @param limitMs how long requests under way may take */
@@ -206,8 +161,8 @@ export class ModelRepository {
     if (missing !== undefined) {
       throw new RoseError('invalid', notPolled(missing, 'no repository holds it').message);
     }
-    const results = await Promise.allSettled(names.map((name) => this.#load(name, there.get(name) ?? [], NO_OVERRIDE)));
-    const failures = results.flatMap((result) => (result.status === 'rejected' ? [messageOf(result.reason)] : []));
+    const failed = await this.#loadAll(new Map(names.map((name) => [name, there.get(name) ?? []])));
+    const failures = [...failed.values()].map(messageOf);
     if (failures.length > 0 && (this.#options.exitOnError ?? true)) {
       throw new RoseError('invalid', failures.map((text) => text.trim()).join('\n'));
     }
@@ -238,43 +193,158 @@ export class ModelRepository {
   async #look(): Promise<void> {
     const there = await scanRepositories(this.#options.directories);
     const gone = [...this.#entries.keys()].filter((name) => !there.has(name));
-    await Promise.all([
-      ...gone.map((name) => this.#unload(name)),
-      ...[...there].map(([name, directories]) =>
-        this.#load(name, directories, NO_OVERRIDE, true).catch((error: unknown) =>
-          this.#surroundings.warn(messageOf(error).trim()),
-        ),
-      ),
-    ]);
+    await this.#unloadAll(gone);
+    const failures = await this.#loadAll(there, { onlyChanges: true });
+    for (const error of failures.values()) this.#surroundings.warn(messageOf(error).trim());
+  }
+
+  /** Configurations of everything that is, or should be, loaded. */
+  get #configs(): Map<string, ModelConfig> {
+    return new Map([...this.#entries].flatMap(([name, { prepared }]) => (prepared ? [[name, prepared.config]] : [])));
+  }
+
+  /**
+   * Load models, what ensembles among them need, and then the ensembles: those, and others that need what has changed.
+   * @returns why some could not be loaded
+   */
+  async #loadAll(
+    wanted: ReadonlyMap<string, readonly string[]>,
+    { override = NO_OVERRIDE, onlyChanges = false }: { override?: LoadOverride; onlyChanges?: boolean } = {},
+  ): Promise<Map<string, unknown>> {
+    const failures = new Map<string, unknown>();
+    const ensembles = new Set<string>();
+    const changed = new Set<string>();
+    const load = async (name: string, directories: readonly string[], of: LoadOverride, asked: boolean) => {
+      try {
+        const outcome = await this.#load(name, directories, of, onlyChanges, asked);
+        if (outcome !== 'same') changed.add(name);
+        if (outcome === 'ensemble') ensembles.add(name);
+      } catch (error) {
+        failures.set(name, error);
+      }
+    };
+    await Promise.all([...wanted].map(([name, directories]) => load(name, directories, override, true)));
+    if (this.mode === 'explicit') await this.#loadParts(ensembles, failures, load);
+    const configs = this.#configs;
+    const affected = ensemblesOf(changed, configs).union(ensembles);
+    const { order, circular } = loadOrder(affected, configs);
+    for (const [name, error] of circular) {
+      const entry = this.#entry(name);
+      await entry.inTurn(() => giveUp(entry, error)).catch((refusal: unknown) => failures.set(name, refusal));
+    }
+    for (const name of order) await this.#link(name).catch((error: unknown) => failures.set(name, error));
+    return failures;
+  }
+
+  /** What ensembles need and nobody has asked for. */
+  async #loadParts(
+    ensembles: ReadonlySet<string>,
+    failures: ReadonlyMap<string, unknown>,
+    load: (name: string, directories: readonly string[], override: LoadOverride, asked: boolean) => Promise<void>,
+  ): Promise<void> {
+    if (ensembles.size === 0) return;
+    const there = await scanRepositories(this.#options.directories);
+    // Grows while it is gone through: a part may be an ensemble.
+    for (const ensemble of ensembles) {
+      const config = this.#entry(ensemble).prepared?.config;
+      const parts = config === undefined ? [] : [...partsOf(config).keys()];
+      const absent = parts.filter(
+        (part) =>
+          there.has(part) && !failures.has(part) && !ensembles.has(part) && this.readyVersions(part).length === 0,
+      );
+      await Promise.all(absent.map((part) => load(part, there.get(part) ?? [], NO_OVERRIDE, false)));
+    }
+  }
+
+  /** Ensembles that need these go first, those that are farthest away before all others. */
+  async #unloadAll(names: readonly string[]): Promise<void> {
+    const configs = this.#configs;
+    const { order } = loadOrder(ensemblesOf(names, configs), configs);
+    for (const name of order.filter((one) => !names.includes(one)).toReversed()) {
+      const needed = names.join(', ');
+      const because = `ensemble ${name} contains models that are not available or ambiguous: ${needed}`;
+      if (this.readyVersions(name).length > 0) this.#surroundings.warn(`'${name}' is unloaded: ${because}`);
+      await this.#unload(name, UNLOAD_MS, true);
+    }
+    await Promise.all(names.map((name) => this.#unload(name)));
+  }
+
+  /** Put an ensemble in service, as its parts are now. */
+  #link(name: string): Promise<void> {
+    const entry = this.#entry(name);
+    return entry.inTurn(async () => {
+      const { prepared, linked } = entry;
+      if (prepared === undefined) return;
+      try {
+        entry.linked = withDecoupled(prepared, this.#connect(prepared.config));
+      } catch (error) {
+        // What answers goes on as long as it fits its parts.
+        if (linked === undefined || !this.#fits(linked.config)) return giveUp(entry, error);
+        throw loadFailed(name, messageOf(error));
+      }
+      await entry.load(entry.linked);
+    });
+  }
+
+  /** @returns whether the ensemble is decoupled. Throws what does not fit. */
+  #connect(config: ModelConfig): boolean {
+    checkParts(config, (part) => {
+      if (this.#surroundings.builtin.has(part)) return { versions: [1], problem: '' };
+      const entry = this.#entries.get(part);
+      return entry && { versions: entry.readyVersions, problem: entry.failure };
+    });
+    return linkEnsemble(config, (step) => this.#model(step.modelName, versionOf(step)));
+  }
+
+  #fits(config: ModelConfig): boolean {
+    try {
+      this.#connect(config);
+      return true;
+    } catch {
+      return false;
+    }
+  }
+
+  #model(name: string, version: number | undefined): TritonModel {
+    return this.#surroundings.builtin.get(name) ?? this.find(name, version);
   }
 
   #entry(name: string): Entry {
     let entry = this.#entries.get(name);
     if (entry === undefined) {
-      entry = { versions: new Map(), problem: undefined, temporary: undefined, seen: '', last: Promise.resolve() };
+      const { call, warn } = this.#surroundings;
+      const find = (part: string, version: number | undefined): TritonModel => this.#model(part, version);
+      entry = new Entry(name, { call, find, warn });
       this.#entries.set(name, entry);
     }
     return entry;
   }
 
   /** @param onlyChanges do nothing where the last attempt saw the same */
-  #load(name: string, directories: readonly string[], override: LoadOverride, onlyChanges = false): Promise<void> {
+  #load(
+    name: string,
+    directories: readonly string[],
+    override: LoadOverride,
+    onlyChanges: boolean,
+    asked: boolean,
+  ): Promise<LoadOutcome> {
     const entry = this.#entry(name);
-    const work = entry.last.then(async () => {
+    return entry.inTurn(async () => {
       if (this.#closed) throw new TritonError(503, 'the server is shutting down');
+      entry.asked ||= asked;
       const temporary = override.files.size > 0 ? await this.#write(name, override) : undefined;
       const replaced = entry.temporary;
       try {
-        await this.#loadFrom(name, entry, temporary === undefined ? directories : [temporary], override, onlyChanges);
+        const from = temporary === undefined ? directories : [temporary];
+        const outcome = await this.#loadFrom(entry, from, override, onlyChanges);
         entry.temporary = temporary;
         if (replaced !== undefined) await rm(replaced, { recursive: true, force: true });
+        return outcome;
       } catch (error) {
         if (temporary !== undefined) await rm(temporary, { recursive: true, force: true });
         throw error;
       }
     });
-    entry.last = work.catch(() => {});
-    return work;
   }
 
   async #write(name: string, override: LoadOverride): Promise<string> {
@@ -286,15 +356,15 @@ export class ModelRepository {
   }
 
   async #loadFrom(
-    name: string,
     entry: Entry,
     directories: readonly string[],
     override: LoadOverride,
     onlyChanges: boolean,
-  ): Promise<void> {
+  ): Promise<LoadOutcome> {
+    const { name } = entry;
     let prepared: PreparedModel;
     try {
-      if (this.#surroundings.taken.has(name)) throw new TritonError(400, 'a model named at the start has this name');
+      if (this.#surroundings.builtin.has(name)) throw new TritonError(400, 'a model named at the start has this name');
       if (directories.length > 1) throw new TritonError(400, 'model appears in two or more repositories');
       prepared = await prepareModel(name, directories[0], override.config);
       entry.problem = undefined;
@@ -302,102 +372,34 @@ export class ModelRepository {
       const message = messageOf(error);
       const known = onlyChanges && entry.problem === message;
       // What answers goes on; a model that has nothing to answer with is not ready.
-      if (this.readyVersions(name).length === 0) entry.problem = message;
-      if (known) return;
+      if (entry.readyVersions.length === 0) entry.problem = message;
+      if (known) return 'same';
       throw notPolled(name, message);
     }
     const seen = prepared.versions.map(({ key }) => key).join('\n');
-    if (onlyChanges && seen === entry.seen) return;
+    if (onlyChanges && seen === entry.seen) return 'same';
     entry.seen = seen;
-    await this.#loadVersions(name, entry, prepared);
+    entry.prepared = prepared;
+    if (partsOf(prepared.config).size > 0) return 'ensemble';
+    await entry.load(prepared);
+    return 'loaded';
   }
 
-  /** Load what is new, then put all of it in place of what was there, or none of it. */
-  async #loadVersions(name: string, entry: Entry, prepared: PreparedModel): Promise<void> {
-    const { versions } = prepared;
-    const isSame = ({ number, key }: PreparedVersion): boolean => entry.versions.get(number)?.loaded?.key === key;
-    const changed = versions.filter((version) => !isSame(version));
-    for (const { number } of changed) {
-      const version = entry.versions.get(number);
-      if (version?.state !== 'READY') entry.versions.set(number, { state: 'LOADING', reason: '', loaded: undefined });
-    }
-    const results = await Promise.allSettled(changed.map((version) => this.#loadVersion(prepared, version)));
-    const failures = results.flatMap((result, i) =>
-      result.status === 'rejected' ? [{ number: changed[i].number, reason: messageOf(result.reason) }] : [],
-    );
-    if (failures.length > 0) {
-      const loaded = results.flatMap((result) => (result.status === 'fulfilled' ? result.value.backend : []));
-      await Promise.all(loaded.map((one) => one.close(0)));
-      for (const { number } of changed) {
-        if (entry.versions.get(number)?.state !== 'LOADING') continue;
-        const reason = failures.find((failure) => failure.number === number)?.reason ?? UNLOADED;
-        entry.versions.set(number, { state: 'UNAVAILABLE', reason, loaded: undefined });
-      }
-      const text = failures.map(({ number, reason }) => `version ${number} is at UNAVAILABLE state: ${reason};`);
-      throw new TritonError(400, `load failed for model '${name}': ${text.join(' ')}\n`);
-    }
-    const replaced: BackendModel[] = [];
-    results.forEach((result, i) => {
-      const { number } = changed[i];
-      const before = entry.versions.get(number)?.loaded;
-      if (before !== undefined) replaced.push(before.backend);
-      const loaded = (result as PromiseFulfilledResult<LoadedVersion>).value;
-      entry.versions.set(number, { state: 'READY', reason: '', loaded });
-    });
-    const wanted = new Set(versions.map(({ number }) => number));
-    const dropped = [...entry.versions.keys()].filter((number) => !wanted.has(number));
-    await Promise.all([
-      ...replaced.map((old) => old.close(UNLOAD_MS)),
-      ...dropped.map((number) => this.#unloadVersion(entry, number, UNLOAD_MS)),
-    ]);
-  }
-
-  async #loadVersion(
-    { config, backend, labels }: PreparedModel,
-    { number, directory, key }: PreparedVersion,
-  ): Promise<LoadedVersion> {
-    const signature = signatureOf(config, labels);
-    const statistics = new ModelStatistics();
-    const { call, warn } = this.#surroundings;
-    const request = { name: config.name, version: number, directory, config, signature, statistics, call, warn };
-    const begun = performance.now();
-    const loaded = await backend.load(request);
-    statistics.loadSeconds = (performance.now() - begun) / 1000;
-    const model: TritonModel = {
-      ...signature,
-      version: String(number),
-      platform: config.platform || config.backend,
-      config: () => configJson(config),
-      ready: async () => loaded.trouble === undefined,
-      statistics,
-      run: (infer) => loaded.run(infer),
-    };
-    return { key, model, backend: loaded };
-  }
-
-  #unload(name: string, limitMs: number = UNLOAD_MS): Promise<void> {
+  /** @param keep it comes back as soon as it can */
+  #unload(name: string, limitMs: number = UNLOAD_MS, keep = false): Promise<void> {
     const entry = this.#entries.get(name);
     if (entry === undefined) return Promise.resolve();
-    const work = entry.last.then(async () => {
+    return entry.inTurn(async () => {
       entry.problem = undefined;
+      await entry.unload(limitMs);
+      entry.linked = undefined;
+      if (keep) return;
       entry.seen = '';
-      await Promise.all([...entry.versions.keys()].map((number) => this.#unloadVersion(entry, number, limitMs)));
+      entry.prepared = undefined;
+      entry.asked = false;
       if (entry.temporary !== undefined) await rm(entry.temporary, { recursive: true, force: true });
       entry.temporary = undefined;
     });
-    entry.last = work.catch(() => {});
-    return work;
-  }
-
-  async #unloadVersion(entry: Entry, number: number, limitMs: number): Promise<void> {
-    const version = entry.versions.get(number);
-    if (version === undefined) return;
-    const { loaded } = version;
-    if (loaded !== undefined) {
-      version.state = 'UNLOADING';
-      await loaded.backend.close(limitMs);
-    }
-    entry.versions.set(number, { state: 'UNAVAILABLE', reason: UNLOADED, loaded: undefined });
   }
 }
 
@@ -406,6 +408,17 @@ function notPolled(name: string, reason: string): TritonError {
   return new TritonError(500, `failed to load '${name}', failed to poll from model repository: ${reason}`);
 }
 
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
+/** An ensemble that does not fit its parts cannot answer, even if it did before they changed. */
+async function giveUp(entry: Entry, error: unknown): Promise<never> {
+  const reason = messageOf(error);
+  for (const { number } of entry.prepared?.versions ?? []) {
+    if (!entry.versions.has(number)) entry.versions.set(number, { state: 'UNAVAILABLE', reason, loaded: undefined });
+  }
+  await entry.unload(UNLOAD_MS, reason);
+  entry.linked = undefined;
+  throw loadFailed(entry.name, reason);
+}
+
+function versionOf({ modelVersion }: { readonly modelVersion: bigint }): number | undefined {
+  return modelVersion < 0n ? undefined : Number(modelVersion);
 }

@@ -67,6 +67,7 @@ export class Job {
     if (!this.#end()) return;
     const { arrived, started = arrived } = this;
     this.#statistics.succeed(this.rows, now() - arrived, started - arrived, times);
+    this.request.onTimes?.(times);
     this.responses.end();
   }
 

@@ -22,6 +22,8 @@ export function builtinModel(model: ServedModel, statistics: ModelStatistics): T
     platform: BUILTIN_BACKEND,
     config: () => builtinConfig(answering),
     ready: () => model.ready(),
+    // They stay as long as the server.
+    hold: () => () => {},
     get statistics() {
       // The engine batches on its own; these it counts itself.
       statistics.executionCount = model.counters.steps;

@@ -1,5 +1,5 @@
 import type { DataType } from './datatype.ts';
-import type { ModelStatistics } from '../statistics/statistics.ts';
+import type { BatchTimes, ModelStatistics } from '../statistics/statistics.ts';
 import type { Tensor } from './tensor.ts';
 
 /** A model as Triton's clients see it: named tensors in, named tensors out. */
@@ -12,6 +12,8 @@ export interface TritonModel extends RunnableModel {
   config(): object;
   /** Whether it can answer now. */
   ready(): Promise<boolean>;
+  /** Keep it able to answer, even if it is unloaded meanwhile, until the function that is returned is called. */
+  hold(): () => void;
   readonly statistics: ModelStatistics;
 }
 
@@ -75,6 +77,8 @@ export interface ModelRequest {
   readonly signal: AbortSignal;
   /** See `tenantOf`. */
   readonly tenant: string;
+  /** Told what a successful request's time went into; models of the engine do not know. */
+  readonly onTimes?: (times: BatchTimes) => void;
 }
 
 /** A request's place in a sequence of requests that belong together. */

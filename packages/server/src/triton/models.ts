@@ -1,7 +1,8 @@
 import { RoseError, type ModelHub } from '@rose/engine';
 import type { WireCall } from '../backend/protocol.ts';
 import type { LoadOverride } from '../repository/override.ts';
-import { ModelRepository, type IndexEntry, type RepositoryOptions } from '../repository/repository.ts';
+import type { IndexEntry } from '../repository/entry.ts';
+import { ModelRepository, type RepositoryOptions } from '../repository/repository.ts';
 import type { ModelStatistics } from '../statistics/statistics.ts';
 import { builtinModel } from './builtin.ts';
 import { invalid, TritonError } from './errors.ts';
@@ -25,7 +26,7 @@ export class TritonModels {
     this.#repository = await ModelRepository.open(options, {
       call: (call, signal) => this.#call(call, signal),
       warn,
-      taken: new Set(this.#builtin.keys()),
+      builtin: this.#builtin,
     });
   }
 
@@ -107,8 +108,9 @@ export class TritonModels {
     await this.#explicit().load(name, override);
   }
 
-  async unload(name: string): Promise<void> {
-    await this.#explicit().unload(name);
+  /** @param parts unload what was loaded only for this model's sake, too */
+  async unload(name: string, parts: boolean): Promise<void> {
+    await this.#explicit().unload(name, parts);
   }
 
   /** Free what the repository holds; the hub is its owner's. */

@@ -1,6 +1,6 @@
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { Endpoint } from '../http/endpoint.ts';
-import { NO_OVERRIDE, readOverride, type LoadOverride } from '../repository/override.ts';
+import { NO_OVERRIDE, readOverride, readUnload, type LoadOverride } from '../repository/override.ts';
 import { invalid, refuseRepositoryName } from './errors.ts';
 import { readObject } from './infer-request.ts';
 import { JsonObject, type JsonValue } from './json.ts';
@@ -20,8 +20,7 @@ export function repositoryRoutes(
     return reply.send();
   });
   serve('POST', '/v2/repository/models/:model/unload', async (request, reply) => {
-    checkUnload(bodyOf(request));
-    await models.unload(request.params.model);
+    await models.unload(request.params.model, unloadsDependents(bodyOf(request)));
     return reply.send();
   });
   for (const path of ['index', 'models/:model/load', 'models/:model/unload']) {
@@ -56,12 +55,8 @@ function decode(name: string, value: JsonValue): unknown {
   return Buffer.from(value, 'base64');
 }
 
-/** Rose has no ensembles, so nothing depends on a model. */
-function checkUnload(body: JsonObject): void {
-  for (const [name, value] of parametersOf(body)) {
-    if (name !== 'unload_dependents') throw invalid(`unrecognized unload parameter '${name}'.`);
-    if (typeof value !== 'boolean') throw invalid(`Invalid value for '${name}': expected a boolean`);
-  }
+function unloadsDependents(body: JsonObject): boolean {
+  return readUnload(parametersOf(body));
 }
 
 function parametersOf(body: JsonObject): JsonObject['members'] {

@@ -1,0 +1,205 @@
+import type { BackendModel, LoadRequest } from '../backend/backend.ts';
+import { Users } from '../scheduling/users.ts';
+import { ModelStatistics } from '../statistics/statistics.ts';
+import { TritonError } from '../triton/errors.ts';
+import type { TritonModel } from '../triton/model.ts';
+import { configJson } from './config-json.ts';
+import type { PreparedModel, PreparedVersion } from './prepare.ts';
+import { signatureOf } from './signature.ts';
+
+export type VersionState = 'LOADING' | 'READY' | 'UNLOADING' | 'UNAVAILABLE';
+
+/** A line of the repository's index. A model that was never loaded has only a name. */
+export interface IndexEntry {
+  readonly name: string;
+  readonly version?: string;
+  readonly state?: VersionState;
+  readonly reason?: string;
+}
+
+interface Version {
+  state: VersionState;
+  /** Why it is not READY. */
+  reason: string;
+  /** Kept while it can answer. */
+  loaded: LoadedVersion | undefined;
+}
+
+interface LoadedVersion {
+  readonly key: string;
+  readonly model: TritonModel;
+  readonly backend: BackendModel;
+  /** Ensembles' requests that run through it. */
+  readonly users: Users;
+}
+
+/** What versions need of the rest of the server. */
+export type VersionSurroundings = Pick<LoadRequest, 'call' | 'find' | 'warn'>;
+
+/** Requests under way may take so long when their model is unloaded. */
+export const UNLOAD_MS = 30_000;
+const UNLOADED = 'unloaded';
+
+/** One model of the repository: its versions, and what the last attempts to load it saw. */
+export class Entry {
+  readonly name: string;
+  readonly versions: Map<number, Version> = new Map();
+  /** As it was last read, until it is unloaded on purpose. */
+  prepared: PreparedModel | undefined;
+  /** Of an ensemble that is in service: as it was held against its parts. */
+  linked: PreparedModel | undefined;
+  /** Somebody asked for it by its name; otherwise it serves ensembles alone. */
+  asked = false;
+  /** Why none of its versions was even tried. */
+  problem: string | undefined;
+  /** Files that a load request brought. */
+  temporary: string | undefined;
+  /** What the last attempt saw, so that poll mode does not repeat it. */
+  seen = '';
+  readonly #surroundings: VersionSurroundings;
+  #last: Promise<unknown> = Promise.resolve();
+
+  constructor(name: string, surroundings: VersionSurroundings) {
+    this.name = name;
+    this.#surroundings = surroundings;
+  }
+
+  /** Operations on one model come one after the other. */
+  inTurn<T>(task: () => Promise<T>): Promise<T> {
+    const work = this.#last.then(task);
+    this.#last = work.catch(() => {});
+    return work;
+  }
+
+  /** Numbers of the versions that answer, in order. */
+  get readyVersions(): number[] {
+    const ready = [...this.versions].filter(([, { state }]) => state === 'READY');
+    return ready.map(([number]) => number).sort((a, b) => a - b);
+  }
+
+  /** Whether every version that should answer can. What was unloaded on purpose does not count. */
+  get ready(): boolean {
+    return (
+      this.problem === undefined &&
+      [...this.versions.values()].every(({ state, reason, loaded }) =>
+        state === 'READY' ? loaded?.backend.trouble === undefined : reason === UNLOADED,
+      )
+    );
+  }
+
+  /** Why nothing of it answers; empty: nothing failed. */
+  get failure(): string {
+    if (this.problem !== undefined) return this.problem;
+    const failed = [...this.versions].filter(([, { state, reason }]) => state === 'UNAVAILABLE' && reason !== UNLOADED);
+    return failed.map(([number, { reason }]) => `version ${number} is at UNAVAILABLE state: ${reason};`).join(' ');
+  }
+
+  get index(): IndexEntry[] {
+    const { name, problem } = this;
+    if (this.versions.size === 0) {
+      return [problem === undefined ? { name } : { name, state: 'UNAVAILABLE', reason: problem }];
+    }
+    return [...this.versions]
+      .sort(([a], [b]) => a - b)
+      .map(([number, { state, reason, loaded }]) => {
+        const why = state === 'READY' ? (loaded?.backend.trouble ?? '') : reason;
+        return { name, version: String(number), state, ...(why !== '' && { reason: why }) };
+      });
+  }
+
+  /** Load what is new, then put all of it in place of what was there, or none of it. */
+  async load(prepared: PreparedModel): Promise<void> {
+    const { versions } = prepared;
+    const isSame = ({ number, key }: PreparedVersion): boolean => this.versions.get(number)?.loaded?.key === key;
+    const changed = versions.filter((version) => !isSame(version));
+    for (const { number } of changed) {
+      const version = this.versions.get(number);
+      if (version?.state !== 'READY') this.versions.set(number, { state: 'LOADING', reason: '', loaded: undefined });
+    }
+    const results = await Promise.allSettled(changed.map((version) => this.#loadVersion(prepared, version)));
+    const failures = results.flatMap((result, i) =>
+      result.status === 'rejected' ? [{ number: changed[i].number, reason: messageOf(result.reason) }] : [],
+    );
+    if (failures.length > 0) {
+      const loaded = results.flatMap((result) => (result.status === 'fulfilled' ? result.value.backend : []));
+      await Promise.all(loaded.map((one) => one.close(0)));
+      for (const { number } of changed) {
+        if (this.versions.get(number)?.state !== 'LOADING') continue;
+        const reason = failures.find((failure) => failure.number === number)?.reason ?? UNLOADED;
+        this.versions.set(number, { state: 'UNAVAILABLE', reason, loaded: undefined });
+      }
+      const text = failures.map(({ number, reason }) => `version ${number} is at UNAVAILABLE state: ${reason};`);
+      throw loadFailed(this.name, text.join(' '));
+    }
+    const replaced: LoadedVersion[] = [];
+    results.forEach((result, i) => {
+      const { number } = changed[i];
+      const before = this.versions.get(number)?.loaded;
+      if (before !== undefined) replaced.push(before);
+      const loaded = (result as PromiseFulfilledResult<LoadedVersion>).value;
+      this.versions.set(number, { state: 'READY', reason: '', loaded });
+    });
+    const wanted = new Set(versions.map(({ number }) => number));
+    const dropped = [...this.versions.keys()].filter((number) => !wanted.has(number));
+    await Promise.all([
+      ...replaced.map((old) => close(old, UNLOAD_MS)),
+      ...dropped.map((number) => this.#unloadVersion(number, UNLOAD_MS, UNLOADED)),
+    ]);
+  }
+
+  /** @param reason why its versions do not answer from now on */
+  async unload(limitMs: number, reason: string = UNLOADED): Promise<void> {
+    await Promise.all([...this.versions.keys()].map((number) => this.#unloadVersion(number, limitMs, reason)));
+  }
+
+  async #loadVersion(
+    { config, backend, labels }: PreparedModel,
+    { number, directory, key }: PreparedVersion,
+  ): Promise<LoadedVersion> {
+    const signature = signatureOf(config, labels);
+    const statistics = new ModelStatistics();
+    const { call, find, warn } = this.#surroundings;
+    const request = { name: config.name, version: number, directory, config, signature, statistics, call, find, warn };
+    const begun = performance.now();
+    const loaded = await backend.load(request);
+    statistics.loadSeconds = (performance.now() - begun) / 1000;
+    const users = new Users();
+    const model: TritonModel = {
+      ...signature,
+      version: String(number),
+      platform: config.platform || config.backend,
+      config: () => configJson(config),
+      ready: async () => loaded.trouble === undefined,
+      hold: () => users.enter(),
+      statistics,
+      run: (infer) => loaded.run(infer),
+    };
+    return { key, model, backend: loaded, users };
+  }
+
+  async #unloadVersion(number: number, limitMs: number, reason: string): Promise<void> {
+    const version = this.versions.get(number);
+    if (version === undefined) return;
+    if (version.loaded !== undefined) {
+      version.state = 'UNLOADING';
+      await close(version.loaded, limitMs);
+    }
+    this.versions.set(number, { state: 'UNAVAILABLE', reason, loaded: undefined });
+  }
+}
+
+/** First what runs through it, then what it was asked itself. */
+async function close({ backend, users }: LoadedVersion, limitMs: number): Promise<void> {
+  const begun = performance.now();
+  await users.gone(limitMs);
+  await backend.close(Math.max(0, limitMs - (performance.now() - begun)));
+}
+
+/** What a model's own code, or what it consists of, does not allow. */
+export function loadFailed(name: string, reason: string): TritonError {
+  return new TritonError(400, `load failed for model '${name}': ${reason}\n`);
+}
+
+export function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
