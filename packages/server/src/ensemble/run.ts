@@ -232,6 +232,7 @@ export class EnsembleRun {
       if (next === undefined) return;
       this.#early.delete(this.#sent);
       const at = now();
+      if (this.#sent === 0) statistics.firstResponseMs.add((at - this.#began) / 1e6);
       if (plan.decoupled) statistics.responded(this.#sent, 'success', at - this.#lastSent, 0);
       this.#lastSent = at;
       this.#sent++;
