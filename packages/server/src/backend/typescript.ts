@@ -15,6 +15,7 @@ import { completeByModel, Instance, type InstanceSurroundings } from './instance
 import { acceptResponse } from './accept.ts';
 import type { InstanceData } from './protocol.ts';
 import { SupervisedInstance } from './supervised.ts';
+import { warmUp, warmUpSamples } from './warm-up.ts';
 
 const FILES = ['model.ts', 'model.mts', 'model.js', 'model.mjs'];
 
@@ -96,6 +97,7 @@ class TypeScriptModel implements BackendModel {
   async #start(request: LoadRequest): Promise<void> {
     const { config, directory, version } = request;
     const data = { ...instanceData(config, directory), version: String(version) };
+    const samples = await warmUpSamples(request);
     const count = config.instanceGroup.reduce((sum, group) => sum + group.count, 0);
     const surroundings: InstanceSurroundings = {
       decoupled: request.signature.decoupled,
@@ -109,10 +111,20 @@ class TypeScriptModel implements BackendModel {
           computeOutput: ended - times.computeEnd,
         }),
     };
+    const start = async (number: number): Promise<Instance> => {
+      const instance = await Instance.start({ ...data, instance: number }, surroundings);
+      try {
+        await warmUp(instance, samples, this.#statistics);
+        return instance;
+      } catch (error) {
+        await instance.close();
+        throw error;
+      }
+    };
     const started = await Promise.allSettled(
       Array.from({ length: count }, (_, instance) =>
         SupervisedInstance.open(
-          () => Instance.start({ ...data, instance }, surroundings),
+          () => start(instance),
           (up) => this.#up(up),
           (down, reason, waiting) => {
             this.#scheduler.detach(down);

@@ -113,7 +113,6 @@ function refuseUnknown(config: ModelConfig): void {
     [[...config.input, ...config.output].some(({ reshape }) => reshape !== undefined), 'reshape'],
     [config.batchInput.length > 0, 'batch_input'],
     [config.batchOutput.length > 0, 'batch_output'],
-    [config.modelWarmup.length > 0, 'model_warmup'],
     [(config.modelRepositoryAgents?.agents.length ?? 0) > 0, 'model_repository_agents'],
   ];
   const field = asked.find(([set]) => set)?.[1];

@@ -44,9 +44,12 @@ export async function fileWithin(directory: string, name: string): Promise<strin
   throw invalid('it must stay within the model directory');
 }
 
-/** Changes whenever a file below the directory does. */
+/** Changes whenever a file below the directory does; a directory that is not there is an empty one. */
 export async function fingerprint(directory: string): Promise<string> {
-  const names = await readdir(directory, { recursive: true });
+  const names = await readdir(directory, { recursive: true }).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT') return [];
+    throw error;
+  });
   const lines = await Promise.all(
     names.sort().map(async (name) => {
       // A file may go while it is looked at: that is a change too.

@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { clone, create } from '@bufbuild/protobuf';
 import type { Backend } from '../backend/backend.ts';
 import { typescriptBackend } from '../backend/typescript.ts';
+import { WARM_UP_DIRECTORY } from '../backend/warm-up.ts';
 import { ensembleBackend } from '../ensemble/backend.ts';
 import { ModelConfigSchema, ModelTransactionPolicySchema, type ModelConfig } from '../grpc/proto/model_config_pb.js';
 import { invalid, TritonError } from '../triton/errors.ts';
@@ -68,7 +69,8 @@ export async function prepareModel(name: string, directory: string, override?: s
     throw invalid(`must specify one or more 'output's for ${name}, in ${CONFIG_FILE} or by the model itself`);
   }
   const labels = await readLabels(config, directory);
-  const key = JSON.stringify([configJson(config), ...labels]);
+  const warmth = config.modelWarmup.length > 0 ? await fingerprint(join(directory, WARM_UP_DIRECTORY)) : '';
+  const key = JSON.stringify([configJson(config), ...labels, warmth]);
   const versions = await Promise.all(
     wanted.map(async (number): Promise<PreparedVersion> => {
       const place = join(directory, String(number));
