@@ -55,8 +55,8 @@ const BOUND = bound(
  * Puts together what `attention_decode` computed of each split: y = sum(w o) / sum(w sum), w = 2^(top - largest top).
  * `sinks` has a logit for each query head that takes part in the sum and weighs nothing (gpt-oss).
  *
- * `starts` says which items are whose, `rowStarts` which rows of `y`; `decodeItems` makes the lists. A split that a row
- * does not see changes nothing of it, bit for bit.
+ * `starts` says which items are whose, `rowStarts` which rows of `y`; `decodeItems` makes the lists. Of a sequence without
+ * items nothing is read or written. A split that a row does not see changes nothing of it, bit for bit.
  */
 const attentionCombine: KernelModule = defineKernel({
   name: 'attention_combine',
@@ -171,9 +171,10 @@ function record({ dims, options }: Specialisation<typeof OPTIONS>): KernelIR {
   return traceKernel('attention_combine', argumentsOf(dims, options), threads, (t: Tensors) => {
     'use gpu';
     const [h, token, sequence] = [bid(), bidY(), bidZ()];
+    const [start, end] = [t.starts[sequence], t.starts[sequence + 1]];
+    if (start === end) return;
     const row = t.rowStarts[sequence] + token;
     if (row >= t.rowStarts[sequence + 1]) return;
-    const [start, end] = [t.starts[sequence], t.starts[sequence + 1]];
     const statsOf = (item: number) => vectorsOf(t.stats(item, token, h, _), 2)(_, 0);
 
     const sink = t.sinks === undefined ? f32(-Infinity) : t.sinks[h] * Math.LOG2E;

@@ -45,7 +45,7 @@ import {
   seenBy,
   valueWords,
 } from './support/attention.ts';
-import { PAGE } from './support/page.ts';
+import { PAGE, pagesOf } from './support/page.ts';
 import { decodeItems, splitTokens } from './support/decode-items.ts';
 import { bound } from './support/rounding.ts';
 import { bytesOf } from './support/storage.ts';
@@ -53,7 +53,6 @@ import { traceKernel } from './support/trace.ts';
 import { vectorsOf } from './support/rows.ts';
 import {
   defineKernel,
-  distinct,
   input,
   normal,
   output,
@@ -96,8 +95,8 @@ const STATS = bound(
  *
  * `rowStarts` says which rows of `q` are whose; the last of them is at position `lengths` - 1. `items` lists what is to be
  * done as (sequence, split); a negative sequence is nothing (`decodeItems` makes the list). A page is [kv head][16][head]
- * elements, as `qk_rope_cache` writes it; `table` has the pages of a sequence. `window`: a query at position p sees keys
- * from p - window + 1 on. `cap`: scores are cap * tanh(scale * product / cap). Pages need not hold numbers behind a
+ * elements, as `qk_rope_cache` writes it; `table` has the pages of all sequences, those of each from `tableStarts` on, where
+ * several may begin. `window`: a query at position p sees keys from p - window + 1 on. `cap`: scores are cap * tanh(scale * product / cap). Pages need not hold numbers behind a
  * sequence's length; elsewhere keys and values are finite.
  *
  * `o` is the sum of 2^(score - top) times values, `stats` (top, sum of powers), in powers of two: top is -Infinity where a
@@ -131,7 +130,7 @@ const attentionDecode: KernelModule = defineKernel({
   grid: ({ dims, options }) => [caseOf(dims, options).items.length / 2, dims.kvHeads * rowTiles(dims), 1],
   reference: (given, dims, options) => {
     const { qHeads, kvHeads, head, tokens } = dims;
-    const { items, pagesEach } = caseOf(dims, options);
+    const { items } = caseOf(dims, options);
     const cells = (items.length / 2) * tokens * qHeads;
     const o = { values: new Float64Array(cells * head).fill(NaN), magnitude: new Float64Array(cells * head) };
     const stats = { values: new Float64Array(cells * 2).fill(NaN), magnitude: new Float64Array(cells * 2) };
@@ -147,7 +146,7 @@ const attentionDecode: KernelModule = defineKernel({
         for (let h = 0; h < qHeads; h++) {
           const kvHead = Math.floor(h / group);
           const of = (cache: Float64Array, scale: number) => (at: number) => {
-            const page = given.table[sequence * pagesEach + Math.floor(at / PAGE)];
+            const page = given.table[given.tableStarts[sequence] + Math.floor(at / PAGE)];
             const first = ((page * kvHeads + kvHead) * PAGE + (at % PAGE)) * head;
             return cache.subarray(first, first + head).map((v) => v * scale);
           };
@@ -227,7 +226,6 @@ interface Case {
   readonly rowStarts: readonly number[];
   readonly rows: number;
   readonly items: readonly number[];
-  readonly pagesEach: number;
 }
 
 /** Keys that a case's window lets a query see. */
@@ -241,19 +239,13 @@ function caseOf({ sequences, tokens, longest, shortest, head }: Dims, { window }
   for (let s = 0; s < sequences; s++) rowStarts.push(rowStarts[s] + tokens - (s % tokens));
   const counts = lengths.map((_none, s) => rowStarts[s + 1] - rowStarts[s]);
   const list = decodeItems(lengths, counts, head, window ? CASE_WINDOW : undefined);
-  return {
-    lengths,
-    rowStarts,
-    rows: rowStarts[sequences],
-    items: [...list.items, -1, 0],
-    pagesEach: Math.ceil(longest / PAGE),
-  };
+  return { lengths, rowStarts, rows: rowStarts[sequences], items: [...list.items, -1, 0] };
 }
 
 function argumentsOf(dims: Dims, options: Options) {
   const { sequences, tokens, qHeads, kvHeads, head } = dims;
-  const { lengths, rowStarts, rows, items, pagesEach } = caseOf(dims, options);
-  const pages = sequences * pagesEach + 1;
+  const { lengths, rowStarts, rows, items } = caseOf(dims, options);
+  const { pages, table, tableStarts } = pagesOf(lengths);
   const stored = cacheType(options);
   const scales = input('f32', [kvHeads], normal(0.1, 1));
   return {
@@ -261,7 +253,8 @@ function argumentsOf(dims: Dims, options: Options) {
     keys: input(stored, [pages, kvHeads, PAGE, head]),
     values: input(stored, [pages, kvHeads, PAGE, head]),
     ...(options.cache === 'e4m3' ? { keyScale: scales, valueScale: scales } : {}),
-    table: input('i32', [sequences, pagesEach], distinct(pages)),
+    table,
+    tableStarts,
     rowStarts: input('i32', [sequences + 1], values(rowStarts)),
     lengths: input('i32', [sequences], values(lengths)),
     items: input('i32', [items.length / 2, 2], values(items)),
@@ -280,6 +273,7 @@ interface Tensors {
   readonly keyScale?: Tensor;
   readonly valueScale?: Tensor;
   readonly table: Tensor;
+  readonly tableStarts: Tensor;
   readonly rowStarts: Tensor;
   readonly lengths: Tensor;
   readonly items: Tensor;
@@ -336,7 +330,7 @@ function record({ dims, options }: Specialisation<typeof OPTIONS>): KernelIR {
     const mine = begin + ((warp - begin) & (WARPS - 1));
     const turns = max(0, end - mine + WARPS - 1) >> 2;
     const wanted = mine + WARPS * min(lane, splitPages / WARPS - 1);
-    const pageOfLane = t.table(sequence, splitPage + min(wanted, end - 1)).load()[0];
+    const pageOfLane = t.table[t.tableStarts[sequence] + splitPage + min(wanted, end - 1)];
 
     const keysTile = shared(stored, makeLayout([WARPS * stages * PAGE, head], [pitch, 1]), { name: 'keys' });
     const valuesTile = shared(stored, makeLayout([WARPS * stages * PAGE, head], [pitch, 1]), { name: 'values' });

@@ -19,12 +19,13 @@ import { defineKernel, type KernelModule, type Specialisation } from './spec.ts'
 /**
  * Attention of many queries of each sequence, the last of its tokens: prompts, chunks of prompts, texts to embed.
  *
- * `rowStarts` says which rows of `q` and `y` are whose; the last of them is at position `lengths` - 1. Keys and values are
- * in pages ([kv head][16][head] elements, `table` has a sequence's; as `qk_rope_cache` writes them), or in rows from
- * `starts` on. `causal`: a query at position p sees keys to p, with a `window` from p - window + 1 on; `bidirectional`: all
- * of its sequence, with a window those nearer than it. `cap`: scores are cap * tanh(scale * product / cap). `sinks`: a
- * logit for each query head that takes part in the sum and weighs nothing. Pages need not hold numbers behind a
- * sequence's length; elsewhere keys and values are finite.
+ * `rowStarts` says which rows of `q` and `y` are whose; the last of them is at position `lengths` - 1. A sequence of length 0
+ * is nothing: its rows are left as they are. Keys and values are in pages ([kv head][16][head] elements, as `qk_rope_cache`
+ * writes them; `table` has the pages of all sequences, those of each from `tableStarts` on, where several may begin), or in
+ * rows from `starts` on. `causal`: a query at position p sees keys to p, with a `window` from p - window + 1 on;
+ * `bidirectional`: all of its sequence, with a window those nearer than it. `cap`: scores are cap * tanh(scale * product /
+ * cap). `sinks`: a logit for each query head that takes part in the sum and weighs nothing. Pages need not hold numbers
+ * behind a sequence's length; elsewhere keys and values are finite.
  *
  * Tiles of keys begin at multiples of `tileTokens`, and a tile that a query does not see changes nothing of it: its bits
  * depend on what it sees alone, whatever the chunks, the batch and the pages are. `attention_prefill_wgmma` gives the same

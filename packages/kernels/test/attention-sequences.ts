@@ -55,23 +55,34 @@ export interface Asked {
 
 interface PagedCache {
   readonly table: Int32Array;
+  readonly tableStarts: Int32Array;
   readonly keys: Uint16Array;
   readonly values: Uint16Array;
 }
 
-/** Pages in an order that `seed` decides; what no sequence wrote is no number. */
-function pagedCache(asked: readonly Asked[], { kvHeads, head }: Shape, pagesEach: number, seed: number): PagedCache {
-  const pages = asked.length * pagesEach + 2;
+/**
+ * Pages in an order that `seed` decides, those of a sequence once, however often it asks; what no sequence wrote is no number.
+ */
+function pagedCache(asked: readonly Asked[], { kvHeads, head }: Shape, seed: number): PagedCache {
+  const longest = new Map<Sequence, number>();
+  for (const { sequence, length } of asked) longest.set(sequence, Math.max(length, longest.get(sequence) ?? 0));
+  const begins = new Map<Sequence, number>();
+  let entries = 0;
+  for (const [sequence, length] of longest) {
+    begins.set(sequence, entries);
+    entries += Math.ceil(length / PAGE);
+  }
+  const pages = entries + 2;
   const random = seededRandom(seed);
   const order = Array.from({ length: pages }, (_none, page) => ({ page, key: random.uniform() }))
     .sort((a, b) => a.key - b.key)
     .map(({ page }) => page);
-  const table = Int32Array.from(order.slice(0, asked.length * pagesEach));
+  const table = Int32Array.from(order.slice(0, entries));
   const caches = (['keys', 'values'] as const).map((which) => {
     const cache = new Uint16Array(pages * kvHeads * PAGE * head).fill(0xffff);
-    for (const [s, { sequence, length }] of asked.entries()) {
+    for (const [sequence, length] of longest) {
       for (let at = 0; at < length; at++) {
-        const page = table[s * pagesEach + Math.floor(at / PAGE)];
+        const page = table[begins.get(sequence)! + Math.floor(at / PAGE)];
         for (let h = 0; h < kvHeads; h++) {
           const from = (at * kvHeads + h) * head;
           cache.set(sequence[which].subarray(from, from + head), ((page * kvHeads + h) * PAGE + (at % PAGE)) * head);
@@ -80,7 +91,8 @@ function pagedCache(asked: readonly Asked[], { kvHeads, head }: Shape, pagesEach
     }
     return cache;
   });
-  return { table, keys: caches[0], values: caches[1] };
+  const tableStarts = Int32Array.from(asked.map(({ sequence }) => begins.get(sequence)!));
+  return { table, tableStarts, keys: caches[0], values: caches[1] };
 }
 
 /** Rows of queries one after the other, and where each sequence's begin. */
@@ -124,7 +136,6 @@ export function decodeAttention(
 ): Uint16Array {
   const { qHeads, kvHeads, head } = shape;
   const longest = Math.max(...asked.map(({ length }) => length));
-  const pagesEach = Math.ceil(longest / PAGE);
   const tokens = Math.max(...asked.map(({ count }) => count));
   const { q, rowStarts } = rowsOf(asked, shape);
   const lengths = Int32Array.from(asked.map(({ length }) => length));
@@ -142,7 +153,7 @@ export function decodeAttention(
     [items.length / 2, kvHeads * Math.ceil((tokens * qHeads) / kvHeads / 16), 1],
     {
       q,
-      ...pagedCache(asked, shape, pagesEach, seed),
+      ...pagedCache(asked, shape, seed),
       ...{ rowStarts, lengths, items, o, stats, scale: 1 / Math.sqrt(head) },
       ...(cap === undefined ? {} : { cap }),
       ...(window === undefined ? {} : { window }),
@@ -181,7 +192,7 @@ export function prefillAttention(
   const s = specialise(backend.prefill, { dims, options });
   backend.run(backend.prefill, s, backend.prefill.grid(s, { multiprocessors: 1 }), {
     q,
-    ...(seed === undefined ? contiguous(asked, shape) : pagedCache(asked, shape, Math.ceil(longest / PAGE), seed)),
+    ...(seed === undefined ? contiguous(asked, shape) : pagedCache(asked, shape, seed)),
     ...{ rowStarts, lengths: Int32Array.from(asked.map(({ length }) => length)), y, scale: 1 / Math.sqrt(head) },
     ...(cap === undefined ? {} : { cap }),
     ...(window === undefined ? {} : { window }),

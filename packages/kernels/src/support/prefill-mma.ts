@@ -77,6 +77,7 @@ export function prefillByMma(t: PrefillTensors, dims: Dims, options: PrefillOpti
   const tileOf = (name: string): Tensor => shared(stored, makeLayout([tile, head], [pitch, 1]), { name });
   const [keysTile, valuesTile] = [tileOf('keys'), tileOf('values')];
   const chunks = (head * unit) / 16;
+  const tableStart = t.tableStarts === undefined ? i32(0) : t.tableStarts[sequence];
   const fetch = (cache: Tensor, to: Tensor, number: i32): void => {
     'use gpu';
     if (number < block.to) {
@@ -89,7 +90,7 @@ export function prefillByMma(t: PrefillTensors, dims: Dims, options: PrefillOpti
         // Tokens behind the sequence's end are zeros: what lies there may be no numbers.
         const known = min(at, block.length - 1);
         const from = t.table
-          ? cache(t.table(sequence, known >> 4).load()[0], kvHead, known & 15, _)
+          ? cache(t.table[tableStart + (known >> 4)], kvHead, known & 15, _)
           : cache(t.starts![sequence] + known, kvHead, _);
         const column = chunk - row * chunks;
         const read = select(at < block.length, 16, 0);

@@ -1,10 +1,9 @@
 import { attendRow, cacheType, HEADS, seenBy } from './attention.ts';
-import { PAGE } from './page.ts';
+import { PAGE, pagesOf } from './page.ts';
 import type { PrefillOptions } from './prefill.ts';
 import { bound } from './rounding.ts';
 import { bytesOf } from './storage.ts';
 import {
-  distinct,
   input,
   normal,
   output,
@@ -80,7 +79,7 @@ export function prefillGrid(dims: Dims, pack: boolean, rows: number): readonly [
 /** The parameters by name; which there are depends on the options. */
 export type PrefillArgs = Readonly<
   Record<'q' | 'keys' | 'values' | 'rowStarts' | 'lengths' | 'y', TensorArgument> &
-    Partial<Record<'keyScale' | 'valueScale' | 'table' | 'starts' | 'sinks', TensorArgument>> &
+    Partial<Record<'keyScale' | 'valueScale' | 'table' | 'tableStarts' | 'starts' | 'sinks', TensorArgument>> &
     Record<'scale', ScalarArgument> &
     Partial<Record<'cap' | 'window', ScalarArgument>>
 >;
@@ -88,7 +87,6 @@ export type PrefillArgs = Readonly<
 interface Case {
   readonly lengths: readonly number[];
   readonly rowStarts: readonly number[];
-  readonly pagesEach: number;
 }
 
 /** Keys that a case's window lets a query see. */
@@ -100,13 +98,13 @@ function caseOf({ sequences, tokens, longest, shortest }: Dims): Case {
   const lengths = Array.from({ length: sequences }, (_none, s) => longest - Math.floor(s * step));
   const rowStarts = [0];
   for (let s = 0; s < sequences; s++) rowStarts.push(rowStarts[s] + Math.max(1, tokens - 5 * s));
-  return { lengths, rowStarts, pagesEach: Math.ceil(longest / PAGE) };
+  return { lengths, rowStarts };
 }
 
 export function prefillArgs(dims: Dims, options: PrefillOptions): PrefillArgs {
   const { sequences, qHeads, kvHeads, head } = dims;
-  const { lengths, rowStarts, pagesEach } = caseOf(dims);
-  const pages = sequences * pagesEach + 1;
+  const { lengths, rowStarts } = caseOf(dims);
+  const { pages, table, tableStarts } = pagesOf(lengths);
   const starts = [0];
   for (const length of lengths) starts.push(starts.at(-1)! + length);
   const paged = options.layout === 'paged';
@@ -117,7 +115,7 @@ export function prefillArgs(dims: Dims, options: PrefillOptions): PrefillArgs {
     keys: cache,
     values: cache,
     ...(options.cache === 'e4m3' ? { keyScale: scales, valueScale: scales } : {}),
-    ...(paged ? { table: input('i32', [sequences, pagesEach], distinct(pages)) } : {}),
+    ...(paged ? { table, tableStarts } : {}),
     ...(paged ? {} : { starts: input('i32', [sequences + 1], values(starts)) }),
     rowStarts: input('i32', [sequences + 1], values(rowStarts)),
     lengths: input('i32', [sequences], values(lengths)),
@@ -136,7 +134,6 @@ export function prefillReference(
   options: PrefillOptions,
 ): Readonly<Record<string, Expected>> {
   const { qHeads, kvHeads, head, sequences } = dims;
-  const { pagesEach } = caseOf(dims);
   const y = { values: new Float64Array(given.q.length), magnitude: new Float64Array(given.q.length) };
   for (let sequence = 0; sequence < sequences; sequence++) {
     const length = given.lengths[sequence];
@@ -147,7 +144,8 @@ export function prefillReference(
         const kvHead = Math.floor((h * kvHeads) / qHeads);
         const of = (cache: Float64Array, scale: number) => (at: number) => {
           const place = given.table
-            ? (given.table[sequence * pagesEach + Math.floor(at / PAGE)] * kvHeads + kvHead) * PAGE + (at % PAGE)
+            ? (given.table[given.tableStarts![sequence] + Math.floor(at / PAGE)] * kvHeads + kvHead) * PAGE +
+              (at % PAGE)
             : (given.starts![sequence] + at) * kvHeads + kvHead;
           return cache.subarray(place * head, (place + 1) * head).map((v) => v * scale);
         };

@@ -184,6 +184,7 @@ export function prefillByWgmma(t: PrefillTensors, dims: Dims, options: PrefillOp
     const unit = bytesOf(cacheType(options), 1);
     const pages = (block.length + PAGE - 1) >> 4;
     const lanes = options.layout === 'paged' ? tile / PAGE : 1;
+    const tableStart = t.tableStarts === undefined ? i32(0) : t.tableStarts[sequence];
     const keyStages = (narrow?.ring ?? keyRing).producer();
     const valueStages = narrow ? keyStages : valueRing.producer();
     const load = (stages: Producer, from: Tensor, to: Tensor, row: i32): void => {
@@ -203,7 +204,7 @@ export function prefillByWgmma(t: PrefillTensors, dims: Dims, options: PrefillOp
       'use gpu';
       if (t.table === undefined) return t.starts![sequence] + number * tile;
       const page = number * (tile / PAGE) + min(lane, lanes - 1);
-      const known = t.table(sequence, min(page, pages - 1)).load()[0];
+      const known = t.table[tableStart + min(page, pages - 1)];
       // What lies outside of the map comes as zeros.
       return select(page < pages, (known * kvHeads + kvHead) * PAGE, i32(-PAGE));
     };

@@ -20,7 +20,9 @@ export interface PrefillTensors {
   readonly values: Tensor;
   readonly keyScale?: Tensor;
   readonly valueScale?: Tensor;
+  /** Pages of all sequences, and where each one's begin. */
   readonly table?: Tensor;
+  readonly tableStarts?: Tensor;
   readonly starts?: Tensor;
   readonly rowStarts: Tensor;
   readonly lengths: Tensor;
@@ -46,7 +48,7 @@ export interface QueryBlock {
   readonly start: i32;
   /** The block's first query, counted in the sequence's. */
   readonly first: i32;
-  /** Queries and tokens of the sequence. */
+  /** Queries and tokens of the sequence; a sequence without tokens has no queries, whatever rows it has. */
   readonly count: i32;
   readonly length: i32;
   /** Tiles that some query of the block sees: `from` up to but not `to`. */
@@ -65,8 +67,8 @@ export function queryBlock(
 ): QueryBlock {
   'use gpu';
   const start = t.rowStarts[sequence];
-  const count = t.rowStarts[sequence + 1] - start;
   const length = t.lengths[sequence];
+  const count = select(length > 0, t.rowStarts[sequence + 1] - start, 0);
   const lowest = length - count + first;
   const highest = length - count + min(first + rows, count) - 1;
   const shift = Math.log2(tile);
