@@ -39,6 +39,11 @@ const OPEN_CODES = { ...FIND_CODES, unavailable: ExitCode.device } as const;
  */
 export async function locate(model: string, options: ResolveOptions = {}): Promise<ModelSource> {
   if (existsSync(model)) return { name: basename(resolve(model)), directory: resolve(model) };
+  return locateByName(model, options);
+}
+
+/** As `locate`, but what lies in the working directory has no say. */
+export async function locateByName(model: string, options: ResolveOptions = {}): Promise<ModelSource> {
   const bundled = bundledModels();
   if (bundled.includes(model)) return { name: model, directory: join(BUNDLED, model) };
   if (!HUB_NAME.test(model)) {

@@ -3,7 +3,8 @@ import { resolve } from 'node:path';
 import { Option, type Command } from 'commander';
 import type { ControlMode, RepositoryOptions } from '@rose/server';
 import { CommandError, ExitCode } from './errors.ts';
-import { collect, integer } from './options.ts';
+import { locateByName } from './models.ts';
+import { collect, deviceOptions, integer, type DeviceOptions } from './options.ts';
 
 /** What the command line says of a model repository. */
 export interface RepositoryFlags {
@@ -37,7 +38,9 @@ export function addRepositoryOptions(command: Command): Command {
 }
 
 /** Undefined: there is no repository. */
-export function repositoryOptions(options: RepositoryFlags): RepositoryOptions | undefined {
+export function repositoryOptions(
+  options: RepositoryFlags & DeviceOptions & { restartEngine: number },
+): RepositoryOptions | undefined {
   const { modelRepository, modelControlMode: mode, loadModel, repositoryPollSecs, exitOnError } = options;
   const refuse = (option: string, needs: string): never => {
     throw new CommandError(ExitCode.usage, `${option} has no effect without ${needs}.`);
@@ -56,6 +59,10 @@ export function repositoryOptions(options: RepositoryFlags): RepositoryOptions |
   return {
     directories: modelRepository.map((directory) => resolve(directory)),
     exitOnError,
+    engine: {
+      locate: async (name) => (await locateByName(name)).directory,
+      settings: { ...deviceOptions(options), restarts: options.restartEngine },
+    },
     ...(mode !== undefined && { mode }),
     ...(loadModel !== undefined && { loadModels: loadModel }),
     ...(repositoryPollSecs !== undefined && { pollSeconds: repositoryPollSecs }),

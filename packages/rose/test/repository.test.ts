@@ -6,13 +6,18 @@ import { rose, start } from './rose.ts';
 const REPOSITORY = fileURLToPath(new URL('../../../examples/model-repository', import.meta.url));
 
 test('rose serve serves a repository alone, and says what it loaded', async () => {
-  const explicit = ['--model-control-mode', 'explicit', '--load-model', 'simple', '--load-model', 'simple_string'];
+  const names = ['simple', 'simple_string', 'tiny_embed'];
+  const explicit = ['--model-control-mode', 'explicit', ...names.flatMap((name) => ['--load-model', name])];
   const running = start(['serve', '--port', '0', '--model-repository', REPOSITORY, ...explicit]);
   const [, url] = await running.until(/listening on (\S+)/);
-  await running.until(/model repository: simple\/1, simple_string\/1/);
+  await running.until(/model repository: simple\/1, simple_string\/1, tiny_embed\/1/);
   assert.equal((await fetch(`${url}/v2/health/ready`)).status, 200);
   assert.equal((await fetch(`${url}/v2/models/simple/versions/1/ready`)).status, 200);
-  assert.deepEqual(((await (await fetch(`${url}/v1/models`)).json()) as { data: unknown[] }).data, []);
+  const { data } = (await (await fetch(`${url}/v1/models`)).json()) as { data: { id: string }[] };
+  assert.deepEqual(
+    data.map(({ id }) => id),
+    ['tiny_embed'],
+  );
   running.process.kill('SIGTERM');
   assert.equal((await running.ended).code, 0);
 });

@@ -2,3 +2,4 @@
 export { startServer, type RunningServer, type ServerOptions } from './server.ts';
 export type { ControlMode, RepositoryOptions } from './repository/repository.ts';
 export type { GpuReading } from './metrics/machine.ts';
+export type { EngineOptions } from './backend/engine.ts';

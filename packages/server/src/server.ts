@@ -8,7 +8,7 @@ import { startGrpcServer, type RunningGrpcServer } from './grpc/server.ts';
 import { requestError } from './http/errors.ts';
 import { inferenceMetrics } from './metrics/inference.ts';
 import { Metrics } from './metrics/metrics.ts';
-import { observe } from './metrics/observe.ts';
+import { observe, type ObserveModel } from './metrics/observe.ts';
 import { machineMetrics } from './metrics/machine.ts';
 import { metricsRoutes } from './metrics/routes.ts';
 import { startMetricsServer, type MetricsOptions, type RunningMetricsServer } from './metrics/server.ts';
@@ -77,14 +77,14 @@ export async function startServer(hub: ModelHub, options: ServerOptions): Promis
   const maxBodyBytes = options.maxBodyBytes ?? DEFAULT_BODY_BYTES;
   const metrics = new Metrics(hub);
   const { version, sendTimeoutMs = DEFAULT_SEND_TIMEOUT_MS, metrics: metricsOptions = {} } = options;
-  const observed = observe(hub, metrics);
-  const models = new TritonModels(observed, (name) => metrics.statisticsOf(name));
+  const observeOne: ObserveModel = (model, ...what) => observe(model, ...what, metrics);
+  const models = new TritonModels(hub, observeOne);
   inferenceMetrics(metrics.registry, () => models.all);
   const endMachineMetrics = machineMetrics(metrics.registry, {
     intervalMs: DEFAULT_METRICS_INTERVAL_MS,
     ...metricsOptions,
   });
-  const context: ServerContext = { hub: observed, models, version, maxBodyBytes, sendTimeoutMs, log };
+  const context: ServerContext = { hub: models.hub, models, version, maxBodyBytes, sendTimeoutMs, log };
   if (options.repository !== undefined) {
     await models.openRepository(options.repository, (message) => log.warn(message));
   }

@@ -2,17 +2,17 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { readInferRequest } from '../src/triton/infer-request.ts';
 import { readGenerateBody } from '../src/triton/generate-request.ts';
-import { embeddingModel } from '../src/triton/embed.ts';
+import { embedding } from '../src/triton/embed.ts';
 import { TritonError } from '../src/triton/errors.ts';
-import { generatingModel } from '../src/triton/generate.ts';
+import { generating } from '../src/triton/generate.ts';
 import { checkRequest } from '../src/triton/validate.ts';
 import { fakeHub } from './fake-hub.ts';
 import { random } from './random.ts';
 import { serve } from './serving.ts';
 
 const hub = fakeHub();
-const embed = embeddingModel(hub.get('embed'));
-const chat = generatingModel(hub.get('chat'));
+const embed = embedding.describe(hub.get('embed'));
+const chat = generating.describe(hub.get('chat'));
 const LIMIT = 1_000_000;
 
 function binaryBody(): { body: Buffer; header: number } {

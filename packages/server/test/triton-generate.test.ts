@@ -122,7 +122,7 @@ test('models without streams answer generate too', async (t) => {
 });
 
 const BAD: readonly [string, unknown, number, string][] = [
-  ['no body', '', 400, 'expected number of inputs between 1 and 20 but got 0 inputs'],
+  ['no body', '', 400, 'expected number of inputs between 1 and 43 but got 0 inputs'],
   ['no input', { stream: false }, 400, "but missing required input(s) ['text_input']"],
   ['text of the wrong type', { text_input: 5 }, 500, 'attempt to access JSON non-string as string'],
   ['flag of the wrong type', { text_input: 'a', stream: 'yes' }, 500, 'attempt to access JSON non-boolean as boolean'],
@@ -147,7 +147,7 @@ const BAD: readonly [string, unknown, number, string][] = [
   ['out of range', { text_input: 'a', temperature: -1 }, 400, 'temperature is below 0'],
   ['a billion answers', { text_input: 'a', n: 1e9 }, 400, 'n is 1000000000'],
   ['sampling text', { text_input: 'a', sampling_parameters: '{' }, 400, "input 'sampling_parameters' is not JSON"],
-  ['beams', { text_input: 'a', beam_width: 2 }, 400, "unexpected sampling parameter 'beam_width'"],
+  ['beams', { text_input: 'a', beam_width: 2 }, 501, "input 'beam_width' is 2: there is no beam search, only 1"],
   ['lora', { text_input: 'a', lora_name: 'x' }, 400, 'LoRA'],
   ['streaming with prompt', { text_input: 'a', stream: true, exclude_input_in_output: false }, 400, 'is not allowed'],
   ['engine refuses', { text_input: '!early' }, 400, 'the prompt is too long'],

@@ -1,4 +1,6 @@
+import type { ServedModel } from '@rose/engine';
 import type { ModelConfig } from '../grpc/proto/model_config_pb.js';
+import type { ObserveModel } from '../metrics/observe.ts';
 import type { ModelStatistics } from '../statistics/statistics.ts';
 import type { ModelSignature, ModelRequest, ModelResponse, TritonModel } from '../triton/model.ts';
 import type { WireCall } from './protocol.ts';
@@ -17,6 +19,8 @@ export interface LoadRequest {
   readonly call: (call: WireCall, signal: AbortSignal) => AsyncIterable<ModelResponse>;
   /** The model that answers by this name. Throws where none does. */
   readonly find: (name: string, version: number | undefined) => TritonModel;
+  /** Measure what an engine does for it. */
+  readonly observe: ObserveModel;
   /** Something for the operator to read. */
   readonly warn: (message: string) => void;
 }
@@ -25,6 +29,14 @@ export interface LoadRequest {
 export interface BackendModel {
   /** Why it cannot answer now; undefined: it can. */
   readonly trouble: string | undefined;
+  /** What requests are checked against, where that is wider than the configuration says. */
+  readonly signature?: ModelSignature;
+  /** The statistics of the load request, brought up to date; undefined: they always are. */
+  readonly statistics?: ModelStatistics;
+  /** The model that an engine runs, for protocols other than Triton's. */
+  readonly served?: ServedModel | undefined;
+  /** Whether it can answer now, where that must be asked; undefined: it can where there is no trouble. */
+  ready?(): Promise<boolean>;
   run(request: ModelRequest): AsyncIterable<ModelResponse>;
   /** Wait until requests under way have ended, at most so many milliseconds, then free everything. */
   close(limitMs: number): Promise<void>;
@@ -34,6 +46,8 @@ export interface BackendModel {
 export interface Backend {
   /** The file that a version directory holds unless the configuration names another; the first that exists. */
   readonly files: readonly string[];
+  /** The model alone says which tensors it has, so that every configuration is completed. */
+  readonly decidesTensors?: boolean;
   /** Complete a configuration from what the model itself says. */
   complete(config: ModelConfig, directory: string): Promise<ModelConfig>;
   load(request: LoadRequest): Promise<BackendModel>;

@@ -5,65 +5,88 @@ import {
   type ErrorCode,
   type GenerateEvent,
   type GenerateRequest,
-  type ModelHub,
   type ScoreRequest,
   type ScoreResult,
   type ServedModel,
 } from '@rose/engine';
-import type { FailureReason } from '../statistics/statistics.ts';
-import { labelsOf, type Metrics } from './metrics.ts';
+import type { FailureReason, ModelStatistics } from '../statistics/statistics.ts';
+import type { Metrics, WatchedModel } from './metrics.ts';
 
-/** The same hub, with every request of every protocol measured. */
-export function observe(hub: ModelHub, metrics: Metrics): ModelHub {
-  const models = hub.models.map((model) => observeModel(model, metrics));
-  return {
-    models,
-    stats: hub.stats,
-    get: (name) => models[hub.models.indexOf(hub.get(name))],
-    ready: () => hub.ready(),
-    drain: (limitMs) => hub.drain(limitMs),
-    close: () => hub.close(),
-  };
+/** A model whose requests are measured. */
+export interface ObservedModel {
+  readonly model: ServedModel;
+  /** Report it no longer. */
+  readonly end: () => void;
+  /** Its engine, which is not the hub's, was started again. */
+  readonly restarted: () => void;
 }
 
-function observeModel(model: ServedModel, metrics: Metrics): ServedModel {
+/** @see observe */
+export type ObserveModel = (model: ServedModel, version: string, statistics: ModelStatistics) => ObservedModel;
+
+/**
+ * Measure every request of every protocol to a model, and report what its engine counts.
+ * @param statistics what Triton's clients are told of it
+ */
+export function observe(
+  model: ServedModel,
+  version: string,
+  statistics: ModelStatistics,
+  metrics: Metrics,
+): ObservedModel {
+  const watched = { model, labels: { model: model.name, version }, statistics };
+  return { model: measured(watched, metrics), end: metrics.watch(watched), restarted: () => void metrics.restarts++ };
+}
+
+/** The same model, measured. */
+function measured(watched: WatchedModel, metrics: Metrics): ServedModel {
+  const { model } = watched;
   return {
     name: model.name,
     task: model.task,
-    spec: model.spec,
+    // What an engine that is started again has room for may be another.
+    get spec() {
+      return model.spec;
+    },
     defaults: model.defaults,
     vocabulary: model.vocabulary,
     dialect: model.dialect,
     text: model.text,
     notes: model.notes,
     loadedAt: model.loadedAt,
-    memory: model.memory,
+    get memory() {
+      return model.memory;
+    },
     counters: model.counters,
     ready: () => model.ready(),
-    generate: (request: GenerateRequest) => generate(model, request, metrics),
+    generate: (request: GenerateRequest) => generate(watched, request, metrics),
     embed: (request: EmbedRequest): Promise<EmbedResult> =>
-      measure(model, metrics, request.inputs.length, () => model.embed(request)),
+      measure(watched, metrics, request.inputs.length, () => model.embed(request)),
     score: (request: ScoreRequest): Promise<ScoreResult> =>
-      measure(model, metrics, request.inputs.length, () => model.score(request)),
+      measure(watched, metrics, request.inputs.length, () => model.score(request)),
   };
 }
 
-async function measure<T>(model: ServedModel, metrics: Metrics, items: number, work: () => Promise<T>): Promise<T> {
+async function measure<T>(watched: WatchedModel, metrics: Metrics, items: number, work: () => Promise<T>): Promise<T> {
   const started = performance.now();
   try {
     const result = await work();
-    metrics.statisticsOf(model.name).firstResponseMs.add(performance.now() - started);
-    succeed(model, metrics, items, started);
+    watched.statistics.firstResponseMs.add(performance.now() - started);
+    succeed(watched, metrics, items, started);
     return result;
   } catch (error) {
-    fail(model, metrics, reasonOf(error), started);
+    fail(watched, reasonOf(error), started);
     throw error;
   }
 }
 
-async function* generate(model: ServedModel, request: GenerateRequest, metrics: Metrics): AsyncIterable<GenerateEvent> {
+async function* generate(
+  watched: WatchedModel,
+  request: GenerateRequest,
+  metrics: Metrics,
+): AsyncIterable<GenerateEvent> {
   const started = performance.now();
-  const labels = labelsOf(model);
+  const { labels } = watched;
   /** When each answer's latest token came. */
   const latest: number[] = [];
   let promptTokens = 0;
@@ -71,12 +94,12 @@ async function* generate(model: ServedModel, request: GenerateRequest, metrics: 
   let first = true;
   let ended = false;
   try {
-    for await (const event of model.generate(request)) {
+    for await (const event of watched.model.generate(request)) {
       if (event.kind === 'delta' && event.tokens.length > 0) {
         const now = performance.now();
         if (first) {
           metrics.firstToken.observe(labels, (now - started) / 1000);
-          metrics.statisticsOf(model.name).firstResponseMs.add(now - started);
+          watched.statistics.firstResponseMs.add(now - started);
           metrics.vllm.firstToken.observe(labels, (now - started) / 1000);
           first = false;
         }
@@ -94,29 +117,28 @@ async function* generate(model: ServedModel, request: GenerateRequest, metrics: 
       yield event;
     }
     ended = true;
-    succeed(model, metrics, 1, started);
+    succeed(watched, metrics, 1, started);
     metrics.vllm.succeed(labels, promptTokens, generatedTokens, (performance.now() - started) / 1000);
   } catch (error) {
     ended = true;
-    fail(model, metrics, reasonOf(error), started);
+    fail(watched, reasonOf(error), started);
     throw error;
   } finally {
     // The reader left before the end.
-    if (!ended) fail(model, metrics, 'CANCELED', started);
+    if (!ended) fail(watched, 'CANCELED', started);
   }
 }
 
-function succeed(model: ServedModel, metrics: Metrics, items: number, started: number): void {
-  const labels = labelsOf(model);
+function succeed({ labels, statistics }: WatchedModel, metrics: Metrics, items: number, started: number): void {
   const milliseconds = performance.now() - started;
   metrics.requestSeconds.observe(labels, milliseconds / 1000);
   const ns = Math.round(milliseconds * 1e6);
   // The engine works on many requests at a time, and takes new ones in between: all of it counts as computing.
-  metrics.statisticsOf(model.name).succeed(items, ns, 0, { computeInput: 0, computeInfer: ns, computeOutput: 0 });
+  statistics.succeed(items, ns, 0, { computeInput: 0, computeInfer: ns, computeOutput: 0 });
 }
 
-function fail(model: ServedModel, metrics: Metrics, reason: FailureReason, started: number): void {
-  metrics.statisticsOf(model.name).failed(Math.round((performance.now() - started) * 1e6), reason);
+function fail({ statistics }: WatchedModel, reason: FailureReason, started: number): void {
+  statistics.failed(Math.round((performance.now() - started) * 1e6), reason);
 }
 
 const REASONS: Readonly<Partial<Record<ErrorCode, FailureReason>>> = {

@@ -1,6 +1,7 @@
 import { Histogram, type Registry } from 'prom-client';
-import type { ModelHub, ServedModel } from '@rose/engine';
+import type { ServedModel } from '@rose/engine';
 import { collected } from './collected.ts';
+import type { WatchedModel } from './metrics.ts';
 
 const FIRST_TOKEN_SECONDS = [0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10];
 const PER_TOKEN_SECONDS = [0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1, 2.5];
@@ -16,14 +17,14 @@ export class VllmMetrics {
   readonly #promptTokens: Histogram;
   readonly #generatedTokens: Histogram;
 
-  constructor(hub: ModelHub, registry: Registry) {
+  constructor(watched: ReadonlySet<WatchedModel>, registry: Registry) {
     const histogram = (name: string, help: string, buckets: number[]): Histogram =>
       new Histogram({ name: `vllm:${name}`, help, buckets, labelNames: ['model', 'version'], registers: [registry] });
     const count = (name: string, help: string, read: (model: ServedModel) => number): void =>
       collected(registry, { name: `vllm:${name}`, help, type: 'counter' }, () =>
-        hub.models
-          .filter(({ task }) => task === 'generate')
-          .map((model) => ({ labels: { model: model.name, version: '1' }, value: read(model) })),
+        [...watched]
+          .filter(({ model }) => model.task === 'generate')
+          .map(({ model, labels }) => ({ labels, value: read(model) })),
       );
     count('prompt_tokens_total', 'Number of prefill tokens processed', (model) => model.counters.promptTokens);
     count('generation_tokens_total', 'Number of generation tokens processed', (m) => m.counters.generatedTokens);

@@ -34,7 +34,7 @@ interface LoadedVersion {
 }
 
 /** What versions need of the rest of the server. */
-export type VersionSurroundings = Pick<LoadRequest, 'call' | 'find' | 'warn'>;
+export type VersionSurroundings = Pick<LoadRequest, 'call' | 'find' | 'observe' | 'warn'>;
 
 /** Requests under way may take so long when their model is unloaded. */
 export const UNLOAD_MS = 30_000;
@@ -78,13 +78,12 @@ export class Entry {
   }
 
   /** Whether every version that should answer can. What was unloaded on purpose does not count. */
-  get ready(): boolean {
-    return (
-      this.problem === undefined &&
-      [...this.versions.values()].every(({ state, reason, loaded }) =>
-        state === 'READY' ? loaded?.backend.trouble === undefined : reason === UNLOADED,
-      )
+  async ready(): Promise<boolean> {
+    if (this.problem !== undefined) return false;
+    const answers = [...this.versions.values()].map(async ({ state, reason, loaded }) =>
+      state === 'READY' ? ((await loaded?.model.ready()) ?? false) : reason === UNLOADED,
     );
+    return (await Promise.all(answers)).every(Boolean);
   }
 
   /** Why nothing of it answers; empty: nothing failed. */
@@ -110,7 +109,10 @@ export class Entry {
   /** Load what is new, then put all of it in place of what was there, or none of it. */
   async load(prepared: PreparedModel): Promise<void> {
     const { versions } = prepared;
-    const isSame = ({ number, key }: PreparedVersion): boolean => this.versions.get(number)?.loaded?.key === key;
+    const isSame = ({ number, key }: PreparedVersion): boolean => {
+      const loaded = this.versions.get(number)?.loaded;
+      return loaded?.key === key && loaded.backend.trouble === undefined;
+    };
     const changed = versions.filter((version) => !isSame(version));
     for (const { number } of changed) {
       const version = this.versions.get(number);
@@ -158,20 +160,21 @@ export class Entry {
   ): Promise<LoadedVersion> {
     const signature = signatureOf(config, labels);
     const statistics = new ModelStatistics();
-    const { call, find, warn } = this.#surroundings;
-    const request = { name: config.name, version: number, directory, config, signature, statistics, call, find, warn };
+    const what = { name: config.name, version: number, directory, config, signature, statistics };
     const begun = performance.now();
-    const loaded = await backend.load(request);
+    const loaded = await backend.load({ ...what, ...this.#surroundings });
     statistics.loadSeconds = (performance.now() - begun) / 1000;
     const users = new Users();
     const model: TritonModel = {
-      ...signature,
+      ...(loaded.signature ?? signature),
       version: String(number),
       platform: config.platform || config.backend,
       config: () => configJson(config),
-      ready: async () => loaded.trouble === undefined,
+      ready: async () => loaded.ready?.() ?? loaded.trouble === undefined,
       hold: () => users.enter(),
-      statistics,
+      get statistics() {
+        return loaded.statistics ?? statistics;
+      },
       run: (infer) => loaded.run(infer),
     };
     return { key, model, backend: loaded, users };

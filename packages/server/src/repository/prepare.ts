@@ -2,7 +2,6 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { clone, create } from '@bufbuild/protobuf';
 import type { Backend } from '../backend/backend.ts';
-import { typescriptBackend } from '../backend/typescript.ts';
 import { WARM_UP_DIRECTORY } from '../backend/warm-up.ts';
 import { ensembleBackend } from '../ensemble/backend.ts';
 import { ModelConfigSchema, ModelTransactionPolicySchema, type ModelConfig } from '../grpc/proto/model_config_pb.js';
@@ -15,7 +14,8 @@ import { readLabels } from './labels.ts';
 import { CONFIG_FILE, fingerprint, readConfigFile, versionsIn } from './layout.ts';
 import { wantedVersions } from './versions.ts';
 
-const BACKENDS: ReadonlyMap<string, Backend> = new Map([['typescript', typescriptBackend]]);
+/** Backends by the name that a configuration gives them. */
+export type Backends = ReadonlyMap<string, Backend>;
 
 /** A model as it stands in its directory, ready to be loaded. */
 export interface PreparedModel {
@@ -39,7 +39,12 @@ export interface PreparedVersion {
  * @param override a configuration that replaces the directory's, in JSON
  * @throws TritonError saying what is wrong with it
  */
-export async function prepareModel(name: string, directory: string, override?: string): Promise<PreparedModel> {
+export async function prepareModel(
+  name: string,
+  directory: string,
+  backends: Backends,
+  override?: string,
+): Promise<PreparedModel> {
   const text = override === undefined ? await readConfigFile(directory) : undefined;
   let config: ModelConfig;
   if (override !== undefined) config = parseConfigOverride(override);
@@ -50,14 +55,14 @@ export async function prepareModel(name: string, directory: string, override?: s
   }
   const there = await versionsIn(directory);
   const newest = there.length === 0 ? directory : join(directory, String(there.at(-1)));
-  completeConfig(config, name, backendIn(newest) ?? '');
-  const backend = backendOf(config);
+  completeConfig(config, name, backendIn(newest, backends) ?? '');
+  const backend = backendOf(config, backends);
   const wanted = wantedVersions(config.versionPolicy, there);
   if (wanted.length === 0) {
     throw invalid(`at least one version must be available under the version policy of model '${name}'`);
   }
   checkConfig(config);
-  if (config.input.length === 0 || config.output.length === 0) {
+  if (config.input.length === 0 || config.output.length === 0 || backend.decidesTensors === true) {
     config = completeConfig(
       await backend.complete(config, join(directory, String(wanted.at(-1)))),
       name,
@@ -90,14 +95,14 @@ export function withDecoupled(prepared: PreparedModel, decoupled: boolean): Prep
 }
 
 /** The backend whose file a version's directory holds. */
-function backendIn(directory: string): string | undefined {
-  for (const [name, { files }] of BACKENDS) {
+function backendIn(directory: string, backends: Backends): string | undefined {
+  for (const [name, { files }] of backends) {
     if (files.some((file) => existsSync(join(directory, file)))) return name;
   }
   return undefined;
 }
 
-function backendOf(config: ModelConfig): Backend {
+function backendOf(config: ModelConfig, backends: Backends): Backend {
   const { name, backend, platform } = config;
   if (backend === '' && platform === '') {
     throw invalid(`must specify 'platform' or 'backend' for '${name}', or give a version the file model.ts`);
@@ -106,9 +111,9 @@ function backendOf(config: ModelConfig): Backend {
     if (backend === '') return ensembleBackend;
     throw invalid(`Ensemble model '${name}' must have platform type '${ENSEMBLE_PLATFORM}' and empty backend type`);
   }
-  const found = BACKENDS.get(backend);
+  const found = backends.get(backend);
   if (found !== undefined) return found;
-  const there = [...BACKENDS.keys()].join(', ');
+  const there = [...backends.keys()].join(', ');
   const what = backend === '' ? `platform '${platform}'` : `backend '${backend}'`;
   throw new TritonError(400, `unable to find a backend for ${what} of model '${name}'; Rose has: ${there}`);
 }

@@ -1,6 +1,8 @@
 import { rm } from 'node:fs/promises';
-import { RoseError } from '@rose/engine';
+import { RoseError, type ServedModel } from '@rose/engine';
 import type { LoadRequest } from '../backend/backend.ts';
+import { engineBackend, type EngineOptions } from '../backend/engine.ts';
+import { typescriptBackend } from '../backend/typescript.ts';
 import { linkEnsemble } from '../ensemble/link.ts';
 import type { ModelConfig } from '../grpc/proto/model_config_pb.js';
 import { TritonError } from '../triton/errors.ts';
@@ -9,7 +11,7 @@ import { checkParts, ensemblesOf, loadOrder, partsOf } from './dependencies.ts';
 import { Entry, loadFailed, messageOf, UNLOAD_MS, type IndexEntry } from './entry.ts';
 import { checkModelName, scanRepositories } from './layout.ts';
 import { NO_OVERRIDE, writeFiles, type LoadOverride } from './override.ts';
-import { prepareModel, withDecoupled, type PreparedModel } from './prepare.ts';
+import { prepareModel, withDecoupled, type Backends, type PreparedModel } from './prepare.ts';
 import { answeringVersion } from './versions.ts';
 
 /** Who decides what is loaded: the start alone, clients, or the directory as it changes. */
@@ -25,6 +27,8 @@ export interface RepositoryOptions {
   readonly pollSeconds?: number;
   /** Whether a model that cannot be loaded at the start ends it. Default true. */
   readonly exitOnError?: boolean;
+  /** How checkpoints are found and run. */
+  readonly engine?: EngineOptions;
 }
 
 /** What came of reading a model: an ensemble is linked later, when its parts are there. */
@@ -33,6 +37,7 @@ type LoadOutcome = 'same' | 'loaded' | 'ensemble';
 /** What the repository needs of the rest of the server. */
 export interface RepositorySurroundings {
   readonly call: LoadRequest['call'];
+  readonly observe: LoadRequest['observe'];
   readonly warn: (message: string) => void;
   /** Models that are no part of the repository; their names are taken. */
   readonly builtin: ReadonlyMap<string, TritonModel>;
@@ -44,6 +49,7 @@ const DEFAULT_POLL_SECONDS = 15;
 export class ModelRepository {
   readonly #options: RepositoryOptions;
   readonly #surroundings: RepositorySurroundings;
+  readonly #backends: Backends;
   readonly #entries: Map<string, Entry> = new Map();
   #poll: NodeJS.Timeout | undefined;
   #polling: Promise<void> = Promise.resolve();
@@ -67,6 +73,13 @@ export class ModelRepository {
   private constructor(options: RepositoryOptions, surroundings: RepositorySurroundings) {
     this.#options = options;
     this.#surroundings = surroundings;
+    const engine = engineBackend(options.engine ?? {});
+    // A directory of Triton's vLLM backend is one of ours: its `model.json` names the checkpoint.
+    this.#backends = new Map([
+      ['typescript', typescriptBackend],
+      ['rose', engine],
+      ['vllm', engine],
+    ]);
   }
 
   get mode(): ControlMode {
@@ -104,10 +117,18 @@ export class ModelRepository {
     );
   }
 
+  /** What engines run of it now: of each such model the version that answers where none is named. */
+  get served(): ServedModel[] {
+    return [...this.#entries.values()].flatMap(({ versions, readyVersions }) => {
+      const number = answeringVersion(readyVersions);
+      return (number !== undefined && versions.get(number)?.loaded?.backend.served) || [];
+    });
+  }
+
   /** Whether every version that should answer can. What was unloaded on purpose does not count. */
-  get ready(): boolean {
+  async ready(): Promise<boolean> {
     if (this.#closed) return false;
-    return [...this.#entries.values()].every((entry) => entry.ready);
+    return (await Promise.all([...this.#entries.values()].map((entry) => entry.ready()))).every(Boolean);
   }
 
   async index(): Promise<IndexEntry[]> {
@@ -312,9 +333,9 @@ export class ModelRepository {
   #entry(name: string): Entry {
     let entry = this.#entries.get(name);
     if (entry === undefined) {
-      const { call, warn } = this.#surroundings;
+      const { call, observe, warn } = this.#surroundings;
       const find = (part: string, version: number | undefined): TritonModel => this.#model(part, version);
-      entry = new Entry(name, { call, find, warn });
+      entry = new Entry(name, { call, find, observe, warn });
       this.#entries.set(name, entry);
     }
     return entry;
@@ -366,7 +387,7 @@ export class ModelRepository {
     try {
       if (this.#surroundings.builtin.has(name)) throw new TritonError(400, 'a model named at the start has this name');
       if (directories.length > 1) throw new TritonError(400, 'model appears in two or more repositories');
-      prepared = await prepareModel(name, directories[0], override.config);
+      prepared = await prepareModel(name, directories[0], this.#backends, override.config);
       entry.problem = undefined;
     } catch (error) {
       const message = messageOf(error);

@@ -1,29 +1,46 @@
-import type { ServedModel } from '@rose/engine';
+import type { ServedModel, Task } from '@rose/engine';
 import type { ModelStatistics } from '../statistics/statistics.ts';
-import { embeddingModel } from './embed.ts';
-import { generatingModel } from './generate.ts';
+import { embedding } from './embed.ts';
+import { generating } from './generate.ts';
 import { builtinConfig, BUILTIN_BACKEND } from './metadata.ts';
-import type { RunnableModel, TritonModel } from './model.ts';
-import { scoringModel } from './score.ts';
+import type { ModelRequest, ModelResponse, ModelSignature, TritonModel } from './model.ts';
+import { scoring } from './score.ts';
 
-/** A model that the engine runs, as Triton's clients see it. */
-export interface BuiltinModel extends RunnableModel {
+/** What is known of a model before an engine runs it. */
+export type DescribedModel = Pick<ServedModel, 'name' | 'task' | 'spec'>;
+
+/** A model of an engine in Triton's words. */
+export interface BuiltinSignature extends ModelSignature {
   /** Facts for people, shown in the model's configuration. */
   readonly facts: Readonly<Record<string, string>>;
 }
 
+/** How models of one task are asked over Triton's protocols. */
+export interface BuiltinTask {
+  describe(model: DescribedModel): BuiltinSignature;
+  run(model: ServedModel, request: ModelRequest): AsyncIterable<ModelResponse>;
+}
+
+/** How an engine's models are asked, by what they are for. */
+export const BUILTIN_TASKS: Readonly<Record<Task, BuiltinTask>> = {
+  generate: generating,
+  embed: embedding,
+  score: scoring,
+};
+
 /** A model of the hub. It has the one version 1. */
 export function builtinModel(model: ServedModel, statistics: ModelStatistics): TritonModel {
-  const make = { generate: generatingModel, embed: embeddingModel, score: scoringModel };
-  const answering = make[model.task](model);
+  const task = BUILTIN_TASKS[model.task];
+  const signature = task.describe(model);
   return {
-    ...answering,
+    ...signature,
     version: '1',
     platform: BUILTIN_BACKEND,
-    config: () => builtinConfig(answering),
+    config: () => builtinConfig(signature),
     ready: () => model.ready(),
     // They stay as long as the server.
     hold: () => () => {},
+    run: (request) => task.run(model, request),
     get statistics() {
       // The engine batches on its own; these it counts itself.
       statistics.executionCount = model.counters.steps;

@@ -1,12 +1,12 @@
 import type { ServedModel } from '@rose/engine';
-import type { BuiltinModel } from './builtin.ts';
+import type { BuiltinTask } from './builtin.ts';
 import { invalid } from './errors.ts';
 import type { ModelRequest, ModelResponse } from './model.ts';
 import { booleanParameter, checkParameters, ID_INPUTS, MAX_BATCH, tokenRows } from './pooling-inputs.ts';
 import { fp32Rows, textsOf, type BytesTensor } from './tensor.ts';
 
 /**
- * An embedding model.
+ * Embedding models.
  *
  * | input | shape | |
  * | --- | --- | --- |
@@ -17,22 +17,17 @@ import { fp32Rows, textsOf, type BytesTensor } from './tensor.ts';
  * Output: EMBEDDING [batch, width] FP32. Parameters: `truncate` (boolean, default false) shortens texts that are too
  * long; `dimensions` keeps the first so many elements and normalises again.
  */
-export function embeddingModel(model: ServedModel): BuiltinModel {
-  const width = model.spec.hiddenSize;
-  return {
-    name: model.name,
+export const embedding: BuiltinTask = {
+  describe: ({ name, task, spec }) => ({
+    name,
     maxBatchSize: MAX_BATCH,
     decoupled: false,
     inputs: [{ name: 'TEXT', datatypes: ['BYTES'], dims: [1], optional: true }, ...ID_INPUTS],
-    outputs: [{ name: 'EMBEDDING', datatype: 'FP32', dims: [width] }],
-    facts: {
-      task: model.task,
-      architecture: model.spec.architecture,
-      context_length: String(model.spec.contextLength),
-    },
-    run: (request) => run(model, request),
-  };
-}
+    outputs: [{ name: 'EMBEDDING', datatype: 'FP32', dims: [spec.hiddenSize] }],
+    facts: { task, architecture: spec.architecture, context_length: String(spec.contextLength) },
+  }),
+  run,
+};
 
 async function* run(model: ServedModel, request: ModelRequest): AsyncIterable<ModelResponse> {
   checkParameters(model.name, request, ['truncate', 'dimensions']);

@@ -4,26 +4,11 @@ import { generationFields, generationOf } from '../generation/fields.ts';
 import { structureFields, structureOf } from '../generation/structure.ts';
 import { invalid } from './errors.ts';
 import { JsonObject, parseJson, type JsonValue } from './json.ts';
-import type { InputSpec, ModelRequest } from './model.ts';
-import { numbersOf, textsOf, type Tensor } from './tensor.ts';
+import { tensorFields } from './generate-inputs.ts';
+import type { ModelRequest } from './model.ts';
 
 /** What the vLLM backend generates when a request does not say. */
 const DEFAULT_MAX_TOKENS = 16;
-
-/** Sampling fields that clients of the TensorRT-LLM backend send as tensors of their own. */
-export const SAMPLING_INPUTS: readonly InputSpec[] = [
-  scalar('max_tokens', 'INT32'),
-  scalar('min_tokens', 'INT32'),
-  scalar('temperature', 'FP32'),
-  scalar('top_k', 'INT32'),
-  scalar('top_p', 'FP32'),
-  scalar('repetition_penalty', 'FP32'),
-  scalar('presence_penalty', 'FP32'),
-  scalar('frequency_penalty', 'FP32'),
-  { name: 'seed', datatypes: ['UINT64', 'INT64'], dims: [1], optional: true },
-  { name: 'stop_words', datatypes: ['BYTES'], dims: [-1], optional: true },
-  { name: 'bad_words', datatypes: ['BYTES'], dims: [-1], optional: true },
-];
 
 const schema = z.object({
   ...generationFields,
@@ -51,10 +36,7 @@ export interface GenerateParameters {
 export function generateParameters(request: ModelRequest): GenerateParameters {
   const fields: Record<string, unknown> = { max_tokens: DEFAULT_MAX_TOKENS };
   for (const [name, value] of [...samplingText(request), ...request.parameters]) fields[name] = plain(name, value);
-  for (const { name } of SAMPLING_INPUTS) {
-    const tensor = request.inputs.get(name);
-    if (tensor !== undefined) fields[name === 'stop_words' ? 'stop' : name] = tensorValue(tensor);
-  }
+  Object.assign(fields, tensorFields(request));
   for (const name of OBJECTS) fields[name] = parsedText(name, fields[name]);
   if (fields.lora_name !== undefined) throw invalid('LoRA feature is not enabled.');
   const unknown = Object.keys(fields).find((name) => !NAMES.includes(name));
@@ -83,10 +65,6 @@ function parsedText(name: string, value: unknown): unknown {
   }
 }
 
-function scalar(name: string, datatype: 'INT32' | 'FP32'): InputSpec {
-  return { name, datatypes: [datatype], dims: [1], optional: true };
-}
-
 function samplingText({ inputs }: ModelRequest): readonly (readonly [string, JsonValue])[] {
   const tensor = inputs.get('sampling_parameters');
   if (tensor?.datatype !== 'BYTES') return [];
@@ -108,9 +86,4 @@ function plain(name: string, value: JsonValue): unknown {
   if (typeof value !== 'string' || STRINGS.has(name)) return value;
   if (/^\s*(true|false)\s*$/i.test(value)) return value.trim().toLowerCase() === 'true';
   return value.trim() !== '' && Number.isFinite(Number(value)) ? Number(value) : value;
-}
-
-function tensorValue(tensor: Tensor): unknown {
-  if (tensor.datatype === 'BYTES') return textsOf(tensor);
-  return numbersOf(tensor)[0];
 }

@@ -1,36 +1,47 @@
 import type { GenerateEvent, GeneratedToken, ServedModel, Vocabulary } from '@rose/engine';
-import type { BuiltinModel } from './builtin.ts';
+import type { BuiltinTask } from './builtin.ts';
 import { invalid } from './errors.ts';
-import { generateParameters, SAMPLING_INPUTS } from './generate-parameters.ts';
+import { SAMPLING_INPUTS } from './generate-inputs.ts';
+import { generateParameters } from './generate-parameters.ts';
 import type { InputSpec, ModelRequest, ModelResponse } from './model.ts';
-import { numbers, numbersOf, texts, textsOf, type BytesTensor, type NumericTensor, type Tensor } from './tensor.ts';
+import {
+  fp32Rows,
+  numbers,
+  numbersOf,
+  texts,
+  textsOf,
+  type BytesTensor,
+  type NumericTensor,
+  type Tensor,
+} from './tensor.ts';
 
 /** Outputs that a request must ask for, each by an input `return_NAME`. */
-type Extra = 'finish_reason' | 'cumulative_logprob' | 'logprobs' | 'num_input_tokens' | 'num_output_tokens';
-type Returns = Readonly<Record<Extra, boolean>>;
-const EXTRAS: readonly Extra[] = [
+const EXTRAS = [
   'finish_reason',
   'cumulative_logprob',
   'logprobs',
   'num_input_tokens',
   'num_output_tokens',
-];
+  'log_probs',
+] as const;
+type Returns = Readonly<Record<(typeof EXTRAS)[number], boolean>>;
 
 /**
- * A model that generates text, with the tensors of Triton's vLLM backend and the sampling scalars of its
- * TensorRT-LLM backend. `text_input` is text: control tokens in it are not, unless `parse_special` is true.
+ * Models that generate text, with the tensors of Triton's vLLM backend and those of its TensorRT-LLM backend.
+ * `text_input` is text: control tokens in it are not, unless `parse_special` is true.
  */
-export function generatingModel(model: ServedModel): BuiltinModel {
-  return {
-    name: model.name,
+export const generating: BuiltinTask = {
+  describe: ({ name, task, spec }) => ({
+    name,
     maxBatchSize: 0,
     decoupled: true,
     inputs: [
       { name: 'text_input', datatypes: ['BYTES'], dims: [1], optional: false },
       flag('stream'),
+      flag('streaming'),
       { name: 'sampling_parameters', datatypes: ['BYTES'], dims: [1], optional: true },
       flag('exclude_input_in_output'),
-      ...EXTRAS.map((name) => flag(`return_${name}`)),
+      ...EXTRAS.map((extra) => flag(`return_${extra}`)),
       ...SAMPLING_INPUTS,
     ],
     outputs: [
@@ -40,19 +51,17 @@ export function generatingModel(model: ServedModel): BuiltinModel {
       { name: 'logprobs', datatype: 'BYTES', dims: [-1] },
       { name: 'num_input_tokens', datatype: 'UINT32', dims: [1] },
       { name: 'num_output_tokens', datatype: 'UINT32', dims: [-1] },
+      { name: 'cum_log_probs', datatype: 'FP32', dims: [-1] },
+      { name: 'output_log_probs', datatype: 'FP32', dims: [-1, -1] },
     ],
-    facts: {
-      task: model.task,
-      architecture: model.spec.architecture,
-      context_length: String(model.spec.contextLength),
-    },
-    run: (request) => run(model, request),
-  };
-}
+    facts: { task, architecture: spec.architecture, context_length: String(spec.contextLength) },
+  }),
+  run,
+};
 
 async function* run(model: ServedModel, request: ModelRequest): AsyncIterable<ModelResponse> {
   const [prompt] = textsOf(request.inputs.get('text_input') as BytesTensor);
-  const stream = flagOf(request, 'stream') ?? false;
+  const stream = flagOf(request, 'stream') ?? flagOf(request, 'streaming') ?? false;
   const exclude = flagOf(request, 'exclude_input_in_output');
   if (stream && exclude === false) {
     throw invalid('When streaming, `exclude_input_in_output` = False is not allowed.');
@@ -61,7 +70,7 @@ async function* run(model: ServedModel, request: ModelRequest): AsyncIterable<Mo
     EXTRAS.map((name) => [name, flagOf(request, `return_${name}`) ?? false]),
   ) as Returns;
   const { generation, logprobs, parseSpecial } = generateParameters(request);
-  const needsLogprobs = returns.logprobs || returns.cumulative_logprob;
+  const needsLogprobs = returns.logprobs || returns.cumulative_logprob || returns.log_probs;
   const events = model.generate({
     ...generation,
     prompt: { kind: 'text', text: prompt, parseSpecial },
@@ -97,6 +106,7 @@ class AnswerSet {
   /** JSON of the new tokens' entries. */
   #logprobs: string[][] = [];
   #newTokens: number[] = [];
+  #newLogprobs: number[][] = [];
   #promptTokens = 0;
 
   /** @param candidates how many most likely tokens are reported with each drawn one */
@@ -120,6 +130,7 @@ class AnswerSet {
       this.#advance(event.index, event.tokens.length);
       for (const token of event.tokens) {
         this.#cumulative[event.index] += token.logprob ?? 0;
+        this.#newLogprobs[event.index].push(token.logprob ?? 0);
         if (this.#returns.logprobs)
           this.#logprobs[event.index].push(describe(token, this.#vocabulary, this.#candidates));
       }
@@ -134,7 +145,8 @@ class AnswerSet {
   hasNews(event: GenerateEvent): boolean {
     if (event.kind === 'start') return false;
     if (event.kind === 'end') return this.#returns.finish_reason || this.#returns.num_output_tokens;
-    return event.text !== '' || this.#returns.num_output_tokens || this.#returns.logprobs;
+    const { num_output_tokens, logprobs, log_probs } = this.#returns;
+    return event.text !== '' || num_output_tokens || logprobs || log_probs;
   }
 
   /** @param prefix text in front of every answer */
@@ -157,6 +169,9 @@ class AnswerSet {
       );
     if (returns.num_input_tokens) tensors.push(numbers('num_input_tokens', 'UINT32', [this.#promptTokens]));
     if (returns.num_output_tokens) tensors.push(numbers('num_output_tokens', 'UINT32', this.#newTokens));
+    if (returns.log_probs) {
+      tensors.push(numbers('cum_log_probs', 'FP32', this.#cumulative), padded('output_log_probs', this.#newLogprobs));
+    }
     this.#clear();
     return tensors;
   }
@@ -170,6 +185,7 @@ class AnswerSet {
     this.#texts = this.#each(() => '');
     this.#logprobs = this.#each(() => []);
     this.#newTokens = this.#each(() => 0);
+    this.#newLogprobs = this.#each(() => []);
   }
 
   #each<T>(make: () => T): T[] {
@@ -188,6 +204,13 @@ function describe({ token, logprob, top = [] }: GeneratedToken, vocabulary: Voca
   const others = top.slice(0, candidates).map((candidate, i) => entry(candidate.token, candidate.logprob, i + 1));
   if (place >= 0) others.splice(place, 1);
   return `{${[entry(token, logprob, place < 0 ? null : place + 1), ...others].join(',')}}`;
+}
+
+/** Rows of different lengths as one FP32 tensor: shorter ones end in zeros. */
+function padded(name: string, rows: readonly (readonly number[])[]): NumericTensor {
+  const width = Math.max(...rows.map(({ length }) => length));
+  const filled = rows.map((row) => Float32Array.from({ length: width }, (_, i) => row[i] ?? 0));
+  return fp32Rows(name, filled, width);
 }
 
 function flag(name: string): InputSpec {

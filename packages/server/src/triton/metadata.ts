@@ -1,4 +1,4 @@
-import type { BuiltinModel } from './builtin.ts';
+import type { BuiltinSignature } from './builtin.ts';
 import { configType } from './datatype.ts';
 import { fullShape, type TritonModel } from './model.ts';
 
@@ -38,7 +38,7 @@ export function modelMetadata(model: TritonModel, versions: readonly string[]): 
 }
 
 /** A built-in model's configuration as protobuf's JSON with every default printed, which is what clients parse. */
-export function builtinConfig(model: BuiltinModel): object {
+export function builtinConfig(model: BuiltinSignature): object {
   const { name, decoupled } = model;
   const dynamicBatching = {
     preferred_batch_size: [],

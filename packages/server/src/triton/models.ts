@@ -1,9 +1,10 @@
-import { RoseError, type ModelHub } from '@rose/engine';
+import { RoseError, type ModelHub, type ServedModel } from '@rose/engine';
+import type { ObserveModel } from '../metrics/observe.ts';
 import type { WireCall } from '../backend/protocol.ts';
 import type { LoadOverride } from '../repository/override.ts';
 import type { IndexEntry } from '../repository/entry.ts';
 import { ModelRepository, type RepositoryOptions } from '../repository/repository.ts';
-import type { ModelStatistics } from '../statistics/statistics.ts';
+import { ModelStatistics } from '../statistics/statistics.ts';
 import { builtinModel } from './builtin.ts';
 import { invalid, TritonError } from './errors.ts';
 import type { ModelResponse, TritonModel } from './model.ts';
@@ -13,12 +14,19 @@ import { checkRequest } from './validate.ts';
 /** All models of a server in Triton's words: those of the hub, each with the one version 1, and those of a repository. */
 export class TritonModels {
   readonly #hub: ModelHub;
+  readonly #observe: ObserveModel;
   readonly #builtin: ReadonlyMap<string, TritonModel>;
+  /** What other protocols see: the hub's models, and those of the repository that an engine runs. */
+  readonly hub: ModelHub;
   #repository: ModelRepository | undefined;
 
-  constructor(hub: ModelHub, statisticsOf: (name: string) => ModelStatistics) {
+  constructor(hub: ModelHub, observe: ObserveModel) {
     this.#hub = hub;
-    this.#builtin = new Map(hub.models.map((model) => [model.name, builtinModel(model, statisticsOf(model.name))]));
+    this.#observe = observe;
+    const statistics = hub.models.map(() => new ModelStatistics());
+    const observed = hub.models.map((model, i) => observe(model, '1', statistics[i]).model);
+    this.#builtin = new Map(observed.map((model, i) => [model.name, builtinModel(model, statistics[i])]));
+    this.hub = this.#wholeHub(observed);
   }
 
   /** @throws RoseError `invalid` where a model that must be there at the start cannot be loaded */
@@ -26,6 +34,7 @@ export class TritonModels {
     this.#repository = await ModelRepository.open(options, {
       call: (call, signal) => this.#call(call, signal),
       warn,
+      observe: this.#observe,
       builtin: this.#builtin,
     });
   }
@@ -78,7 +87,7 @@ export class TritonModels {
 
   /** Whether every model that should answer can. */
   async ready(): Promise<boolean> {
-    return (this.#repository?.ready ?? true) && this.#hub.ready();
+    return ((await this.#repository?.ready()) ?? true) && this.#hub.ready();
   }
 
   /** Whether a model can answer; of one that does not exist the answer is no. */
@@ -116,6 +125,23 @@ export class TritonModels {
   /** Free what the repository holds; the hub is its owner's. */
   async close(limitMs: number): Promise<void> {
     await this.#repository?.close(limitMs);
+  }
+
+  #wholeHub(own: readonly ServedModel[]): ModelHub {
+    const hub = this.#hub;
+    const all = (): ServedModel[] => [...own, ...(this.#repository?.served ?? [])];
+    return {
+      get models() {
+        return all();
+      },
+      get stats() {
+        return hub.stats;
+      },
+      get: (name) => all().find((model) => model.name === name) ?? hub.get(name),
+      ready: () => this.ready(),
+      drain: (limitMs) => hub.drain(limitMs),
+      close: () => hub.close(),
+    };
   }
 
   #explicit(): ModelRepository {

@@ -1,13 +1,13 @@
 import type { ScoreInput, ServedModel } from '@rose/engine';
 import { scoresOf } from '../scores.ts';
-import type { BuiltinModel } from './builtin.ts';
+import type { BuiltinTask, DescribedModel } from './builtin.ts';
 import { invalid } from './errors.ts';
 import type { ModelRequest, ModelResponse } from './model.ts';
 import { booleanParameter, checkParameters, ID_INPUTS, MAX_BATCH, tokenRows } from './pooling-inputs.ts';
 import { fp32Rows, textsOf, type BytesTensor } from './tensor.ts';
 
 /**
- * A classifier over pairs of texts (a reranker).
+ * Classifiers over pairs of texts (rerankers).
  *
  * | input | shape | |
  * | --- | --- | --- |
@@ -19,31 +19,34 @@ import { fp32Rows, textsOf, type BytesTensor } from './tensor.ts';
  * Outputs: SCORE [batch, labels] FP32, the sigmoid of a single label or the softmax over several; LOGITS
  * [batch, labels] FP32. Parameter: `truncate` (boolean, default false) shortens texts that are too long.
  */
-export function scoringModel(model: ServedModel): BuiltinModel {
-  const labels = labelsOf(model);
-  return {
-    name: model.name,
-    maxBatchSize: MAX_BATCH,
-    decoupled: false,
-    inputs: [
-      { name: 'QUERY', datatypes: ['BYTES'], dims: [1], optional: true },
-      { name: 'TEXT', datatypes: ['BYTES'], dims: [1], optional: true },
-      ...ID_INPUTS,
-      { name: 'TOKEN_TYPE_IDS', datatypes: ['INT64', 'INT32'], dims: [-1], optional: true },
-    ],
-    outputs: [
-      { name: 'SCORE', datatype: 'FP32', dims: [labels.length], labels },
-      { name: 'LOGITS', datatype: 'FP32', dims: [labels.length], labels },
-    ],
-    facts: {
-      task: model.task,
-      architecture: model.spec.architecture,
-      context_length: String(model.spec.contextLength),
-      labels: labels.join(', '),
-    },
-    run: (request) => run(model, request),
-  };
-}
+export const scoring: BuiltinTask = {
+  describe: (model) => {
+    const { name, task, spec } = model;
+    const labels = labelsOf(model);
+    return {
+      name,
+      maxBatchSize: MAX_BATCH,
+      decoupled: false,
+      inputs: [
+        { name: 'QUERY', datatypes: ['BYTES'], dims: [1], optional: true },
+        { name: 'TEXT', datatypes: ['BYTES'], dims: [1], optional: true },
+        ...ID_INPUTS,
+        { name: 'TOKEN_TYPE_IDS', datatypes: ['INT64', 'INT32'], dims: [-1], optional: true },
+      ],
+      outputs: [
+        { name: 'SCORE', datatype: 'FP32', dims: [labels.length], labels },
+        { name: 'LOGITS', datatype: 'FP32', dims: [labels.length], labels },
+      ],
+      facts: {
+        task,
+        architecture: spec.architecture,
+        context_length: String(spec.contextLength),
+        labels: labels.join(', '),
+      },
+    };
+  },
+  run,
+};
 
 async function* run(model: ServedModel, request: ModelRequest): AsyncIterable<ModelResponse> {
   checkParameters(model.name, request, ['truncate']);
@@ -75,6 +78,6 @@ function inputsOf(model: string, request: ModelRequest): ScoreInput[] {
   return textsOf(text).map((text, i) => ({ query: queries[i], text }));
 }
 
-function labelsOf({ spec }: ServedModel): readonly string[] {
+function labelsOf({ spec }: DescribedModel): readonly string[] {
   return spec.head.kind === 'classifier' ? spec.head.labels : [];
 }
