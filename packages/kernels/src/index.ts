@@ -68,6 +68,7 @@ export { shippedTables, tableName, tuningsFor, type TuningFiles } from './tuning
 export { seededRandom } from './support/random.ts';
 export { bytesOf, decode, encode, halfUlp, isStorable, round } from './support/storage.ts';
 export { decodeItems, splitTokens, type DecodeItems } from './support/decode-items.ts';
-export { interleaveGate, leavesOf, linearKernelFor } from './support/linear.ts';
+export { leavesOf, linearKernelFor } from './support/linear.ts';
+export { interleaveGate } from './support/linear-epilogue.ts';
 export { groupedKernelFor } from './support/linear-grouped.ts';
 export { GROUP as FP8_GROUP, groupsOf, linearFp8KernelFor, scalePitch } from './support/linear-fp8.ts';

@@ -28,12 +28,12 @@ import {
   linearReference,
   linearRefused,
   linearRoofline,
-  outputColumns,
   storedByTma,
   storeTargets,
   tileMaps,
   type LinearTensors,
 } from './support/linear.ts';
+import { outputColumns } from './support/linear-epilogue.ts';
 import { fragmentOutputs } from './support/linear-fragments.ts';
 import {
   TILE_ROWS,
@@ -83,7 +83,7 @@ const linear: KernelModule = defineKernel({
   roofline: linearRoofline,
   cases: [
     { dims: { rows: 17, columns: 128, depth: 64 } },
-    { dims: { rows: 130, columns: 136, depth: 72 }, options: { bias: true, residual: true } },
+    { dims: { rows: 130, columns: 136, depth: 72 }, options: { bias: true, activation: 'gelu', residual: true } },
     { dims: { rows: 129, columns: 64, depth: 512 }, options: { leaves: 8 }, tuning: { tile: 128, ctas: 1 } },
     {
       dims: { rows: 18, columns: 200, depth: 64, keys: 72, values: 24 },
@@ -92,6 +92,7 @@ const linear: KernelModule = defineKernel({
     { dims: { rows: 8192, columns: 8192, depth: 8192 }, large: true },
     { dims: { rows: 2048, columns: 4096, depth: 14336 }, options: { leaves: 8 }, large: true },
     { dims: { rows: 2048, columns: 28672, depth: 4096 }, options: { gate: 'silu' }, large: true },
+    { dims: { rows: 32768, columns: 3072, depth: 768 }, options: { bias: true, activation: 'gelu' }, large: true },
     { dims: { rows: 512, columns: 6144, depth: 4096 }, options: { bias: true, output: 'f32' }, large: true },
     {
       dims: { rows: 2048, columns: 6144, depth: 4096, keys: 1024, values: 1024 },

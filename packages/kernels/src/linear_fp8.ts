@@ -19,14 +19,8 @@ import {
   type KernelIR,
   type TensorMapDescription,
 } from '@rose/cute';
-import {
-  LINEAR_DIMS,
-  LINEAR_OPTIONAL_DIMS,
-  outputColumns,
-  outputMaps,
-  storedByTma,
-  storeTargets,
-} from './support/linear.ts';
+import { LINEAR_DIMS, LINEAR_OPTIONAL_DIMS, outputMaps, storedByTma, storeTargets } from './support/linear.ts';
+import { outputColumns } from './support/linear-epilogue.ts';
 import {
   FP8_OPTIONS,
   GROUP,
@@ -85,7 +79,10 @@ const linearFp8: KernelModule = defineKernel({
   roofline: linearFp8Roofline,
   cases: [
     { dims: { rows: 17, columns: 128, depth: 256 } },
-    { dims: { rows: 130, columns: 136, depth: 144 }, options: { scales: 'row', bias: true, residual: true } },
+    {
+      dims: { rows: 130, columns: 136, depth: 144 },
+      options: { scales: 'row', bias: true, activation: 'gelu', residual: true },
+    },
     { dims: { rows: 66, columns: 64, depth: 1024 }, options: { leaves: 8 }, tuning: { tile: 128, turns: 1 } },
     { dims: { rows: 9, columns: 256, depth: 256 }, options: { gate: 'silu', type: 'f16' } },
     { dims: { rows: 5, columns: 72, depth: 512 }, options: { scales: 'tensor', leaves: 4, output: 'f32' } },

@@ -21,7 +21,8 @@ import {
   type KernelIR,
 } from '@rose/cute';
 import { rowBucket } from './support/bucket.ts';
-import { LINEAR_DIMS, LINEAR_OPTIONAL_DIMS, outputColumns } from './support/linear.ts';
+import { LINEAR_DIMS, LINEAR_OPTIONAL_DIMS } from './support/linear.ts';
+import { outputColumns } from './support/linear-epilogue.ts';
 import {
   blocksAt,
   FP8_OPTIONS,

@@ -32,7 +32,8 @@ import {
   TILE,
   VECTOR,
 } from './support/linear-few.ts';
-import { LINEAR_DIMS, LINEAR_OPTIONAL_DIMS, outputColumns } from './support/linear.ts';
+import { LINEAR_DIMS, LINEAR_OPTIONAL_DIMS } from './support/linear.ts';
+import { outputColumns } from './support/linear-epilogue.ts';
 import {
   FP8_OPTIONS,
   GROUP,

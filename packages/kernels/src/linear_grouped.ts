@@ -38,7 +38,8 @@ import {
   groupedRoofline,
   type GroupedTensors,
 } from './support/linear-grouped.ts';
-import { DEPTH_STEP, outputColumns } from './support/linear.ts';
+import { DEPTH_STEP } from './support/linear.ts';
+import { outputColumns } from './support/linear-epilogue.ts';
 import { fragmentOutputs } from './support/linear-fragments.ts';
 import { TILE_ROWS, tileMemory, TileProduct, tileRefused, WARPS, WGMMA_THREADS } from './support/linear-wgmma.ts';
 import { traceKernel } from './support/trace.ts';

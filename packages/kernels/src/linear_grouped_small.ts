@@ -31,7 +31,8 @@ import {
   groupedRoofline,
   type GroupedTensors,
 } from './support/linear-grouped.ts';
-import { DEPTH_STEP, outputColumns } from './support/linear.ts';
+import { DEPTH_STEP } from './support/linear.ts';
+import { outputColumns } from './support/linear-epilogue.ts';
 import {
   FEW_ROWS_THREADS,
   FewRowsProduct,

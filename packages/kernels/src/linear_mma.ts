@@ -46,6 +46,10 @@ const linearMma: KernelModule = defineKernel({
     { dims: { rows: 1, columns: 64, depth: 64 } },
     { dims: { rows: 67, columns: 72, depth: 136 }, options: { bias: true, residual: true, type: 'f16' } },
     { dims: { rows: 17, columns: 64, depth: 512 }, options: { leaves: 8, gate: 'silu', scale: true } },
+    { dims: { rows: 9, columns: 64, depth: 64 }, options: { gate: 'relu', bias: true } },
+    ...LINEAR_OPTIONS.activation.map((activation) => {
+      return { dims: { rows: 5, columns: 64, depth: 64 }, options: { activation, bias: true, output: 'f32' } } as const;
+    }),
     { dims: { rows: 129, columns: 64, depth: 128 }, options: { leaves: 2, output: 'f32' }, tuning: { tile: '128x64' } },
     {
       dims: { rows: 18, columns: 88, depth: 64, keys: 24, values: 16 },

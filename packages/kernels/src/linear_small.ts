@@ -30,9 +30,9 @@ import {
   linearReference,
   linearRefused,
   linearRoofline,
-  outputColumns,
   type LinearTensors,
 } from './support/linear.ts';
+import { outputColumns } from './support/linear-epilogue.ts';
 import {
   FEW_ROWS_THREADS,
   FewRowsProduct,
@@ -108,9 +108,12 @@ const linearSmall: KernelModule = defineKernel({
   roofline: linearRoofline,
   cases: [
     { dims: { rows: 1, columns: 64, depth: 128 } },
-    { dims: { rows: 5, columns: 136, depth: 200 }, options: { bias: true, residual: true, type: 'f16' } },
+    {
+      dims: { rows: 5, columns: 136, depth: 200 },
+      options: { bias: true, residual: true, type: 'f16', activation: 'relu' },
+    },
     { dims: { rows: 15, columns: 64, depth: 1024 }, options: { leaves: 8, gate: 'gelu_tanh', scale: true } },
-    { dims: { rows: 64, columns: 128, depth: 256 }, options: { leaves: 2, output: 'f32' } },
+    { dims: { rows: 64, columns: 128, depth: 256 }, options: { leaves: 2, activation: 'tanh', output: 'f32' } },
     { dims: { rows: 30, columns: 136, depth: 320 }, tuning: { rows: 32, share: 2, split: 1, stages: 2 } },
     {
       dims: { rows: 3, columns: 200, depth: 64, keys: 72, values: 24 },

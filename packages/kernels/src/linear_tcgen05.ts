@@ -44,12 +44,12 @@ import {
   linearReference,
   linearRefused,
   linearRoofline,
-  outputColumns,
   storedByTma,
   storeTargets,
   tileMaps,
   type LinearTensors,
 } from './support/linear.ts';
+import { outputColumns } from './support/linear-epilogue.ts';
 import { fragmentOutputs } from './support/linear-fragments.ts';
 import { traceKernel } from './support/trace.ts';
 import { defineKernel, type KernelModule, type Specialisation } from './spec.ts';
@@ -117,7 +117,11 @@ const linearTcgen05: KernelModule = defineKernel({
     { dims: { rows: 130, columns: 136, depth: 72 }, options: { bias: true, residual: true }, tuning: { pair: false } },
     { dims: { rows: 17, columns: 128, depth: 1024 }, options: { leaves: 8 } },
     { dims: { rows: 257, columns: 128, depth: 128 }, options: { gate: 'silu', scale: true, type: 'f16' } },
-    { dims: { rows: 5, columns: 64, depth: 256 }, options: { leaves: 2, output: 'f32' }, tuning: { tile: 64 } },
+    {
+      dims: { rows: 5, columns: 64, depth: 256 },
+      options: { leaves: 2, output: 'f32', activation: 'gelu_tanh' },
+      tuning: { tile: 64 },
+    },
     { dims: { rows: 18, columns: 200, depth: 64, keys: 72, values: 24 }, options: { split: 'qkv', bias: true } },
     { dims: { rows: 8192, columns: 8192, depth: 8192 }, tuning: { tile: 256 }, large: true },
     { dims: { rows: 2048, columns: 4096, depth: 14336 }, options: { leaves: 8 }, large: true },

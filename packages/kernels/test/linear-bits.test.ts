@@ -7,7 +7,8 @@ import linearMma from '../src/linear_mma.ts';
 import linearSmall from '../src/linear_small.ts';
 import linearTcgen05 from '../src/linear_tcgen05.ts';
 import { specialise, type KernelCase, type KernelModule } from '../src/spec.ts';
-import { interleaveGate, leavesOf, linearKernelFor } from '../src/support/linear.ts';
+import { leavesOf, linearKernelFor } from '../src/support/linear.ts';
+import { interleaveGate } from '../src/support/linear-epilogue.ts';
 import { runCase } from './support.ts';
 
 /** A row's bits are the same in every kernel, for every number of rows, position and tile. */
@@ -26,9 +27,10 @@ interface BitCase {
 }
 
 const CASES: readonly BitCase[] = [
-  { rows: 131, columns: 72, depth: 328, options: { bias: true, residual: true }, tile: 64 },
+  { rows: 131, columns: 72, depth: 328, options: { bias: true, activation: 'gelu', residual: true }, tile: 64 },
   { rows: 67, columns: 128, depth: 128, options: { gate: 'silu', type: 'f16' }, tile: 128 },
-  { rows: 17, columns: 64, depth: 1024, options: { leaves: 8, output: 'f32' }, tile: 128 },
+  { rows: 17, columns: 64, depth: 1024, options: { leaves: 8, activation: 'tanh', output: 'f32' }, tile: 128 },
+  { rows: 20, columns: 128, depth: 64, options: { gate: 'relu', bias: true } },
   { rows: 19, columns: 64, depth: 256, options: { leaves: 2, scale: true }, tile: 192 },
 ];
 
@@ -179,6 +181,11 @@ test('what cannot be computed is refused with its reason', () => {
   refuse(linear, { dims: { rows: 1, columns: 12, depth: 64 } }, /columns is 12; it must be a multiple of 8/);
   refuse(linear, { dims: { rows: 1, columns: 24, depth: 64 }, options: { gate: 'silu' } }, /multiple of 16/);
   refuse(linearMma, { dims: { rows: 1, columns: 8, depth: 20 } }, /depth is 20/);
+  refuse(
+    linear,
+    { dims: { rows: 1, columns: 64, depth: 64 }, options: { gate: 'silu', activation: 'silu' } },
+    /a gated layer has the activation of its gate/,
+  );
   refuse(
     linearMma,
     { dims: { rows: 1, columns: 8, depth: 320 }, options: { leaves: 2 } },

@@ -22,14 +22,8 @@ import {
   type Tensor,
 } from '@rose/cute';
 import type { Dims } from '../spec.ts';
-import {
-  DEPTH_STEP,
-  finish,
-  outputTensors,
-  type EpilogueTensors,
-  type LinearOptions,
-  type OutputOptions,
-} from './linear.ts';
+import { DEPTH_STEP, type LinearOptions } from './linear.ts';
+import { finish, outputTensors, type EpilogueTensors, type OutputOptions } from './linear-epilogue.ts';
 
 /**
  * What the kernels for few rows on Hopper's tensor cores have in common: the weights are the first operand (wgmma 64 x
@@ -198,7 +192,7 @@ export function storeVector(
   const place = output >> 3;
   const bias = t.bias && t.bias.tile(VECTOR * factor, place).load();
   const part = <T>(list: readonly T[], at: number): T[] => list.slice(at, at + VECTOR);
-  const y = finish(gate, part(sums, 0), gate === 'none' ? undefined : part(sums, VECTOR), {
+  const y = finish(options, part(sums, 0), gate === 'none' ? undefined : part(sums, VECTOR), {
     scale: t.scale?.[0],
     bias: bias && new Fragment(part(bias.values(), 0), type),
     valueBias: bias && new Fragment(part(bias.values(), VECTOR), type),

@@ -12,15 +12,8 @@ import {
   type KernelArgument,
   type Roofline,
 } from '../spec.ts';
-import {
-  epilogueReference,
-  linearKey,
-  linearOutputs,
-  linearRefused,
-  outputColumns,
-  type EpilogueTensors,
-  type Sum,
-} from './linear.ts';
+import { linearKey, linearRefused } from './linear.ts';
+import { epilogueReference, linearOutputs, outputColumns, type EpilogueTensors, type Sum } from './linear-epilogue.ts';
 import { APPROXIMATION, bound } from './rounding.ts';
 import { bytesOf } from './storage.ts';
 
@@ -49,7 +42,10 @@ export const FP8_OPTIONS = {
   output: ['same', 'f32'],
   leaves: [1, 2, 4, 8],
   bias: [false, true],
-  gate: ['none', 'silu', 'gelu', 'gelu_tanh'],
+  /** y = act(sum). */
+  activation: ['none', 'silu', 'gelu', 'gelu_tanh', 'relu', 'tanh'],
+  /** y = act(gate) * value; see `interleaveGate`. */
+  gate: ['none', 'silu', 'gelu', 'gelu_tanh', 'relu'],
   residual: [false, true],
   split: ['none', 'qkv'],
 } as const;

@@ -1,6 +1,6 @@
 import { f32, Fragment, laneId, min, _, type i32, type Tensor } from '@rose/cute';
 import type { Dims } from '../spec.ts';
-import { finish, outputColumns, outputTensors, type EpilogueTensors, type OutputOptions } from './linear.ts';
+import { finish, outputColumns, outputTensors, type EpilogueTensors, type OutputOptions } from './linear-epilogue.ts';
 
 /** Outputs of neighbouring columns from a warp's sums, as mma and wgmma hold them, before they are rounded. */
 export interface FragmentOutputs {
@@ -45,7 +45,7 @@ export function fragmentOutputs(
       const own = sums.slice(base + 2 * half, base + 2 * half + 2);
       const ups = gate === 'none' ? undefined : sums.slice(base + 4 + 2 * half, base + 6 + 2 * half);
       const residual = t.residual && pair(t.residual(rowOf(half), _), column);
-      values.push(...finish(gate, own, ups, { scale, bias, valueBias, residual }));
+      values.push(...finish(options, own, ups, { scale, bias, valueBias, residual }));
     }
   }
   const store = (): void => {

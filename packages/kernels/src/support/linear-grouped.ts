@@ -20,10 +20,9 @@ import {
   linearReference,
   linearRefused,
   linearRoofline,
-  outputColumns,
-  type EpilogueTensors,
   type LinearOptions,
 } from './linear.ts';
+import { outputColumns, type EpilogueTensors } from './linear-epilogue.ts';
 import { bytesOf } from './storage.ts';
 
 /**

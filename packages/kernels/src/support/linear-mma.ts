@@ -18,7 +18,8 @@ import {
   type Tensor,
 } from '@rose/cute';
 import type { Dims } from '../spec.ts';
-import { DEPTH_STEP, outputColumns, type LinearOptions, type LinearTensors, type OutputOptions } from './linear.ts';
+import { DEPTH_STEP, type LinearOptions, type LinearTensors } from './linear.ts';
+import { outputColumns, type OutputOptions } from './linear-epilogue.ts';
 import { fragmentOutputs } from './linear-fragments.ts';
 
 /** A tile of a matrix product by one CTA of four warps with cp.async, ldmatrix and mma.sync 16 x 8 x 16. */

@@ -1,12 +1,4 @@
-import {
-  f32,
-  STORE_COLUMNS,
-  STORE_ROWS,
-  type Fragment,
-  type StoreTarget,
-  type Tensor,
-  type TensorMapDescription,
-} from '@rose/cute';
+import { STORE_COLUMNS, STORE_ROWS, type StoreTarget, type Tensor, type TensorMapDescription } from '@rose/cute';
 import {
   input,
   normal,
@@ -21,8 +13,15 @@ import {
   type KernelArgument,
   type Roofline,
 } from '../spec.ts';
-import { gelu as deviceGelu, geluTanh as deviceGeluTanh, silu as deviceSilu } from './math.ts';
-import { gelu, geluTanh, silu } from './reference.ts';
+import {
+  epilogueReference,
+  linearOutputs,
+  outputColumns,
+  outputTensors,
+  type EpilogueTensors,
+  type OutputOptions,
+  type Sum,
+} from './linear-epilogue.ts';
 import { APPROXIMATION, bound } from './rounding.ts';
 import { bytesOf } from './storage.ts';
 
@@ -46,8 +45,10 @@ export const LINEAR_OPTIONS = {
   leaves: [1, 2, 4, 8],
   scale: [false, true],
   bias: [false, true],
+  /** y = act(sum). */
+  activation: ['none', 'silu', 'gelu', 'gelu_tanh', 'relu', 'tanh'],
   /** y = act(gate) * value; see `interleaveGate`. */
-  gate: ['none', 'silu', 'gelu', 'gelu_tanh'],
+  gate: ['none', 'silu', 'gelu', 'gelu_tanh', 'relu'],
   residual: [false, true],
   /** `qkv`: the columns go to three tensors, queries, keys and values; see `linearOutputs`. */
   split: ['none', 'qkv'],
@@ -67,9 +68,6 @@ export const LINEAR_OPTIONAL_DIMS = {
 
 /** Elements of the depth in one stage of every kernel; leaves consist of whole ones. */
 export const DEPTH_STEP = 64;
-/** Rows of gate weights that lie together, then as many of value weights. */
-const GATE_ROWS = 8;
-
 /**
  * Leaves of a product. Where tensor parallelism divides the depth (attention output, MLP down): the largest power of two
  * to 8 whose pieces are whole multiples of `unit` (64, and 128 of e4m3, whose scales' groups stay whole). Elsewhere one: a
@@ -90,49 +88,6 @@ export function linearKernelFor(
   return rows <= 64 ? 'linear_small' : 'linear';
 }
 
-/**
- * The order of a gated layer's weight rows: eight gates, the eight values that they belong to, and so on.
- *
- * @param rows of the gate, a multiple of 8
- * @returns for each row of w where it comes from: g for row g of the gate, rows + g for row g of the values
- */
-export function interleaveGate(rows: number): Int32Array {
-  if (rows % GATE_ROWS !== 0) throw new RangeError(`gates are interleaved by eights, and ${rows} is no multiple of 8`);
-  return Int32Array.from({ length: 2 * rows }, (_, i) => {
-    const block = Math.floor(i / (2 * GATE_ROWS));
-    const inside = i % (2 * GATE_ROWS);
-    return block * GATE_ROWS + (inside % GATE_ROWS) + (inside < GATE_ROWS ? 0 : rows);
-  });
-}
-
-/** Columns of y. */
-export function outputColumns({ columns }: Dims, { gate }: Pick<LinearOptions, 'gate'>): number {
-  return gate === 'none' ? columns : columns / 2;
-}
-
-/** A tensor for some of the columns of y: those from `first` on. */
-export interface LinearOutput {
-  readonly name: 'y' | 'q' | 'k' | 'v';
-  readonly first: number;
-  readonly columns: number;
-}
-
-/** What decides which columns there are and where they go. */
-export type OutputOptions = Pick<LinearOptions, 'gate'> & Partial<Pick<LinearOptions, 'split'>>;
-
-/** The tensors that the columns of y go to, in their order: all to y, or first those of q, then k, then v. */
-export function linearOutputs(dims: Dims, options: OutputOptions): readonly LinearOutput[] {
-  const columns = outputColumns(dims, options);
-  if (options.split !== 'qkv') return [{ name: 'y', first: 0, columns }];
-  const { keys, values } = dims;
-  const queries = columns - keys - values;
-  return [
-    { name: 'q', first: 0, columns: queries },
-    { name: 'k', first: queries, columns: keys },
-    { name: 'v', first: queries + keys, columns: values },
-  ];
-}
-
 /** What tables of tunings know a product by, but for its rows: a scale, biases and residuals change nothing that can be measured. */
 export function linearKey(
   { columns, depth }: Dims,
@@ -144,10 +99,11 @@ export function linearKey(
 /** Why no kernel computes this product. */
 export function linearRefused(
   dims: Dims,
-  options: Pick<LinearOptions, 'gate' | 'leaves' | 'split' | 'residual'>,
+  options: Pick<LinearOptions, 'activation' | 'gate' | 'leaves' | 'split' | 'residual'>,
 ): string | undefined {
   const { columns, depth } = dims;
-  const { gate, leaves } = options;
+  const { activation, gate, leaves } = options;
+  if (activation !== 'none' && gate !== 'none') return 'a gated layer has the activation of its gate: set gate alone';
   const unit = gate === 'none' ? 8 : 16;
   if (columns % unit !== 0) return `columns is ${columns}; it must be a multiple of ${unit}: pad the weights with rows`;
   if (depth % 8 !== 0) return `depth is ${depth}; rows must be whole multiples of 16 bytes: pad them with zeros to 8`;
@@ -198,33 +154,9 @@ function boundOf({ depth }: Dims): Bound {
   );
 }
 
-/** What an epilogue reads and writes. */
-export interface EpilogueTensors {
-  readonly scale?: Tensor<f32>;
-  readonly bias?: Tensor;
-  readonly residual?: Tensor;
-  /** Those of `linearOutputs`. */
-  readonly y?: Tensor;
-  readonly q?: Tensor;
-  readonly k?: Tensor;
-  readonly v?: Tensor;
-  readonly rows: number;
-}
-
 export interface LinearTensors extends EpilogueTensors {
   readonly x: Tensor;
   readonly w: Tensor;
-}
-
-/** What stores columns of y: a tensor or its map, and which columns of y are its own. */
-export interface OutputTensor {
-  readonly tensor: Tensor;
-  readonly first: number;
-  readonly columns: number;
-}
-
-export function outputTensors(t: EpilogueTensors, dims: Dims, options: OutputOptions): readonly OutputTensor[] {
-  return linearOutputs(dims, options).map(({ name, first, columns }) => ({ tensor: t[name]!, first, columns }));
 }
 
 /** Whether outputs are stored by TMA, as `WarpStore` does: in 16 bits, to tensors that begin where its boxes do. */
@@ -269,47 +201,6 @@ export function tileMaps(
   };
 }
 
-/** The sum times the tensor's scale, and the column's bias. */
-export function scaled(sum: f32, scale: f32 | undefined, bias: number | undefined): f32 {
-  'use gpu';
-  const value = scale === undefined ? sum : sum * scale;
-  return bias === undefined ? value : value + f32(bias);
-}
-
-/** act(gate) * value. */
-export function gated(kind: LinearOptions['gate'], gate: f32, value: f32): f32 {
-  'use gpu';
-  if (kind === 'silu') return deviceSilu(gate) * value;
-  return (kind === 'gelu' ? deviceGelu(gate) : deviceGeluTanh(gate)) * value;
-}
-
-/** What stands beside the sums of some neighbouring columns: the scale, their biases, the residual of their outputs. */
-export interface Beside {
-  readonly scale: f32 | undefined;
-  readonly bias: Fragment | undefined;
-  readonly valueBias: Fragment | undefined;
-  readonly residual: Fragment | undefined;
-}
-
-/**
- * Outputs from sums, all float32, the same in every kernel: scale, bias, gate, residual, each rounded. `values` are the
- * sums of the gated values, with a gate.
- */
-export function finish(gate: LinearOptions['gate'], sums: f32[], valueSums: f32[] | undefined, beside: Beside): f32[] {
-  'use gpu';
-  return sums.map((sum, i) => {
-    'use gpu';
-    const first = scaled(sum, beside.scale, beside.bias?.[i]);
-    const y =
-      valueSums === undefined ? first : gated(gate, first, scaled(valueSums[i], beside.scale, beside.valueBias?.[i]));
-    return beside.residual === undefined ? y : y + f32(beside.residual[i]);
-  });
-}
-
-const ACTIVATIONS = { silu, gelu, gelu_tanh: geluTanh } as const;
-/** The steepest that an activation is. */
-const STEEPEST = 1.13;
-
 export function linearReference(
   { x, w, scale, bias, residual }: Readonly<Record<string, Float64Array>>,
   dims: Dims,
@@ -327,59 +218,6 @@ export function linearReference(
     return [sum * by, magnitude * Math.abs(by)];
   };
   return epilogueReference(product, { bias, residual }, dims, options);
-}
-
-/** The columns of y in the tensors that they go to. */
-function splitReference(y: WholeExpected, dims: Dims, options: OutputOptions): Readonly<Record<string, Expected>> {
-  const width = outputColumns(dims, options);
-  return Object.fromEntries(
-    linearOutputs(dims, options).map(({ name, first, columns }) => {
-      const at = (i: number): number => Math.floor(i / columns) * width + first + (i % columns);
-      const part = (list: Float64Array): Float64Array =>
-        Float64Array.from({ length: dims.rows * columns }, (_, i) => list[at(i)]);
-      return [name, { values: part(y.values), magnitude: part(y.magnitude) }];
-    }),
-  );
-}
-
-type WholeExpected = Exclude<Expected, Float64Array>;
-
-/** A scaled sum of products, and the scaled sum of their magnitudes. */
-export type Sum = readonly [sum: number, magnitude: number];
-
-/** The outputs of scaled sums: bias, gate and residual in float64. `product` gives that of a row of x and a row of w. */
-export function epilogueReference(
-  product: (row: number, column: number) => Sum,
-  { bias, residual }: { readonly bias?: Float64Array | undefined; readonly residual?: Float64Array | undefined },
-  dims: Dims,
-  options: OutputOptions,
-): Readonly<Record<string, Expected>> {
-  const { rows } = dims;
-  const { gate } = options;
-  const width = outputColumns(dims, options);
-  const y = { values: new Float64Array(rows * width), magnitude: new Float64Array(rows * width) };
-  const biased = (row: number, column: number): Sum => {
-    const [sum, magnitude] = product(row, column);
-    const plus = bias ? bias[column] : 0;
-    return [sum + plus, magnitude + Math.abs(plus)];
-  };
-  for (let row = 0; row < rows; row++) {
-    for (let column = 0; column < width; column++) {
-      const first = gate === 'none' ? column : Math.floor(column / GATE_ROWS) * 2 * GATE_ROWS + (column % GATE_ROWS);
-      let [value, magnitude] = biased(row, first);
-      if (gate !== 'none') {
-        const [up, upMagnitude] = biased(row, first + GATE_ROWS);
-        const act = ACTIVATIONS[gate](value);
-        magnitude =
-          STEEPEST * magnitude * Math.abs(up) + Math.abs(act) * upMagnitude + magnitude * upMagnitude * 2 ** -10;
-        value = act * up;
-      }
-      const at = row * width + column;
-      y.values[at] = value + (residual ? residual[at] : 0);
-      y.magnitude[at] = magnitude + Math.abs(residual ? residual[at] : 0);
-    }
-  }
-  return splitReference(y, dims, options);
 }
 
 export function linearRoofline(dims: Dims, options: LinearOptions): Roofline {
