@@ -52,6 +52,7 @@ function device(): DeviceModel {
     targetTopLogprobs: new Float32Array(0),
   };
   return {
+    answersApart: false,
     capacity: { rows: 8192, sequences, outputs: sequences, pages: sequences * contextPages, groups: 1 },
     cache: { pageTokens: 16, groups: [{ window: undefined, pages: sequences * contextPages }], slots: 0 },
     memory: { weights: 0, sequences: 0, workspace: 0, pages: [] },

@@ -59,9 +59,10 @@ test('any two circumstances meet in one of the ways', () => {
 
 /** The same device with fewer pages or rows: the engine sees no other difference. */
 function smaller(model: DeviceModel, limits: { readonly pages: number; readonly rows: number }): DeviceModel {
-  const { cache, capacity, memory } = model;
+  const { answersApart, cache, capacity, memory } = model;
   const groups = cache.groups.map((group) => ({ ...group, pages: Math.min(group.pages, limits.pages) }));
   return {
+    answersApart,
     cache: { ...cache, groups },
     capacity: { ...capacity, rows: Math.min(capacity.rows, limits.rows) },
     memory,

@@ -34,6 +34,8 @@ export interface FakeOptions {
    * pages and slots hold, so that one wrong page anywhere changes the answer.
    */
   readonly draws?: 'next' | 'context';
+  /** Rows of answers come to other bits than rows of prompts. */
+  readonly answersApart?: boolean;
   /** Compute elsewhere: results come by promise, in order. */
   readonly elsewhere?: boolean;
   /** Called with what each step carries: where a simulation lets time pass. */
@@ -58,6 +60,7 @@ export interface FakeWork {
 export class FakeModel implements DeviceModel {
   readonly capacity: DeviceModel['capacity'];
   readonly cache: CacheShape;
+  readonly answersApart: boolean;
   readonly memory: DeviceModel['memory'] = { weights: 0, sequences: 0, workspace: 0, pages: [] };
   readonly vocabSize: number;
   steps: { rows: number; sequences: number; outputs: number }[] = [];
@@ -78,6 +81,7 @@ export class FakeModel implements DeviceModel {
     const { rows, sequences, pages, sliding, slots = 0 } = options;
     const groups = [{ window: undefined as number | undefined, pages }, ...(sliding ? [sliding] : [])];
     this.#options = options;
+    this.answersApart = options.answersApart === true;
     this.cache = { pageTokens: 16, groups, slots };
     this.capacity = {
       rows,
@@ -168,10 +172,12 @@ export class FakeModel implements DeviceModel {
   /** Write the rows into their pages; for each row, a hash of all that it sees. */
   #write(batch: Batch): number[] {
     if (batch.rows > this.capacity.rows) throw new Error('more rows than the capacity');
+    if (this.answersApart && batch.answers > this.capacity.sequences) throw new Error('more rows of answers than room');
     const contexts: number[] = [];
     this.#checkOwners(batch);
     for (let s = 0; s < batch.sequences; s++) {
       const start = batch.start[s];
+      const bits = this.answersApart && batch.answer[s] === 1 ? ANSWER : 0;
       if (this.#states.length > 0 && start === 0) this.#states[batch.slots[s]] = 0;
       for (let row = batch.rowStart[s]; row < batch.rowStart[s + 1]; row++) {
         const position = start + row - batch.rowStart[s];
@@ -183,7 +189,7 @@ export class FakeModel implements DeviceModel {
           const table = this.#table(batch, s, group);
           const page = table[Math.floor(position / 16)];
           if (page === undefined) throw new Error(`position ${position} has no page`);
-          this.#held[group][page][position % 16] = batch.tokens[row];
+          this.#held[group][page][position % 16] = batch.tokens[row] + bits;
           if (this.#options.draws !== 'context') return;
           const first = window === undefined ? 0 : Math.max(0, position + 1 - window);
           for (let p = first; p <= position; p++) {
@@ -192,7 +198,7 @@ export class FakeModel implements DeviceModel {
         });
         if (this.#states.length > 0) {
           const slot = batch.slots[s];
-          this.#states[slot] = mix(this.#states[slot], batch.tokens[row]);
+          this.#states[slot] = mix(this.#states[slot], batch.tokens[row] + bits);
           context = mix(context, this.#states[slot]);
         }
         contexts[row] = context;
@@ -246,6 +252,9 @@ function workOf(batch: Batch): FakeWork {
   for (let s = 0; s < batch.sequences; s++) contexts += batch.start[s] + batch.rowStart[s + 1] - batch.rowStart[s];
   return { rows: batch.rows, logits: batch.outputs + batch.targets, contexts, reads };
 }
+
+/** What sets a row of an answer apart. */
+const ANSWER = 1_000_000;
 
 /** A 31-bit hash of two numbers. */
 function mix(a: number, b: number): number {

@@ -43,6 +43,7 @@ function deviceOptions({ u, whole }: Random): FakeOptions {
     pages,
     draws: 'context',
     elsewhere: u() < 0.5,
+    ...(u() < 0.5 && { answersApart: true }),
     ...(u() < 0.4 && { sliding: { window: 8 + whole(40), pages: 6 + whole(20) } }),
     ...(u() < 0.3 && { slots: sequences + whole(6) }),
   };

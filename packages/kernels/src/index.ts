@@ -26,6 +26,7 @@ import rmsnorm from './rmsnorm.ts';
 import softmax from './softmax.ts';
 import topk from './topk.ts';
 import transpose from './transpose.ts';
+import unpack from './unpack.ts';
 import type { KernelModule } from './spec.ts';
 
 /** Rose's kernels, each with its specification, CPU reference and roofline. */
@@ -58,6 +59,7 @@ export const KERNELS: readonly KernelModule[] = [
   softmax,
   topk,
   transpose,
+  unpack,
 ];
 
 export * from './check-parameters.ts';

@@ -32,6 +32,11 @@ export interface DeviceModel {
   readonly cache: CacheShape;
   readonly memory: MemoryReport;
   /**
+   * Whether rows of answers go another way than rows of prompts, and so come to other bits: then a token's row must be what
+   * it was at first whenever it is computed again, and what an answer left in its pages serves no prompt.
+   */
+  readonly answersApart: boolean;
+  /**
    * Run one step: its copies, then its rows. A device that computes elsewhere returns a promise, and takes the next step
    * before that is fulfilled; steps run in the order in which they are given. A result is overwritten by the next step
    * but one.

@@ -13,6 +13,8 @@ import type { TokenMask } from '../grammar/grammars.ts';
 export class Batch {
   rows = 0;
   sequences = 0;
+  /** Rows of answers. */
+  answers = 0;
   outputs = 0;
   targets = 0;
   pages = 0;
@@ -32,6 +34,8 @@ export class Batch {
    */
   readonly fed: Int32Array;
   readonly rowStart: Int32Array;
+  /** Whether a sequence's rows are of its answer: 1, or 0 where they are of its prompt. No sequence has both in a step. */
+  readonly answer: Int32Array;
   readonly start: Int32Array;
   readonly pageStart: Int32Array;
   readonly pageTables: readonly Int32Array[];
@@ -97,6 +101,7 @@ export class Batch {
       types: layout.add(rows),
       fed: layout.add(rows),
       rowStart: layout.add(sequences + 1),
+      answer: layout.add(sequences),
       start: layout.add(sequences),
       pageStart: layout.add(sequences + 1),
       pageTables: Array.from({ length: groups }, () => layout.add(pages)),
@@ -128,6 +133,7 @@ export class Batch {
     this.types = i32(fields.types);
     this.fed = i32(fields.fed);
     this.rowStart = i32(fields.rowStart);
+    this.answer = i32(fields.answer);
     this.start = i32(fields.start);
     this.pageStart = i32(fields.pageStart);
     this.pageTables = fields.pageTables.map(i32);
@@ -163,6 +169,7 @@ export class Batch {
   clear(): void {
     this.rows = 0;
     this.sequences = 0;
+    this.answers = 0;
     this.outputs = 0;
     this.targets = 0;
     this.pages = 0;
@@ -179,6 +186,7 @@ export class Batch {
   /**
    * Append a sequence's rows: tokens[from .. to) of it, standing at absolute positions from .. to.
    * @param tables its pages by group and by position; the first `pages` entries count
+   * @param answer whether the tokens are of its answer
    */
   addSequence(
     tokens: Int32Array,
@@ -188,6 +196,7 @@ export class Batch {
     tables: readonly Int32Array[],
     pages: number,
     slot = -1,
+    answer = false,
   ): void {
     // Loops over numbers, because views and iterators would be garbage in every step.
     for (let i = from, at = this.rows; i < to; i++, at++) {
@@ -196,7 +205,7 @@ export class Batch {
       this.types[at] = types === undefined ? 0 : types[i];
       this.fed[at] = -1;
     }
-    this.#endSequence(from, to - from, tables, pages, slot);
+    this.#endSequence(from, to - from, tables, pages, slot, answer);
   }
 
   /** Append one row whose token is output `output` of the step before, at absolute position `position`. */
@@ -205,11 +214,19 @@ export class Batch {
     this.positions[this.rows] = position;
     this.types[this.rows] = 0;
     this.fed[this.rows] = output;
-    this.#endSequence(position, 1, tables, pages, slot);
+    this.#endSequence(position, 1, tables, pages, slot, true);
   }
 
-  #endSequence(from: number, rows: number, tables: readonly Int32Array[], pages: number, slot: number): void {
+  #endSequence(
+    from: number,
+    rows: number,
+    tables: readonly Int32Array[],
+    pages: number,
+    slot: number,
+    answer: boolean,
+  ): void {
     this.start[this.sequences] = from;
+    this.answer[this.sequences] = answer ? 1 : 0;
     this.slots[this.sequences] = slot;
     for (let group = 0; group < this.pageTables.length; group++) {
       const target = this.pageTables[group];
@@ -217,6 +234,7 @@ export class Batch {
       for (let i = 0, at = this.pages; i < pages; i++, at++) target[at] = table[i];
     }
     this.rows += rows;
+    if (answer) this.answers += rows;
     this.pages += pages;
     this.sequences++;
     this.rowStart[this.sequences] = this.rows;

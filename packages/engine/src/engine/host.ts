@@ -9,7 +9,7 @@ import { LlmEngine } from './llm.ts';
 import { Outbox } from './outbox.ts';
 import { PoolingEngine } from './pooling.ts';
 import type { EngineLoadOptions, FromEngine, LoadReport, ToEngine, Transport } from './protocol.ts';
-import { contextOf } from './scheduler.ts';
+import { contextOf } from './context.ts';
 
 /** How an engine stands that is not there. */
 const NO_STATE: EngineState = {

@@ -1,8 +1,9 @@
-import { assert, RoseError } from '../errors.ts';
+import { assert } from '../errors.ts';
 import type { DeviceModel } from '../device/device.ts';
 import type { TokenMask } from '../grammar/grammars.ts';
 import type { ModelSpec } from '../model/spec.ts';
 import type { Batch } from './batch.ts';
+import { contextOf } from './context.ts';
 import { StepCost } from './cost.ts';
 import { KvCache, type KvTables } from './kv-cache.ts';
 import { WaitQueue, type QueueLimits } from './queue.ts';
@@ -65,6 +66,8 @@ export class Scheduler {
   readonly #capacity: DeviceModel['capacity'];
   readonly #pageTokens: number;
   readonly #stepMs: number | undefined;
+  /** See DeviceModel.answersApart. */
+  readonly #answersApart: boolean;
   /** Every sequence in the engine, by id. */
   readonly #sequences = new Map<number, Sequence>();
   #steps = 0;
@@ -78,6 +81,7 @@ export class Scheduler {
     this.#capacity = model.capacity;
     this.#pageTokens = model.cache.pageTokens;
     this.#stepMs = limits.stepMs;
+    this.#answersApart = model.answersApart;
     this.cache = new KvCache(model.cache);
     this.queue = new WaitQueue(limits);
     this.context = contextOf(spec, model);
@@ -223,7 +227,7 @@ export class Scheduler {
     if (sequence.computed >= sequence.shareAt) {
       this.cache.insert(tables, sequence.tokens, sequence.shareAt / this.#pageTokens);
       if (sequence.scheduled === sequence.shareAt) this.cache.checkpoint(tables, batch);
-      const prompt = this.#wholePages(sequence.prefillEnd - 1);
+      const prompt = this.#wholePages(Math.min(sequence.prefillEnd - 1, this.#sharable(sequence)));
       sequence.shareAt = sequence.shareAt < prompt ? prompt : Infinity;
     }
     this.cache.trim(tables, sequence.computed);
@@ -253,7 +257,8 @@ export class Scheduler {
     while (!this.#blocked && this.running.length < this.#capacity.sequences) {
       const next = this.#next();
       if (next === undefined) return;
-      const tables = this.cache.begin(next.salt, next.tokens, next.reusable, batch);
+      const sharable = this.#sharable(next);
+      const tables = this.cache.begin(next.salt, next.tokens, Math.min(next.reusable, sharable + 1), batch);
       const hit = (tables?.pages ?? 0) * this.#pageTokens;
       const alone = this.running.length === 0;
       if (tables === undefined || (!alone && !this.cache.hasRoom(next.length, hit, this.running.length))) {
@@ -264,8 +269,9 @@ export class Scheduler {
       if (this.trials.group === undefined) this.queue.take(next, now);
       else this.queue.takeAgain(next);
       this.#begin(next, tables, hit, emit);
-      const branch = this.cache.branchPoint(tables, next.tokens, next.length) * this.#pageTokens;
-      next.shareAt = branch > hit ? branch : this.#wholePages(next.length - 1);
+      const end = Math.min(next.length, sharable + 1);
+      const branch = this.cache.branchPoint(tables, next.tokens, end) * this.#pageTokens;
+      next.shareAt = branch > hit ? branch : this.#wholePages(end - 1);
       if (next.shareAt <= hit) next.shareAt = Infinity;
     }
   }
@@ -331,8 +337,10 @@ export class Scheduler {
 
   /** Rows of its prompt that a step can carry: all of them, or up to the next place where its state is kept. */
   #rowsLeft(sequence: Sequence): number {
-    const stop = this.cache.slots.size > 0 ? Math.min(sequence.shareAt, sequence.prefillEnd) : sequence.prefillEnd;
-    return stop - sequence.scheduled;
+    const { prefillEnd, promptLength, scheduled } = sequence;
+    const kept = this.cache.slots.size > 0 ? Math.min(sequence.shareAt, prefillEnd) : prefillEnd;
+    const stop = this.#answersApart && scheduled < promptLength ? Math.min(kept, promptLength) : kept;
+    return stop - scheduled;
   }
 
   /** Rows that the step has room for, if they are of this sequence's prompt. `answers` rows are of no prompt. */
@@ -347,6 +355,10 @@ export class Scheduler {
 
   #addPrompt(sequence: Sequence, rows: number, step: Step, emit: Emit): void {
     const at = this.running.indexOf(sequence);
+    // Rows of an answer that are computed again are to the device what rows that draw are.
+    if (this.#answersApart && sequence.scheduled >= sequence.promptLength) {
+      rows = Math.min(rows, this.#capacity.sequences - step.batch.answers);
+    }
     // It may have had to yield to one before it.
     if (at < 0 || rows <= 0) return;
     if (!this.#makeRoom(at, sequence.scheduled + rows, step.batch)) {
@@ -382,7 +394,8 @@ export class Scheduler {
 
   #giveBack(sequence: Sequence, share: boolean): void {
     const tables = sequence.tables!;
-    if (share) this.cache.insert(tables, sequence.tokens, Math.floor(sequence.computed / this.#pageTokens));
+    const computed = Math.min(sequence.computed, this.#sharable(sequence));
+    if (share) this.cache.insert(tables, sequence.tokens, Math.floor(computed / this.#pageTokens));
     this.cache.end(tables);
     sequence.tables = undefined;
     sequence.run++;
@@ -399,7 +412,7 @@ export class Scheduler {
     const { tables, pages, slot } = sequence.tables!;
     // A chunk longer than one row is of known tokens; a single row may be of a token that is being drawn.
     if (from >= sequence.length) batch.addFedRow(sequence.lastOutput, from, tables, pages, slot);
-    else batch.addSequence(sequence.tokens, undefined, from, to, tables, pages, slot);
+    else batch.addSequence(sequence.tokens, undefined, from, to, tables, pages, slot, from >= sequence.promptLength);
     sequence.scheduled = to;
     sequence.step = this.#steps;
     sequence.addTargets(batch, from, to);
@@ -462,6 +475,11 @@ export class Scheduler {
     this.#sequences.delete(sequence.id);
   }
 
+  /** Of how many of its tokens the pages can serve any sequence that begins with them. */
+  #sharable({ length, promptLength }: Sequence): number {
+    return this.#answersApart ? Math.min(length, promptLength) : length;
+  }
+
   #wholePages(tokens: number): number {
     return Math.floor(tokens / this.#pageTokens) * this.#pageTokens;
   }
@@ -477,20 +495,4 @@ function mayDraw(sequence: Sequence): boolean {
   if (sequence.full || sequence.scheduled >= sequence.drawn) return false;
   if (sequence.grammar !== undefined) return sequence.drawn === sequence.length && sequence.grammar.soon;
   return sequence.drawn === sequence.length || !sequence.needsTokens;
-}
-
-/**
- * Most tokens a sequence of the model can have: its context, or less where a group's pages are fewer.
- * @throws RoseError `unavailable` if not even one page of each group is there
- */
-export function contextOf(spec: ModelSpec, model: DeviceModel): number {
-  const { pageTokens, groups } = model.cache;
-  let context = spec.contextLength;
-  for (const { window, pages } of groups) {
-    // What a window sees, and the page that is being written.
-    const enough = window !== undefined && pages > Math.ceil(window / pageTokens) + 1;
-    if (!enough) context = Math.min(context, pages * pageTokens);
-  }
-  if (context === 0) throw new RoseError('unavailable', 'the model has no pages for keys and values');
-  return context;
 }

@@ -12,6 +12,7 @@ import { CpuSampler } from './sampler.ts';
 
 /** A compiled plan with its arena: what the engine steps. */
 export class CpuModel implements DeviceModel {
+  readonly answersApart = false;
   readonly capacity: BatchCapacity;
   readonly cache: CacheShape;
   readonly memory: MemoryReport;

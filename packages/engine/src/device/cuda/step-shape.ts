@@ -1,0 +1,302 @@
+import { PAGE_TOKENS } from '@rose/cpu';
+import { splitTokens } from '@rose/kernels';
+import type { Batch, BatchCapacity } from '../../engine/batch.ts';
+import type { LayerGroup } from '../../model/groups.ts';
+import { StepState, type StateField } from './step-state.ts';
+import type { Gpu } from './gpu.ts';
+
+/**
+ * Answer rows whose attention is computed together: as many as the room for the parts of their splits allows. Usually all
+ * of a step's are one pass.
+ */
+export interface Pass {
+  /** Its first row, and how many rows. */
+  row: number;
+  rows: number;
+  /** For each group of layers its first item, and how many items. */
+  readonly item: Int32Array;
+  readonly items: Int32Array;
+}
+
+/** What the launches of a step depend on. */
+export interface StepShape {
+  /** Rows in all; those of answers come first, whatever their order in the batch. */
+  rows: number;
+  answers: number;
+  readonly passes: Pass[];
+  passCount: number;
+  /** Sequences with prompt rows, and the most rows that one of them has. */
+  prompts: number;
+  promptRows: number;
+  /** Rows of logits. */
+  outputs: number;
+  sequences: number;
+}
+
+/** What a group of layers has of its own. */
+type GroupField = `slots${number}` | `table${number}` | `items${number}` | `starts${number}`;
+export type Field =
+  | 'tokens'
+  | 'fed'
+  | 'positions'
+  | 'types'
+  | 'answerRowStarts'
+  | 'answerLengths'
+  | 'answerTables'
+  | 'promptRowStarts'
+  | 'promptLengths'
+  | 'promptTables'
+  | 'outputRows'
+  | GroupField;
+
+/** Rows behind those of answers that a graph may have. */
+export const PADDING = 64;
+
+/** Items of attention's splits that there is room for in one pass. */
+export function itemsOfPass(capacity: BatchCapacity): number {
+  return Math.max(2048, 2 * capacity.sequences);
+}
+
+/**
+ * Turns the engine's batch into what the GPU's kernels read. Rows of answers, one each to attention, come before those of
+ * prompts; positions become places in pages; contexts become lists of splits.
+ */
+export class StepLayout {
+  readonly state: StepState<Field>;
+  readonly shape: StepShape;
+  /** Where the batch's rows are in the step. */
+  readonly placeOf: Int32Array;
+  readonly #groups: readonly LayerGroup[];
+  readonly #split: number;
+  readonly #itemsOfPass: number;
+
+  constructor(gpu: Gpu, capacity: BatchCapacity, groups: readonly LayerGroup[], context: number, headDim: number) {
+    this.#groups = groups;
+    this.#split = splitTokens(headDim);
+    this.#itemsOfPass = itemsOfPass(capacity);
+    this.state = new StepState(gpu, StepLayout.fields(capacity, groups, context));
+    this.placeOf = new Int32Array(capacity.rows);
+    this.shape = {
+      rows: 0,
+      answers: 0,
+      passes: [],
+      passCount: 0,
+      prompts: 0,
+      promptRows: 0,
+      outputs: 0,
+      sequences: 0,
+    };
+  }
+
+  static fields(
+    { rows, sequences, outputs, pages }: BatchCapacity,
+    groups: readonly LayerGroup[],
+    context: number,
+  ): (StateField & { readonly name: Field })[] {
+    const answers = sequences + PADDING;
+    const items = sequences * Math.ceil(context / splitTokens(0));
+    const field = (name: Field, capacity: number): StateField & { readonly name: Field } => ({ name, capacity });
+    return [
+      field('tokens', rows),
+      field('fed', rows),
+      field('positions', rows),
+      field('types', rows),
+      field('answerRowStarts', answers + 1),
+      field('answerLengths', answers),
+      field('answerTables', answers),
+      field('promptRowStarts', sequences + 1),
+      field('promptLengths', sequences),
+      field('promptTables', sequences),
+      field('outputRows', Math.max(outputs, rows)),
+      ...groups.flatMap((_group, g) => [
+        field(`slots${g}`, rows),
+        field(`table${g}`, pages),
+        field(`items${g}`, 2 * items),
+        // A pass has one more than rows.
+        field(`starts${g}`, 2 * answers),
+      ]),
+    ];
+  }
+
+  /**
+   * Write a batch's numbers for the next step.
+   * @param padded rows that the launches have, at least those of the batch: what is behind those is computed and not kept
+   */
+  compose(batch: Batch, padded: number): void {
+    const { shape, state } = this;
+    state.begin();
+    this.#place(batch);
+    shape.rows = padded;
+    shape.sequences = batch.sequences;
+    shape.outputs = batch.outputs;
+    this.#writeRows(batch, padded);
+    this.#writeAnswers(batch, padded);
+    this.#writePrompts(batch);
+    for (let g = 0; g < this.#groups.length; g++) {
+      const table = state.words(`table${g}`, batch.pages);
+      const from = batch.pageTables[g];
+      for (let i = 0; i < batch.pages; i++) table[i] = from[i];
+    }
+  }
+
+  /** Rows of logits in the step's order of rows. */
+  writeOutputs(rows: Int32Array, from: number, count: number, padded: number): void {
+    const words = this.state.words('outputRows', padded);
+    for (let i = 0; i < padded; i++) words[i] = i < count ? this.placeOf[rows[from + i]] : 0;
+  }
+
+  #place(batch: Batch): void {
+    const { shape, placeOf } = this;
+    let answers = 0;
+    for (let s = 0; s < batch.sequences; s++) {
+      if (batch.answer[s] === 0) continue;
+      for (let row = batch.rowStart[s]; row < batch.rowStart[s + 1]; row++) placeOf[row] = answers++;
+    }
+    let at = answers;
+    for (let s = 0; s < batch.sequences; s++) {
+      if (batch.answer[s] !== 0) continue;
+      for (let row = batch.rowStart[s]; row < batch.rowStart[s + 1]; row++) placeOf[row] = at++;
+    }
+    shape.answers = answers;
+  }
+
+  #writeRows(batch: Batch, padded: number): void {
+    const { state, placeOf } = this;
+    const [tokens, fed] = [state.words('tokens', padded), state.words('fed', padded)];
+    const [positions, types] = [state.words('positions', padded), state.words('types', padded)];
+    for (let row = 0; row < batch.rows; row++) {
+      const at = placeOf[row];
+      tokens[at] = batch.tokens[row];
+      fed[at] = batch.fed[row];
+      positions[at] = batch.positions[row];
+      types[at] = batch.types[row];
+    }
+    tokens.fill(0, batch.rows);
+    fed.fill(-1, batch.rows);
+    positions.fill(0, batch.rows);
+    types.fill(0, batch.rows);
+    for (let g = 0; g < this.#groups.length; g++) {
+      const slots = state.words(`slots${g}`, padded);
+      const pages = batch.pageTables[g];
+      for (let s = 0; s < batch.sequences; s++) {
+        for (let row = batch.rowStart[s]; row < batch.rowStart[s + 1]; row++) {
+          const position = batch.positions[row];
+          const page = pages[batch.pageStart[s] + Math.floor(position / PAGE_TOKENS)];
+          slots[placeOf[row]] = page * PAGE_TOKENS + (position % PAGE_TOKENS);
+        }
+      }
+      slots.fill(-1, batch.rows);
+    }
+  }
+
+  /** Rows of answers: each is a sequence of one row to attention. Behind them as many without items as rows are padded. */
+  #writeAnswers(batch: Batch, padded: number): void {
+    const { shape, state } = this;
+    shape.passCount = 0;
+    if (shape.answers === 0) return;
+    // Padding is behind the answers only where there are no prompts.
+    const rows = shape.answers === batch.rows ? padded : shape.answers;
+    const [lengths, tables] = [state.words('answerLengths', rows), state.words('answerTables', rows)];
+    lengths.fill(0, shape.answers);
+    tables.fill(0, shape.answers);
+    for (let s = 0; s < batch.sequences; s++) {
+      if (batch.answer[s] === 0) continue;
+      for (let row = batch.rowStart[s]; row < batch.rowStart[s + 1]; row++) {
+        const at = this.placeOf[row];
+        lengths[at] = batch.positions[row] + 1;
+        tables[at] = batch.pageStart[s];
+      }
+    }
+    const rowStarts = state.words('answerRowStarts', rows + 1);
+    for (let row = 0; row <= rows; row++) rowStarts[row] = row;
+    this.#dividePasses(lengths, rows);
+    for (let g = 0; g < this.#groups.length; g++) this.#writeItems(g, lengths, rows);
+  }
+
+  /** Passes of as many rows as there is room for. */
+  #dividePasses(lengths: Int32Array, rows: number): void {
+    const { shape } = this;
+    let pass = this.#nextPass(0);
+    for (let row = 0; row < rows; row++) {
+      let fits = true;
+      for (let g = 0; g < this.#groups.length; g++) {
+        if (pass.items[g] + this.#itemsOf(g, lengths[row]) > this.#itemsOfPass) fits = false;
+      }
+      if (!fits) pass = this.#nextPass(row);
+      pass.rows++;
+      for (let g = 0; g < this.#groups.length; g++) pass.items[g] += this.#itemsOf(g, lengths[row]);
+    }
+    shape.passes[0].item.fill(0);
+    for (let i = 1; i < shape.passCount; i++) {
+      const [before, own] = [shape.passes[i - 1], shape.passes[i]];
+      for (let g = 0; g < this.#groups.length; g++) own.item[g] = before.item[g] + before.items[g];
+    }
+  }
+
+  #nextPass(row: number): Pass {
+    const { shape } = this;
+    const groups = this.#groups.length;
+    if (shape.passCount === shape.passes.length) {
+      shape.passes.push({ row: 0, rows: 0, item: new Int32Array(groups), items: new Int32Array(groups) });
+    }
+    const pass = shape.passes[shape.passCount++];
+    pass.row = row;
+    pass.rows = 0;
+    pass.items.fill(0);
+    return pass;
+  }
+
+  /** Splits of a row that sees so many tokens; see decodeItems in @rose/kernels. */
+  #itemsOf(group: number, length: number): number {
+    return Math.ceil(length / this.#split) - this.#firstPart(group, length);
+  }
+
+  #firstPart(group: number, length: number): number {
+    const { window } = this.#groups[group];
+    return window === undefined ? 0 : Math.floor(Math.max(0, length - window) / this.#split);
+  }
+
+  #writeItems(group: number, lengths: Int32Array, rows: number): void {
+    const { shape, state } = this;
+    const last = shape.passes[shape.passCount - 1];
+    const total = last.item[group] + last.items[group];
+    const items = state.words(`items${group}`, 2 * total);
+    const starts = state.words(`starts${group}`, rows + shape.passCount);
+    let at = 0;
+    for (let p = 0; p < shape.passCount; p++) {
+      const pass = shape.passes[p];
+      for (let i = 0; i < pass.rows; i++) {
+        starts[pass.row + p + i] = at / 2 - pass.item[group];
+        const length = lengths[pass.row + i];
+        const end = Math.ceil(length / this.#split);
+        for (let part = this.#firstPart(group, length); part < end; part++) {
+          items[at++] = i;
+          items[at++] = part;
+        }
+      }
+      starts[pass.row + p + pass.rows] = at / 2 - pass.item[group];
+    }
+  }
+
+  #writePrompts(batch: Batch): void {
+    const { shape, state } = this;
+    let prompts = 0;
+    for (let s = 0; s < batch.sequences; s++) if (batch.answer[s] === 0) prompts++;
+    shape.prompts = prompts;
+    shape.promptRows = 0;
+    if (prompts === 0) return;
+    const rowStarts = state.words('promptRowStarts', prompts + 1);
+    const [lengths, tables] = [state.words('promptLengths', prompts), state.words('promptTables', prompts)];
+    let [p, row] = [0, shape.answers];
+    for (let s = 0; s < batch.sequences; s++) {
+      if (batch.answer[s] !== 0) continue;
+      const count = batch.rowStart[s + 1] - batch.rowStart[s];
+      rowStarts[p] = row;
+      lengths[p] = batch.start[s] + count;
+      tables[p++] = batch.pageStart[s];
+      row += count;
+      if (count > shape.promptRows) shape.promptRows = count;
+    }
+    rowStarts[prompts] = row;
+  }
+}
