@@ -196,6 +196,12 @@ test('what a checkpoint cannot be is refused by name', async (t) => {
     'instances/1/model.json': model({ model: BERT }),
     'queue/config.pbtxt': 'max_batch_size: 2 dynamic_batching { default_queue_policy { max_queue_size: 1 } }',
     'queue/1/model.json': model({ model: BERT }),
+    'warm/config.pbtxt': `model_warmup { name: "ids" batch_size: 1
+      inputs { key: "INPUT_IDS" value { data_type: TYPE_INT64 dims: 2 zero_data: true } } }`,
+    'warm/1/model.json': model({ model: root('models/tiny-embed') }),
+    'cold/config.pbtxt': `model_warmup { name: "nothing" batch_size: 1
+      inputs { key: "ATTENTION_MASK" value { data_type: TYPE_INT64 dims: 2 zero_data: true } } }`,
+    'cold/1/model.json': model({ model: root('models/tiny-embed') }),
   });
   const { post } = await serve(t, explicit(directory));
   const expected: Record<string, RegExp> = {
@@ -208,6 +214,7 @@ test('what a checkpoint cannot be is refused by name', async (t) => {
     type: /input 'TEXT' of model 'type' is TYPE_STRING with dims \[1\], not TYPE_INT32 \[1\]/,
     decoupled: /answers once and cannot be decoupled/,
     instances: /an instance_group of 2 of model 'instances' is not for a checkpoint/,
+    cold: /failed to run warmup sample 'nothing': expected exactly one of the inputs 'TEXT' and 'INPUT_IDS'/,
     queue: /the queue policy of model 'queue' is not for a checkpoint/,
   };
   for (const [name, pattern] of Object.entries(expected)) {
@@ -215,6 +222,7 @@ test('what a checkpoint cannot be is refused by name', async (t) => {
     assert.ok(response.status >= 400, name);
     assert.match((await response.json()).error, pattern);
   }
+  assert.equal((await post('/v2/repository/models/warm/load', '')).status, 200);
 });
 
 /** Processes that this one started, by the name they gave themselves. */

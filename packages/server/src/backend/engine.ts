@@ -16,6 +16,7 @@ import { runRows } from '../triton/rows.ts';
 import type { Backend, BackendModel, LoadRequest } from './backend.ts';
 import { CHECKPOINT_FILE, MODEL_FILE, versionCheckpoint, type Locate, type VersionCheckpoint } from './checkpoint.ts';
 import { completeForEngine } from './engine-config.ts';
+import { warmUpSamples, type WarmUpSample } from './warm-up.ts';
 
 /** How checkpoints of a repository are found and run. */
 export interface EngineOptions {
@@ -83,8 +84,11 @@ class EngineModel implements BackendModel {
       onStepFailure: (_, reason) => warn(`a step of ${which} failed: ${reason}`),
     });
     try {
+      const samples = await warmUpSamples(request);
       model = new EngineModel(request, hub, fit(signature, BUILTIN_TASKS[hub.models[0].task].describe(hub.models[0])));
+      for (const sample of samples) await model.#warmUp(sample);
     } catch (error) {
+      model?.forget();
       await hub.close();
       throw error;
     }
@@ -122,7 +126,10 @@ class EngineModel implements BackendModel {
 
   run(request: ModelRequest): AsyncIterable<ModelResponse> {
     if (this.#closing) throw new TritonError(503, 'the model is being unloaded');
-    const { served } = this;
+    return this.#answers(this.served, request);
+  }
+
+  #answers(served: ServedModel, request: ModelRequest): AsyncIterable<ModelResponse> {
     const task = BUILTIN_TASKS[served.task];
     if (served.task !== 'generate') return task.run(served, request);
     const { name, maxBatchSize, decoupled } = this.signature;
@@ -131,11 +138,28 @@ class EngineModel implements BackendModel {
     return decoupled ? answers : onlyOne(name, answers);
   }
 
+  /** Its requests run together, past what counts requests. */
+  async #warmUp({ name, count, requests }: WarmUpSample): Promise<void> {
+    const drain = async (request: ModelRequest): Promise<void> => {
+      for await (const _ of this.#answers(this.#hub.models[0], request));
+    };
+    try {
+      for (let i = 0; i < count; i++) await Promise.all(requests.map(drain));
+    } catch (error) {
+      throw new TritonError(400, `failed to run warmup sample '${name}': ${(error as Error).message}`);
+    }
+  }
+
   async close(limitMs: number): Promise<void> {
     this.#closing = true;
     await this.#hub.drain(limitMs);
-    this.#observed.end();
+    this.forget();
     await this.#hub.close();
+  }
+
+  /** Its engine is reported no longer. */
+  forget(): void {
+    this.#observed.end();
   }
 
   lost(message: string, final: boolean): void {
