@@ -30,6 +30,8 @@ export interface CheckpointTensor {
    * Throws a RoseError naming the tensor if the file ends early.
    */
   read(target: Uint8Array, offset: number): Promise<void>;
+  /** The same for bytes that go to several places, one after the other. */
+  scatter(targets: readonly Uint8Array[], offset: number): Promise<void>;
 }
 
 /**

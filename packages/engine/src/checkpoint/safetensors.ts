@@ -4,6 +4,8 @@ import { headerLength, LENGTH_BYTES, parseHeader, type TensorEntry } from './hea
 
 /** Node refuses reads of 2 GiB and more in one call. */
 const MAX_READ = 1 << 30;
+/** Places that the system reads into at a time (IOV_MAX). */
+const MAX_PLACES = 1024;
 
 /** An opened safetensors file whose header has been checked. */
 export interface SafetensorsFile {
@@ -11,10 +13,10 @@ export interface SafetensorsFile {
   /** In the order of their data. */
   readonly tensors: readonly TensorEntry[];
   /**
-   * Read bytes [offset, offset + target.byteLength) of a tensor into `target`, which may view shared memory. Reads may
-   * run side by side. Throws a RoseError naming the tensor if the file ends early.
+   * Read the bytes of a tensor from `offset` on into the targets, one after the other, which may view shared memory.
+   * Reads may run side by side. Throws a RoseError naming the tensor if the file ends early.
    */
-  read(tensor: TensorEntry, target: Uint8Array, offset: number): Promise<void>;
+  read(tensor: TensorEntry, targets: readonly Uint8Array[], offset: number): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -24,19 +26,20 @@ export async function openSafetensors(path: string): Promise<SafetensorsFile> {
   try {
     const { size } = await file.stat();
     const prefix = new Uint8Array(LENGTH_BYTES);
-    if (size >= LENGTH_BYTES) await readFully(file, prefix, 0, path);
+    if (size >= LENGTH_BYTES) await readFully(file, [prefix], 0, path);
     const header = new Uint8Array(headerLength(path, prefix, size));
-    await readFully(file, header, LENGTH_BYTES, path);
+    await readFully(file, [header], LENGTH_BYTES, path);
     const tensors = parseHeader(path, header, size);
     return {
       path,
       tensors,
       close: () => file.close(),
-      async read(tensor, target, offset) {
-        if (!(offset >= 0 && offset + target.byteLength <= tensor.byteLength)) {
+      async read(tensor, targets, offset) {
+        const bytes = targets.reduce((sum, { byteLength }) => sum + byteLength, 0);
+        if (!(offset >= 0 && offset + bytes <= tensor.byteLength)) {
           throw new RoseError('internal', `${path}: tensor "${tensor.name}": a read past its end was asked for`);
         }
-        await readFully(file, target, tensor.offset + offset, `${path}: tensor "${tensor.name}"`);
+        await readFully(file, targets, tensor.offset + offset, `${path}: tensor "${tensor.name}"`);
       },
     };
   } catch (error) {
@@ -59,21 +62,35 @@ async function openRegularFile(path: string): Promise<FileHandle> {
   }
 }
 
-async function readFully(file: FileHandle, target: Uint8Array, position: number, what: string): Promise<void> {
-  let done = 0;
-  while (done < target.byteLength) {
-    const length = Math.min(target.byteLength - done, MAX_READ);
+async function readFully(
+  file: FileHandle,
+  targets: readonly Uint8Array[],
+  position: number,
+  what: string,
+): Promise<void> {
+  // Where the next byte goes: a read may bring less than was asked for.
+  let [index, inside, at] = [0, 0, position];
+  const left = (): number => targets.slice(index).reduce((sum, { byteLength }) => sum + byteLength, 0) - inside;
+  while (index < targets.length) {
+    const first = targets[index].subarray(inside, inside + MAX_READ);
+    if (first.byteLength === 0) {
+      [index, inside] = [index + 1, 0];
+      continue;
+    }
     let bytesRead: number;
     try {
-      ({ bytesRead } = await file.read(target, done, length, position + done));
+      const more = targets.slice(index + 1, index + MAX_PLACES);
+      const whole = more.length > 0 && first.byteLength < MAX_READ;
+      ({ bytesRead } = await (whole ? file.readv([first, ...more], at) : file.read(first, 0, first.byteLength, at)));
     } catch (cause) {
       const { code } = cause as NodeJS.ErrnoException;
       throw new RoseError('invalid', `${what}: cannot be read (${code})`, { cause });
     }
     if (bytesRead === 0) {
-      const missing = target.byteLength - done;
-      throw new RoseError('invalid', `${what}: the file ended ${missing} bytes early: it was cut short while in use`);
+      throw new RoseError('invalid', `${what}: the file ended ${left()} bytes early: it was cut short while in use`);
     }
-    done += bytesRead;
+    at += bytesRead;
+    inside += bytesRead;
+    while (index < targets.length && inside >= targets[index].byteLength) inside -= targets[index++].byteLength;
   }
 }

@@ -87,7 +87,8 @@ function checkpointTensor(parameter: Parameter, { entry, file }: StoredTensor): 
     tensorName: entry.name,
     dtype,
     byteLength: entry.byteLength,
-    read: (target, offset) => file.read(entry, target, offset),
+    read: (target, offset) => file.read(entry, [target], offset),
+    scatter: (targets, offset) => file.read(entry, targets, offset),
   };
 }
 

@@ -12,19 +12,37 @@ export interface RopeTables {
  * the last bit of a frequency into a visible angle.
  */
 export function ropeTables(rope: RopeSpec, positions: number): RopeTables {
-  const frequencies = ropeFrequencies(rope);
-  const factor = rope.scaling.kind === 'yarn' ? rope.scaling.attentionFactor : 1;
-  const half = frequencies.length;
+  const half = rope.dim / 2;
   const cos = new Float32Array(positions * half);
   const sin = new Float32Array(positions * half);
-  for (let position = 0, at = 0; position < positions; position++) {
-    for (let i = 0; i < half; i++, at++) {
-      const angle = Math.fround(position * frequencies[i]);
+  writeAngles(rope, { first: 0, count: positions, pitch: half }, cos, sin);
+  return { cos, sin };
+}
+
+/**
+ * The same for the positions from `first` on, as many as fit the target: float32 [positions, 2, dim / 2], each position's
+ * cosines before its sines.
+ */
+export function ropeAngles(rope: RopeSpec, first: number, target: Float32Array): void {
+  const { dim } = rope;
+  writeAngles(rope, { first, count: target.length / dim, pitch: dim }, target, target.subarray(dim / 2));
+}
+
+function writeAngles(
+  rope: RopeSpec,
+  { first, count, pitch }: { readonly first: number; readonly count: number; readonly pitch: number },
+  cos: Float32Array,
+  sin: Float32Array,
+): void {
+  const frequencies = ropeFrequencies(rope);
+  const factor = rope.scaling.kind === 'yarn' ? rope.scaling.attentionFactor : 1;
+  for (let row = 0; row < count; row++) {
+    for (let i = 0, at = row * pitch; i < frequencies.length; i++, at++) {
+      const angle = Math.fround((first + row) * frequencies[i]);
       cos[at] = Math.fround(Math.cos(angle)) * factor;
       sin[at] = Math.fround(Math.sin(angle)) * factor;
     }
   }
-  return { cos, sin };
 }
 
 /**

@@ -37,13 +37,13 @@ test('reads tensors into memory that others share, in pieces and side by side', 
   const buffer = new SharedArrayBuffer(4096);
   const whole = new Uint8Array(buffer, 100, 32);
   await Promise.all([
-    file.read(a, whole.subarray(0, 10), 0),
-    file.read(a, whole.subarray(10, 24), 10),
-    file.read(b, whole.subarray(24), 0),
-    file.read(none, whole.subarray(0, 0), 0),
+    file.read(a, [whole.subarray(0, 10)], 0),
+    file.read(a, [whole.subarray(10, 24)], 10),
+    file.read(b, [whole.subarray(24)], 0),
+    file.read(none, [whole.subarray(0, 0)], 0),
   ]);
   assert.deepEqual([...whole], [...data]);
-  await assert.rejects(file.read(b, new Uint8Array(9), 0), roseError('internal', /tensor "b"/));
+  await assert.rejects(file.read(b, [new Uint8Array(9)], 0), roseError('internal', /tensor "b"/));
   await file.close();
 });
 
@@ -52,7 +52,7 @@ test('a file that shrinks while it is open gives an error naming the tensor', as
   const file = await openSafetensors(path);
   truncateSync(path, safetensors(good, data).byteLength - 3);
   await assert.rejects(
-    file.read(file.tensors[1], new Uint8Array(8), 0),
+    file.read(file.tensors[1], [new Uint8Array(8)], 0),
     roseError('invalid', /tensor "b": the file ended 3 bytes early/),
   );
   await file.close();
@@ -189,7 +189,7 @@ test('any damage to a file gives a sound set of tensors or a RoseError, and leav
       // Everything that is believed can be read: no read may leave the file.
       for (const entry of found.tensors) {
         assert.ok(entry.offset + entry.byteLength <= file.byteLength);
-        await found.read(entry, new Uint8Array(entry.byteLength), 0);
+        await found.read(entry, [new Uint8Array(entry.byteLength)], 0);
       }
       await found.close();
     } catch (error) {

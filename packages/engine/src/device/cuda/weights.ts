@@ -1,16 +1,17 @@
-import { interleaveGate } from '@rose/kernels';
 import type { Checkpoint, CheckpointTensor } from '../../checkpoint/checkpoint.ts';
 import { assert } from '../../errors.ts';
 import { sizeOf } from '../../model/parameters.ts';
-import { ropeTables } from '../../model/rope.ts';
+import { ropeAngles } from '../../model/rope.ts';
 import type { RopeSpec } from '../../model/spec.ts';
+import { buildPlan } from '../../plan/build.ts';
 import type { LinearOperation, Plan } from '../../plan/plan.ts';
-import type { Gpu, GpuMemory, GpuRange } from './gpu.ts';
+import type { ComputeType } from './convert.ts';
+import { TYPE_BYTES } from './convert.ts';
+import type { Gpu, GpuRange } from './gpu.ts';
+import { rowPieces, type Rows } from './row-pieces.ts';
+import { bytesOf, upload, UPLOAD_SIZES, type Piece, type UploadSizes } from './upload.ts';
 
-/** The type that a model's weights and activations have on the GPU. */
-export type ComputeType = 'bf16' | 'f16' | 'f32';
-
-export const TYPE_BYTES: Readonly<Record<ComputeType, number>> = { bf16: 2, f16: 2, f32: 4 };
+export { TYPE_BYTES, type ComputeType } from './convert.ts';
 
 /** A matrix of the plan: the named matrices one under the other, [outputs, inputs]. */
 export interface CudaMatrix {
@@ -36,6 +37,11 @@ export interface CudaWeights {
   free(): void;
 }
 
+/** Rows that a gate's epilogue takes together: `interleaveGate`'s. */
+const GATE_ROWS = 8;
+/** Every tensor begins at a multiple of this. */
+const ALIGN = 256;
+
 /** The linear operations whose outputs a gate takes, which the product's epilogue then does. */
 export function gatedLinears(plan: Plan): ReadonlySet<LinearOperation> {
   const gated = new Set<LinearOperation>();
@@ -46,173 +52,180 @@ export function gatedLinears(plan: Plan): ReadonlySet<LinearOperation> {
   return gated;
 }
 
-/** Every matrix of the plan with the tensors it is made of. */
-function matrixGroups(checkpoint: Checkpoint, plan: Plan) {
-  const byName = new Map(checkpoint.tensors.map((tensor) => [tensor.parameter.name, tensor]));
-  const gated = gatedLinears(plan);
-  return plan.operations
-    .filter((operation) => operation.kind === 'linear')
-    .map((operation) => ({
-      key: operation.weights.join('+'),
-      // A tied output matrix is the table of token embeddings, which has no `.weight` of its own.
-      tensors: operation.weights.map((name) => byName.get(`${name}.weight`) ?? byName.get(name)!),
-      biases: operation.bias ? operation.weights.map((name) => byName.get(`${name}.bias`)!) : [],
-      interleaved: gated.has(operation),
-    }));
-}
-
 /** Bytes that the weights take, without reading one. */
 export function weightBytes(checkpoint: Checkpoint, type: ComputeType): number {
-  const tensors = checkpoint.tensors.reduce(
-    (sum, { parameter }) => sum + align(TYPE_BYTES[type] * sizeOf(parameter)),
-    0,
-  );
-  return tensors + ropesOf(checkpoint).reduce((sum, rope) => sum + align(ropeBytes(checkpoint, rope)), 0);
+  return layOut(checkpoint, buildPlan(checkpoint.spec), type).bytes;
 }
 
-/** Read the checkpoint into the GPU's memory. Leaves nothing behind when it throws. */
+/**
+ * Read the checkpoint into one block of the GPU's memory, in the compute type. Leaves nothing behind when it throws.
+ * @param onProgress bytes of the checkpoint read so far, and all
+ */
 export async function loadWeights(
   gpu: Gpu,
   checkpoint: Checkpoint,
   plan: Plan,
   type: ComputeType,
   onProgress?: (bytes: number, total: number) => void,
+  sizes: UploadSizes = UPLOAD_SIZES,
 ): Promise<CudaWeights> {
-  const blocks: GpuMemory[] = [];
-  const free = (): void => {
-    for (const block of blocks.splice(0)) block.free();
-  };
-  let bytes = 0;
-  let done = 0;
+  const { bytes, tensors, ropes } = layOut(checkpoint, plan, type);
+  const block = gpu.alloc(bytes);
   const total = checkpoint.tensors.reduce((sum, { byteLength }) => sum + byteLength, 0);
-  const alloc = (size: number): GpuMemory => {
-    const block = gpu.alloc(align(size));
-    blocks.push(block);
-    bytes += align(size);
-    return block;
-  };
-  const put = (target: GpuRange, data: Uint8Array): void => {
-    const staging = gpu.pinned(data.length);
-    new Uint8Array(staging.buffer).set(data);
-    gpu.stream.upload(target, staging, 0, data.length);
-    gpu.stream.synchronize();
-    staging.free();
-  };
-  const read = async (tensor: CheckpointTensor): Promise<Uint8Array> => {
-    const source = new Uint8Array(tensor.byteLength);
-    await tensor.read(source, 0);
-    done += tensor.byteLength;
-    onProgress?.(done, total);
-    return convert(source, tensor.dtype, type);
-  };
+  let done = 0;
+  const onRead = (read: number): void => onProgress?.((done += read), total);
+  const range = ({ offset, bytes }: Place): GpuRange => block.slice(offset, bytes);
   try {
-    const matrices = new Map<string, CudaMatrix>();
-    const tables = new Map<string, GpuRange>();
-    const vectors = new Map<string, GpuRange>();
-    const taken = new Set<CheckpointTensor>();
-    for (const tensor of checkpoint.tensors) {
-      if (tensor.parameter.kind !== 'table') continue;
-      const data = await read(tensor);
-      const block = alloc(data.length);
-      put(block, data);
-      tables.set(tensor.parameter.name, block.slice(0, data.length));
-      taken.add(tensor);
-    }
-    for (const { key, tensors, biases, interleaved } of matrixGroups(checkpoint, plan)) {
-      const inputs = tensors[0].parameter.shape[1];
-      const outputs = tensors.reduce((sum, { parameter }) => sum + parameter.shape[0], 0);
-      const [only] = tensors;
-      const shared = taken.has(only) ? tables.get(only.parameter.name) : undefined;
-      let weight = shared;
-      const order = interleaved ? interleaveGate(outputs / 2) : undefined;
-      if (weight === undefined) {
-        const data = joined(await Promise.all(tensors.map(read)), order, inputs * TYPE_BYTES[type]);
-        weight = alloc(data.length).slice(0, data.length);
-        put(weight, data);
-      }
-      let bias: GpuRange | undefined;
-      if (biases.length > 0) {
-        const data = joined(await Promise.all(biases.map(read)), order, TYPE_BYTES[type]);
-        bias = alloc(data.length).slice(0, data.length);
-        put(bias, data);
-      }
-      for (const tensor of [...tensors, ...biases]) taken.add(tensor);
-      matrices.set(key, { weight, bias, outputs, inputs, interleaved });
-    }
-    for (const tensor of checkpoint.tensors) {
-      if (taken.has(tensor)) continue;
-      assert(tensor.parameter.kind === 'vector', `no operation uses ${tensor.parameter.name}`);
-      const data = await read(tensor);
-      const block = alloc(data.length);
-      put(block, data);
-      vectors.set(tensor.parameter.name, block.slice(0, data.length));
-    }
-    const ropes = new Map<string, GpuRange>();
-    for (const rope of ropesOf(checkpoint)) {
-      const size = ropeBytes(checkpoint, rope);
-      const block = alloc(size);
-      put(block, angles(rope, checkpoint.spec.contextLength));
-      ropes.set(JSON.stringify(rope), block.slice(0, size));
-    }
-    return { type, bytes, matrices, tables, vectors, ropes, free };
+    const pieces = tensors.flatMap((tensor) => rowPieces(tensor.rows, range(tensor), { to: type, sizes, onRead }));
+    const angles = ropes.flatMap((rope) => anglePieces(rope.rope, range(rope), sizes));
+    await upload(gpu, evenly(pieces, angles), sizes.slots);
   } catch (error) {
-    free();
+    block.free();
     throw error;
   }
+  const placed = new Map(tensors.map((tensor) => [tensor.key, range(tensor)]));
+  const at = (key: string): GpuRange => {
+    const found = placed.get(key);
+    assert(found, `no place for ${key}`);
+    return found;
+  };
+  const byKind = (kind: 'table' | 'vector'): Map<string, GpuRange> =>
+    new Map(tensors.filter((tensor) => tensor.kind === kind).map(({ key }) => [key, at(key)]));
+  const matrices = new Map(
+    matrixGroups(checkpoint, plan).map(
+      ({ key, shared, biases, outputs, inputs, interleaved }): [string, CudaMatrix] => {
+        const bias = biases.length > 0 ? at(biasKey(key)) : undefined;
+        return [key, { weight: at(shared ?? key), bias, outputs, inputs, interleaved }];
+      },
+    ),
+  );
+  return {
+    type,
+    bytes,
+    matrices,
+    tables: byKind('table'),
+    vectors: byKind('vector'),
+    ropes: new Map(ropes.map((rope) => [JSON.stringify(rope.rope), range(rope)])),
+    free: () => block.free(),
+  };
 }
 
-/** Pieces one under the other, their rows in another order where there is one. */
-function joined(pieces: readonly Uint8Array[], order: Int32Array | undefined, rowBytes: number): Uint8Array {
-  const all = Buffer.concat(pieces);
-  if (order === undefined) return all;
-  const sorted = new Uint8Array(all.length);
-  order.forEach((from, to) => sorted.set(all.subarray(from * rowBytes, (from + 1) * rowBytes), to * rowBytes));
-  return sorted;
+interface Place {
+  /** From the beginning of the weights' block. */
+  readonly offset: number;
+  readonly bytes: number;
 }
 
-function ropesOf({ spec }: Checkpoint): RopeSpec[] {
-  const ropes = new Map(spec.blocks.flatMap(({ mixer: { rope } }) => (rope ? [[JSON.stringify(rope), rope]] : [])));
-  return [...ropes.values()] as RopeSpec[];
+interface PlacedTensor extends Place {
+  readonly key: string;
+  readonly kind: 'matrix' | 'table' | 'vector';
+  readonly rows: Rows;
 }
 
-function ropeBytes({ spec }: Checkpoint, { dim }: RopeSpec): number {
-  return 4 * spec.contextLength * dim;
+interface Layout {
+  readonly bytes: number;
+  readonly tensors: readonly PlacedTensor[];
+  readonly ropes: readonly (Place & { readonly rope: RopeSpec })[];
 }
 
-function angles(rope: RopeSpec, positions: number): Uint8Array {
-  const { cos, sin } = ropeTables(rope, positions);
-  const half = rope.dim / 2;
-  const table = new Float32Array(positions * rope.dim);
-  for (let position = 0; position < positions; position++) {
-    table.set(cos.subarray(position * half, (position + 1) * half), position * rope.dim);
-    table.set(sin.subarray(position * half, (position + 1) * half), position * rope.dim + half);
+/** Where everything goes, in the order in which the plan uses it: tables, matrices with their biases, vectors, RoPE. */
+function layOut(checkpoint: Checkpoint, plan: Plan, type: ComputeType): Layout {
+  let bytes = 0;
+  const place = (size: number): Place => {
+    const offset = bytes;
+    bytes += Math.ceil(size / ALIGN) * ALIGN;
+    return { offset, bytes: size };
+  };
+  const tensors: PlacedTensor[] = [];
+  const taken = new Set<CheckpointTensor>();
+  const put = (key: string, kind: PlacedTensor['kind'], parts: readonly CheckpointTensor[], interleave = 0): void => {
+    const size = parts.reduce((sum, { parameter }) => sum + sizeOf(parameter), 0);
+    tensors.push({ key, kind, rows: { parts, interleave }, ...place(TYPE_BYTES[type] * size) });
+    for (const part of parts) taken.add(part);
+  };
+  for (const tensor of checkpoint.tensors) {
+    if (tensor.parameter.kind === 'table') put(tensor.parameter.name, 'table', [tensor]);
   }
-  return new Uint8Array(table.buffer);
+  for (const { key, parts, biases, shared, interleaved } of matrixGroups(checkpoint, plan)) {
+    const interleave = interleaved ? GATE_ROWS : 0;
+    if (shared === undefined) put(key, 'matrix', parts, interleave);
+    if (biases.length > 0) put(biasKey(key), 'matrix', biases, interleave);
+  }
+  for (const tensor of checkpoint.tensors) {
+    if (taken.has(tensor)) continue;
+    assert(tensor.parameter.kind === 'vector', `no operation uses ${tensor.parameter.name}`);
+    put(tensor.parameter.name, 'vector', [tensor]);
+  }
+  const { blocks, contextLength } = checkpoint.spec;
+  const distinct = new Map(blocks.flatMap(({ mixer: { rope } }) => (rope ? [[JSON.stringify(rope), rope]] : [])));
+  const ropes = [...distinct.values()].map((rope) => ({ rope, ...place(4 * contextLength * rope.dim) }));
+  return { bytes, tensors, ropes };
 }
 
-function align(bytes: number): number {
-  return Math.ceil(bytes / 256) * 256;
+interface MatrixGroup {
+  readonly key: string;
+  /** [outputs, inputs] each. */
+  readonly parts: readonly CheckpointTensor[];
+  readonly biases: readonly CheckpointTensor[];
+  /** The table that is this matrix, too. */
+  readonly shared: string | undefined;
+  readonly outputs: number;
+  readonly inputs: number;
+  readonly interleaved: boolean;
 }
 
-/** Elements in the compute type, rounded to nearest even where it has fewer bits. */
-function convert(source: Uint8Array, from: CheckpointTensor['dtype'], to: ComputeType): Uint8Array {
-  if (from === { bf16: 'BF16', f16: 'F16', f32: 'F32' }[to]) return source;
-  const count = source.length / (from === 'F32' ? 4 : 2);
-  const values = new Float32Array(count);
-  if (from === 'F32') values.set(new Float32Array(source.buffer, source.byteOffset, count));
-  else if (from === 'F16') values.set(new Float16Array(source.buffer, source.byteOffset, count));
-  else {
-    const words = new Uint16Array(source.buffer, source.byteOffset, count);
-    const bits = new Uint32Array(values.buffer);
-    for (let i = 0; i < count; i++) bits[i] = words[i] << 16;
+/** Every matrix of the plan with the tensors it is made of. */
+function matrixGroups(checkpoint: Checkpoint, plan: Plan): MatrixGroup[] {
+  const byName = new Map(checkpoint.tensors.map((tensor) => [tensor.parameter.name, tensor]));
+  const gated = gatedLinears(plan);
+  return plan.operations
+    .filter((operation) => operation.kind === 'linear')
+    .map((operation) => {
+      // A tied output matrix is the table of token embeddings, which has no `.weight` of its own.
+      const parts = operation.weights.map((name) => byName.get(`${name}.weight`) ?? byName.get(name)!);
+      const [{ parameter }] = parts;
+      return {
+        key: operation.weights.join('+'),
+        parts,
+        biases: operation.bias ? operation.weights.map((name) => byName.get(`${name}.bias`)!) : [],
+        shared: parameter.kind === 'table' ? parameter.name : undefined,
+        outputs: parts.reduce((sum, part) => sum + part.parameter.shape[0], 0),
+        inputs: parameter.shape[1],
+        interleaved: gated.has(operation) && parameter.shape[0] % GATE_ROWS === 0,
+      };
+    });
+}
+
+function biasKey(group: string): string {
+  return `bias of ${group}`;
+}
+
+/** The angles' cosines and sines, computed as pieces come to be sent. */
+function anglePieces(rope: RopeSpec, target: GpuRange, { slotBytes }: UploadSizes): Piece[] {
+  const rowBytes = 4 * rope.dim;
+  // A computation holds the thread up, which starts all reads.
+  const most = Math.max(1, Math.floor(slotBytes / 16 / rowBytes));
+  const positions = target.bytes / rowBytes;
+  return Array.from({ length: Math.ceil(positions / most) }, (_, i): Piece => {
+    const first = i * most;
+    const count = Math.min(most, positions - first);
+    const piece = { elements: count * rope.dim, from: 'f32', to: 'f32' } as const;
+    return {
+      ...piece,
+      target: target.slice(first * rowBytes, bytesOf(piece)),
+      read: (slot) => ropeAngles(rope, first, new Float32Array(slot.buffer, slot.byteOffset, piece.elements)),
+    };
+  });
+}
+
+/** Two lists as one, each in its order, the second spread over the first. */
+function evenly<T>(many: readonly T[], few: readonly T[]): T[] {
+  const all: T[] = [];
+  let taken = 0;
+  for (const [i, each] of many.entries()) {
+    all.push(each);
+    const due = Math.floor(((i + 1) * few.length) / many.length);
+    while (taken < due) all.push(few[taken++]);
   }
-  if (to === 'f32') return new Uint8Array(values.buffer);
-  if (to === 'f16') return new Uint8Array(new Float16Array(values).buffer);
-  const bits = new Uint32Array(values.buffer);
-  const words = new Uint16Array(count);
-  for (let i = 0; i < count; i++) {
-    const word = bits[i];
-    words[i] = (word & 0x7fffffff) > 0x7f800000 ? 0x7fff : (word + 0x7fff + ((word >>> 16) & 1)) >>> 16;
-  }
-  return new Uint8Array(words.buffer);
+  return [...all, ...few.slice(taken)];
 }

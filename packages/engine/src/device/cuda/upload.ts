@@ -1,0 +1,124 @@
+import { kernelNamed } from './kernels.ts';
+import type { Gpu, GpuLaunch, GpuMemory, GpuRange, GpuStream, PinnedBlock } from './gpu.ts';
+import { TYPE_BYTES, type ComputeType } from './convert.ts';
+
+/** What goes to the GPU in one copy. */
+export interface Piece {
+  readonly elements: number;
+  /** Their type as they are copied; where it is not the target's, the GPU converts them. */
+  readonly from: ComputeType;
+  readonly to: ComputeType;
+  /** Its first element's address is a multiple of 16 bytes where the GPU converts. */
+  readonly target: GpuRange;
+  /** Write all elements to `slot`, which has just their bytes. */
+  read(slot: Uint8Array<ArrayBuffer>): Promise<void> | void;
+}
+
+export interface UploadSizes {
+  /** Bytes of a piece at most. */
+  readonly slotBytes: number;
+  /** Pieces under way. */
+  readonly slots: number;
+  /** Tensors of fewer bytes are converted by the CPU. */
+  readonly gpuConverts: number;
+}
+
+/**
+ * Pieces are large enough that calls cost nothing beside copies. The system reads as many at a time as libuv has threads;
+ * as many again wait to be copied, so that neither waits for the other. A launch takes longer than to convert a vector.
+ */
+export const UPLOAD_SIZES: UploadSizes = { slotBytes: 8 * 1024 ** 2, slots: 32, gpuConverts: 256 * 1024 };
+
+/**
+ * Send pieces to the GPU through a ring of pinned memory: while some are read, others are copied, in a stream of their
+ * own. When it throws, nothing is under way any more.
+ * @param most slots of the ring
+ */
+export async function upload(gpu: Gpu, pieces: readonly Piece[], most: number): Promise<void> {
+  const slotBytes = Math.ceil(Math.max(1, ...pieces.map(bytesOf)) / 256) * 256;
+  const slots = Math.min(most, pieces.length);
+  if (slots === 0) return;
+  const stream = gpu.newStream();
+  const ring = gpu.pinned(slots * slotBytes);
+  const converts = pieces.some(({ from, to }) => from !== to);
+  let staging: GpuMemory | undefined;
+  const failures: unknown[] = [];
+  let next = 0;
+  const work = async (slot: Slot): Promise<void> => {
+    try {
+      while (failures.length === 0 && next < pieces.length) await slot.send(pieces[next++]);
+    } catch (error) {
+      failures.push(error);
+    }
+  };
+  try {
+    staging = converts ? gpu.alloc(slots * slotBytes) : undefined;
+    await Promise.all(
+      Array.from({ length: slots }, (_, i) => work(new Slot(gpu, stream, ring, staging, i * slotBytes, slotBytes))),
+    );
+  } finally {
+    ring.free();
+    staging?.free();
+  }
+  if (failures.length > 0) throw failures[0];
+}
+
+/** A place of the ring, and of the memory on the GPU from where elements are converted. */
+class Slot {
+  readonly #gpu: Gpu;
+  readonly #stream: GpuStream;
+  readonly #ring: PinnedBlock;
+  readonly #offset: number;
+  readonly #staging: GpuRange | undefined;
+  readonly #bytes: number;
+  /** By the types from and to. */
+  readonly #casts = new Map<string, GpuLaunch>();
+
+  constructor(
+    gpu: Gpu,
+    stream: GpuStream,
+    ring: PinnedBlock,
+    staging: GpuRange | undefined,
+    offset: number,
+    bytes: number,
+  ) {
+    this.#gpu = gpu;
+    this.#stream = stream;
+    this.#ring = ring;
+    this.#offset = offset;
+    this.#staging = staging?.slice(offset, bytes);
+    this.#bytes = bytes;
+  }
+
+  /** Resolves when the slot is free for the next piece. */
+  async send(piece: Piece): Promise<void> {
+    const bytes = bytesOf(piece);
+    await piece.read(new Uint8Array(this.#ring.buffer, this.#offset, bytes));
+    if (piece.from === piece.to) this.#stream.upload(piece.target, this.#ring, this.#offset, bytes);
+    else {
+      this.#stream.upload(this.#staging!.slice(0, bytes), this.#ring, this.#offset, bytes);
+      this.#cast(piece);
+    }
+    await this.#stream.settled();
+  }
+
+  #cast({ from, to, target, elements }: Piece): void {
+    const key = `${from} ${to}`;
+    const count = Math.floor(this.#bytes / TYPE_BYTES[from]);
+    const kernel = this.#gpu.load(kernelNamed('cast'), { dims: { count }, options: { from, to } });
+    let launch = this.#casts.get(key);
+    if (launch === undefined) {
+      launch = kernel.prepare({ x: this.#staging!, y: target, count: elements });
+      this.#casts.set(key, launch);
+    }
+    launch
+      .point('y', target)
+      .set('count', elements)
+      .grid(...kernel.gridFor({ count: elements }))
+      .run(this.#stream);
+  }
+}
+
+export function bytesOf({ elements, from }: Pick<Piece, 'elements' | 'from'>): number {
+  return elements * TYPE_BYTES[from];
+}

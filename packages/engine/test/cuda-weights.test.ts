@@ -1,0 +1,153 @@
+import assert from 'node:assert/strict';
+import { readdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { test } from 'node:test';
+import { interleaveGate } from '@rose/kernels';
+import type { Checkpoint, CheckpointTensor } from '../src/checkpoint/checkpoint.ts';
+import { openCheckpoint } from '../src/checkpoint/open.ts';
+import { convert, TYPE_BYTES, type ComputeType } from '../src/device/cuda/convert.ts';
+import type { GpuRange } from '../src/device/cuda/gpu.ts';
+import { loadWeights, weightBytes, type CudaWeights } from '../src/device/cuda/weights.ts';
+import { ropeTables } from '../src/model/rope.ts';
+import { buildPlan } from '../src/plan/build.ts';
+import { SimulatedGpu } from './simulated-gpu.ts';
+
+const root = fileURLToPath(new URL('../../../test/checkpoints/', import.meta.url));
+
+function bytesOf(gpu: SimulatedGpu, range: GpuRange): Buffer {
+  const host = gpu.pinned(range.bytes);
+  gpu.stream.download(host, 0, range);
+  return Buffer.from(host.buffer);
+}
+
+/** What the GPU must hold of tensors one under the other, in the order of rows. */
+async function expected(tensors: readonly CheckpointTensor[], type: ComputeType, order?: Int32Array): Promise<Buffer> {
+  const pieces: Uint8Array[] = [];
+  for (const tensor of tensors) {
+    const source = new Uint8Array(tensor.byteLength);
+    await tensor.read(source, 0);
+    pieces.push(convert(source, tensor.dtype, type));
+  }
+  const all = Buffer.concat(pieces);
+  if (order === undefined) return all;
+  const rowBytes = all.length / order.length;
+  return Buffer.concat([...order].map((from) => all.subarray(from * rowBytes, (from + 1) * rowBytes)));
+}
+
+/** Everything that was loaded, held against the checkpoint's tensors. */
+async function check(gpu: SimulatedGpu, checkpoint: Checkpoint, weights: CudaWeights): Promise<void> {
+  const { type } = weights;
+  const byName = new Map(checkpoint.tensors.map((tensor) => [tensor.parameter.name, tensor]));
+  const seen = new Set<CheckpointTensor>();
+  const see = (name: string): CheckpointTensor => {
+    const tensor = byName.get(name)!;
+    seen.add(tensor);
+    return tensor;
+  };
+  for (const operation of buildPlan(checkpoint.spec).operations) {
+    if (operation.kind !== 'linear') continue;
+    const matrix = weights.matrices.get(operation.weights.join('+'))!;
+    const parts = operation.weights.map((name) => see(byName.has(name) ? name : `${name}.weight`));
+    const order = matrix.interleaved ? interleaveGate(matrix.outputs / 2) : undefined;
+    assert.deepEqual(bytesOf(gpu, matrix.weight), await expected(parts, type, order), operation.weights.join());
+    assert.equal(matrix.weight.bytes, matrix.outputs * matrix.inputs * TYPE_BYTES[type]);
+    assert.equal(matrix.bias !== undefined, operation.bias);
+    if (matrix.bias === undefined) continue;
+    const biases = operation.weights.map((name) => see(`${name}.bias`));
+    assert.deepEqual(bytesOf(gpu, matrix.bias), await expected(biases, type, order));
+  }
+  for (const [name, range] of [...weights.tables, ...weights.vectors]) {
+    assert.deepEqual(bytesOf(gpu, range), await expected([see(name)], type), name);
+  }
+  assert.equal(seen.size, checkpoint.tensors.length);
+  for (const { mixer } of checkpoint.spec.blocks) {
+    if (mixer.rope === undefined) continue;
+    const { cos, sin } = ropeTables(mixer.rope, checkpoint.spec.contextLength);
+    const half = mixer.rope.dim / 2;
+    const table = bytesOf(gpu, weights.ropes.get(JSON.stringify(mixer.rope))!);
+    const at = new Float32Array(table.buffer, table.byteOffset, table.length / 4);
+    assert.equal(at.length, 2 * cos.length);
+    for (let i = 0; i < at.length; i++) {
+      const [row, column] = [Math.floor(i / (2 * half)), i % (2 * half)];
+      const want = column < half ? cos[row * half + column] : sin[row * half + column - half];
+      if (at[i] !== want) assert.equal(at[i], want, `position ${row}, ${column}`);
+    }
+  }
+}
+
+const names = readdirSync(root, { withFileTypes: true }).filter((entry) => entry.isDirectory());
+for (const { name } of names) {
+  test(`${name} in a GPU's memory, in every compute type`, async () => {
+    const checkpoint = await openCheckpoint(join(root, name));
+    try {
+      for (const type of ['bf16', 'f16', 'f32'] as const) {
+        const gpu = new SimulatedGpu();
+        const told: number[][] = [];
+        const plan = buildPlan(checkpoint.spec);
+        const weights = await loadWeights(gpu, checkpoint, plan, type, (...progress) => void told.push(progress));
+        await check(gpu, checkpoint, weights);
+        const total = checkpoint.tensors.reduce((sum, { byteLength }) => sum + byteLength, 0);
+        assert.deepEqual(told.at(-1), [total, total]);
+        assert.equal(gpu.used, weights.bytes);
+        assert.equal(weights.bytes, weightBytes(checkpoint, type));
+        weights.free();
+        assert.equal(gpu.used, 0);
+      }
+    } finally {
+      await checkpoint.close();
+    }
+  });
+}
+
+/** Pieces of a few rows, all of which the GPU converts. */
+const SMALL = { slotBytes: 4096, slots: 3, gpuConverts: 0 };
+
+for (const [name, type] of [
+  ['llama-mha-f32', 'bf16'],
+  ['llama-mqa-f16', 'f32'],
+  ['qwen3-mixed', 'f16'],
+  ['qwen2', 'bf16'],
+  ['llama-odd-sizes', 'f16'],
+] as const) {
+  test(`${name} in many small pieces, converted to ${type} by the GPU`, async () => {
+    const checkpoint = await openCheckpoint(join(root, name));
+    try {
+      const gpu = new SimulatedGpu();
+      const weights = await loadWeights(gpu, checkpoint, buildPlan(checkpoint.spec), type, undefined, SMALL);
+      assert.equal((gpu.launches.get('cast') ?? 0) > 10, name !== 'qwen2');
+      await check(gpu, checkpoint, weights);
+      assert.equal(gpu.used, weights.bytes);
+    } finally {
+      await checkpoint.close();
+    }
+  });
+}
+
+test('a read that fails ends the load with its error, and nothing of it stays', async () => {
+  const checkpoint = await openCheckpoint(join(root, 'qwen2'));
+  let reads = 0;
+  let open = 0;
+  const tensors = checkpoint.tensors.map((tensor): CheckpointTensor => {
+    const counted =
+      <T>(read: (target: T, offset: number) => Promise<void>) =>
+      async (target: T, offset: number): Promise<void> => {
+        open++;
+        if (++reads === 20) throw new Error('the disk is gone');
+        await read(target, offset);
+        open--;
+      };
+    return {
+      ...tensor,
+      read: counted((target: Uint8Array, at) => tensor.read(target, at)),
+      scatter: counted((targets: readonly Uint8Array[], at) => tensor.scatter(targets, at)),
+    };
+  });
+  const gpu = new SimulatedGpu();
+  const load = loadWeights(gpu, { ...checkpoint, tensors }, buildPlan(checkpoint.spec), 'bf16', undefined, SMALL);
+  await assert.rejects(load, /the disk is gone/);
+  assert.equal(gpu.used, 0);
+  // All but the one that failed had ended.
+  assert.equal(open, 1);
+  await checkpoint.close();
+});
