@@ -1,6 +1,6 @@
 import { existsSync } from 'node:fs';
 import { resolve } from 'node:path';
-import { Option, type Command } from 'commander';
+import { InvalidArgumentError, Option, type Command } from 'commander';
 import type { ControlMode, RepositoryOptions } from '@rose/server';
 import { CommandError, ExitCode } from './errors.ts';
 import { locateByName } from './models.ts';
@@ -12,6 +12,7 @@ export interface RepositoryFlags {
   modelControlMode?: ControlMode;
   loadModel?: string[];
   repositoryPollSecs?: number;
+  cacheConfig?: number;
   exitOnError: boolean;
 }
 
@@ -34,6 +35,11 @@ export function addRepositoryOptions(command: Command): Command {
       'seconds between two looks at the repository, with mode poll (default: 15)',
       integer(1, 86_400),
     )
+    .option(
+      '--cache-config <settings>',
+      'local,size=N: keep responses of models that enable it, N bytes at most (default: none)',
+      cacheBytes,
+    )
     .option('--no-exit-on-error', 'start even if a model of the repository cannot be loaded');
 }
 
@@ -41,7 +47,7 @@ export function addRepositoryOptions(command: Command): Command {
 export function repositoryOptions(
   options: RepositoryFlags & DeviceOptions & { restartEngine: number },
 ): RepositoryOptions | undefined {
-  const { modelRepository, modelControlMode: mode, loadModel, repositoryPollSecs, exitOnError } = options;
+  const { modelRepository, modelControlMode: mode, loadModel, repositoryPollSecs, cacheConfig, exitOnError } = options;
   const refuse = (option: string, needs: string): never => {
     throw new CommandError(ExitCode.usage, `${option} has no effect without ${needs}.`);
   };
@@ -49,6 +55,7 @@ export function repositoryOptions(
     if (mode !== undefined) refuse('--model-control-mode', '--model-repository');
     if (loadModel !== undefined) refuse('--load-model', '--model-repository');
     if (repositoryPollSecs !== undefined) refuse('--repository-poll-secs', '--model-repository');
+    if (cacheConfig !== undefined) refuse('--cache-config', '--model-repository');
     return undefined;
   }
   if (loadModel !== undefined && mode !== 'explicit') refuse('--load-model', '--model-control-mode explicit');
@@ -66,5 +73,15 @@ export function repositoryOptions(
     ...(mode !== undefined && { mode }),
     ...(loadModel !== undefined && { loadModels: loadModel }),
     ...(repositoryPollSecs !== undefined && { pollSeconds: repositoryPollSecs }),
+    ...(cacheConfig !== undefined && { responseCacheBytes: cacheConfig }),
   };
+}
+
+/** Triton's way to say it: a cache's name, and settings of it. */
+function cacheBytes(text: string): number {
+  const [name, ...settings] = text.split(',');
+  if (name !== 'local') throw new InvalidArgumentError(`There is no cache "${name}": Rose has local, in memory.`);
+  const size = settings.length === 1 ? /^size=([1-9]\d{0,14})$/.exec(settings[0])?.[1] : undefined;
+  if (size === undefined) throw new InvalidArgumentError('Give local,size=N with the number of bytes.');
+  return Number(size);
 }

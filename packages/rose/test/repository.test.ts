@@ -27,6 +27,13 @@ test('options of a repository that cannot have an effect, or name nothing, are r
     [['--model-control-mode', 'poll'], 2, /--model-control-mode has no effect without --model-repository/],
     [['--model-repository', REPOSITORY, '--load-model', 'x'], 2, /without --model-control-mode explicit/],
     [['--model-repository', REPOSITORY, '--repository-poll-secs', '5'], 2, /without --model-control-mode poll/],
+    [['--cache-config', 'local,size=1000'], 2, /--cache-config has no effect without --model-repository/],
+    [
+      ['--model-repository', REPOSITORY, '--cache-config', 'redis,host=x'],
+      2,
+      /There is no cache "redis": Rose has local/,
+    ],
+    [['--model-repository', REPOSITORY, '--cache-config', 'local,size=0'], 2, /Give local,size=N/],
     [['--model-repository', 'nowhere'], 3, /there is no model repository "nowhere"/],
     [
       ['--model-repository', REPOSITORY, '--model-control-mode', 'explicit', '--load-model', 'nobody'],

@@ -6,6 +6,7 @@ import { pino } from 'pino';
 import type { ServerContext } from './context.ts';
 import { startGrpcServer, type RunningGrpcServer } from './grpc/server.ts';
 import { requestError } from './http/errors.ts';
+import { cacheMetrics } from './metrics/cache.ts';
 import { inferenceMetrics } from './metrics/inference.ts';
 import { Metrics } from './metrics/metrics.ts';
 import { observe, type ObserveModel } from './metrics/observe.ts';
@@ -80,6 +81,7 @@ export async function startServer(hub: ModelHub, options: ServerOptions): Promis
   const observeOne: ObserveModel = (model, ...what) => observe(model, ...what, metrics);
   const models = new TritonModels(hub, observeOne);
   inferenceMetrics(metrics.registry, () => models.all);
+  cacheMetrics(metrics.registry, () => models.cache);
   const endMachineMetrics = machineMetrics(metrics.registry, {
     intervalMs: DEFAULT_METRICS_INTERVAL_MS,
     ...metricsOptions,

@@ -39,10 +39,8 @@ class TypeScriptModel implements BackendModel {
   readonly #statistics: ModelStatistics;
   readonly #scheduler: JobQueue;
   readonly #controlled: (request: ModelRequest) => ModelRequest;
-  readonly #inOrder: boolean;
   readonly #batched: boolean;
   #instances: readonly SupervisedInstance[] = [];
-  #previous: Promise<unknown> = Promise.resolve();
   #closing = false;
   #onIdle: () => void = () => {};
 
@@ -57,8 +55,6 @@ class TypeScriptModel implements BackendModel {
     this.#scheduler = jobQueue(config);
     this.#controlled = sequenceControls(config);
     this.#batched = config.maxBatchSize > 0;
-    const { schedulingChoice } = config;
-    this.#inOrder = schedulingChoice.case === 'dynamicBatching' && schedulingChoice.value.preserveOrdering;
   }
 
   get trouble(): string | undefined {
@@ -76,7 +72,7 @@ class TypeScriptModel implements BackendModel {
     } catch (error) {
       job.fail(error, tritonStatus(error) === 503 ? 'REJECTED' : 'OTHER');
     }
-    return this.#inOrder ? this.#ordered(job) : job.responses;
+    return job.responses;
   }
 
   async close(limitMs: number): Promise<void> {
@@ -157,24 +153,6 @@ class TypeScriptModel implements BackendModel {
     const at = Number(process.hrtime.bigint());
     this.#statistics.responded(job.sent, kind, at - job.lastEvent, 0);
     job.lastEvent = at;
-  }
-
-  /** Nothing is answered before what came earlier. */
-  async *#ordered({ responses }: Job): AsyncIterable<ModelResponse> {
-    const before = this.#previous;
-    const own = Promise.withResolvers<void>();
-    this.#previous = own.promise;
-    try {
-      const next = responses.next();
-      await Promise.allSettled([next, before]);
-      const first = await next;
-      if (first.done) return;
-      yield first.value;
-      yield* responses;
-    } finally {
-      await responses.return();
-      own.resolve();
-    }
   }
 }
 

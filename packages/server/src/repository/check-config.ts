@@ -35,11 +35,24 @@ export function checkConfig(config: ModelConfig): void {
     if (group.gpus.length > 0)
       throw invalid(`${which} has kind KIND_${Kind[group.kind]} but specifies one or more GPUs`);
   }
+  checkCache(config);
   const instances = config.instanceGroup.reduce((sum, { count }) => sum + count, 0);
   if (instances > MOST_INSTANCES) throw invalid(`${instances} instances are more than ${MOST_INSTANCES} for ${name}`);
   checkFileName(config.defaultModelFilename, 'default_model_filename', 'version');
   for (const output of config.output) checkFileName(output.labelFilename, 'label_filename', 'model');
   refuseUnknown(config);
+}
+
+/** Triton's texts. An ensemble's own policy is known once its parts are. */
+export function checkCache({ name, responseCache, schedulingChoice, modelTransactionPolicy }: ModelConfig): void {
+  if (responseCache?.enable !== true) return;
+  const refuse = (what: string): never => {
+    throw invalid(
+      `Response Cache does not currently support model ${name} with ${what}. Please disable the response cache.`,
+    );
+  };
+  if (schedulingChoice.case === 'sequenceBatching') refuse('sequence batching scheduler');
+  if (modelTransactionPolicy?.decoupled === true) refuse("'decoupled' transaction policy");
 }
 
 /** A file of the model's directory that the configuration names must lie there. */

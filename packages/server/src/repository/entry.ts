@@ -1,4 +1,7 @@
 import type { BackendModel, LoadRequest } from '../backend/backend.ts';
+import { cached } from '../cache/cached.ts';
+import type { ResponseCache } from '../cache/response-cache.ts';
+import { InOrder } from '../scheduling/in-order.ts';
 import { Users } from '../scheduling/users.ts';
 import { ModelStatistics } from '../statistics/statistics.ts';
 import { TritonError } from '../triton/errors.ts';
@@ -31,10 +34,15 @@ interface LoadedVersion {
   readonly backend: BackendModel;
   /** Ensembles' requests that run through it. */
   readonly users: Users;
+  /** Takes its responses out of the cache. */
+  readonly forget: () => void;
 }
 
 /** What versions need of the rest of the server. */
-export type VersionSurroundings = Pick<LoadRequest, 'call' | 'find' | 'observe' | 'warn'>;
+export interface VersionSurroundings extends Pick<LoadRequest, 'call' | 'find' | 'observe' | 'warn'> {
+  /** Undefined: responses are not kept, whatever configurations say. */
+  readonly cache: ResponseCache | undefined;
+}
 
 /** Requests under way may take so long when their model is unloaded. */
 export const UNLOAD_MS = 30_000;
@@ -160,11 +168,22 @@ export class Entry {
   ): Promise<LoadedVersion> {
     const signature = signatureOf(config, labels);
     const statistics = new ModelStatistics();
+    const { cache } = this.#surroundings;
     const what = { name: config.name, version: number, directory, config, signature, statistics };
     const begun = performance.now();
     const loaded = await backend.load({ ...what, ...this.#surroundings });
     statistics.loadSeconds = (performance.now() - begun) / 1000;
     const users = new Users();
+    let run: TritonModel['run'] = (infer) => loaded.run(infer);
+    let forget = (): void => {};
+    if (cache !== undefined && config.responseCache?.enable === true) {
+      ({ run, close: forget } = cached(run, cache, loaded.statistics ?? statistics));
+    }
+    const { schedulingChoice } = config;
+    if (schedulingChoice.case === 'dynamicBatching' && schedulingChoice.value.preserveOrdering) {
+      const [order, unordered] = [new InOrder(), run];
+      run = (infer) => order.after(unordered(infer));
+    }
     const model: TritonModel = {
       ...(loaded.signature ?? signature),
       version: String(number),
@@ -175,9 +194,9 @@ export class Entry {
       get statistics() {
         return loaded.statistics ?? statistics;
       },
-      run: (infer) => loaded.run(infer),
+      run,
     };
-    return { key, model, backend: loaded, users };
+    return { key, model, backend: loaded, users, forget };
   }
 
   async #unloadVersion(number: number, limitMs: number, reason: string): Promise<void> {
@@ -192,10 +211,11 @@ export class Entry {
 }
 
 /** First what runs through it, then what it was asked itself. */
-async function close({ backend, users }: LoadedVersion, limitMs: number): Promise<void> {
+async function close({ backend, users, forget }: LoadedVersion, limitMs: number): Promise<void> {
   const begun = performance.now();
   await users.gone(limitMs);
   await backend.close(Math.max(0, limitMs - (performance.now() - begun)));
+  forget();
 }
 
 /** What a model's own code, or what it consists of, does not allow. */

@@ -47,7 +47,7 @@ export async function fileWithin(directory: string, name: string): Promise<strin
 /** Changes whenever a file below the directory does; a directory that is not there is an empty one. */
 export async function fingerprint(directory: string): Promise<string> {
   const names = await readdir(directory, { recursive: true }).catch((error: NodeJS.ErrnoException) => {
-    if (error.code === 'ENOENT') return [];
+    if (error.code === 'ENOENT') return [] as string[];
     throw error;
   });
   const lines = await Promise.all(

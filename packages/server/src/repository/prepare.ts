@@ -6,7 +6,7 @@ import { WARM_UP_DIRECTORY } from '../backend/warm-up.ts';
 import { ensembleBackend } from '../ensemble/backend.ts';
 import { ModelConfigSchema, ModelTransactionPolicySchema, type ModelConfig } from '../grpc/proto/model_config_pb.js';
 import { invalid, TritonError } from '../triton/errors.ts';
-import { checkConfig } from './check-config.ts';
+import { checkCache, checkConfig } from './check-config.ts';
 import { ENSEMBLE_PLATFORM } from './check-ensemble.ts';
 import { completeConfig, emptyConfig, parseConfig, parseConfigOverride } from './config.ts';
 import { configJson } from './config-json.ts';
@@ -90,6 +90,7 @@ export function withDecoupled(prepared: PreparedModel, decoupled: boolean): Prep
   const { config, versions } = prepared;
   const linked = clone(ModelConfigSchema, config);
   linked.modelTransactionPolicy = create(ModelTransactionPolicySchema, { decoupled });
+  checkCache(linked);
   const keyed = versions.map((version) => ({ ...version, key: `${version.key}\ndecoupled: ${decoupled}` }));
   return { ...prepared, config: linked, versions: keyed };
 }

@@ -3,6 +3,7 @@ import { RoseError, type ServedModel } from '@rose/engine';
 import type { LoadRequest } from '../backend/backend.ts';
 import { engineBackend, type EngineOptions } from '../backend/engine.ts';
 import { typescriptBackend } from '../backend/typescript.ts';
+import { ResponseCache } from '../cache/response-cache.ts';
 import { linkEnsemble } from '../ensemble/link.ts';
 import type { ModelConfig } from '../grpc/proto/model_config_pb.js';
 import { TritonError } from '../triton/errors.ts';
@@ -25,6 +26,8 @@ export interface RepositoryOptions {
   readonly loadModels?: readonly string[];
   /** Seconds between two looks at the directories in mode `poll`. Default 15. */
   readonly pollSeconds?: number;
+  /** Bytes of a cache for responses of models whose configuration enables it. Left out: there is none. */
+  readonly responseCacheBytes?: number;
   /** Whether a model that cannot be loaded at the start ends it. Default true. */
   readonly exitOnError?: boolean;
   /** How checkpoints are found and run. */
@@ -51,6 +54,7 @@ export class ModelRepository {
   readonly #surroundings: RepositorySurroundings;
   readonly #backends: Backends;
   readonly #entries: Map<string, Entry> = new Map();
+  readonly cache: ResponseCache | undefined;
   #poll: NodeJS.Timeout | undefined;
   #polling: Promise<void> = Promise.resolve();
   #closed = false;
@@ -80,6 +84,8 @@ export class ModelRepository {
       ['rose', engine],
       ['vllm', engine],
     ]);
+    const { responseCacheBytes } = options;
+    this.cache = responseCacheBytes === undefined ? undefined : new ResponseCache(responseCacheBytes);
   }
 
   get mode(): ControlMode {
@@ -335,7 +341,7 @@ export class ModelRepository {
     if (entry === undefined) {
       const { call, observe, warn } = this.#surroundings;
       const find = (part: string, version: number | undefined): TritonModel => this.#model(part, version);
-      entry = new Entry(name, { call, find, observe, warn });
+      entry = new Entry(name, { call, find, observe, warn, cache: this.cache });
       this.#entries.set(name, entry);
     }
     return entry;

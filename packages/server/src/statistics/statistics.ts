@@ -36,7 +36,7 @@ interface ResponseStatistics {
 
 /**
  * What one version of a model did since it was loaded; everything only grows but `pending`. Clients take differences:
- * queue.count is success.count, and each compute count too.
+ * queue.count is success.count, and each compute count too, less hits of the response cache.
  */
 export class ModelStatistics {
   /** Milliseconds since the epoch. */
@@ -88,6 +88,22 @@ export class ModelStatistics {
     recent.computeInput.add(times.computeInput);
     recent.computeInfer.add(times.computeInfer);
     recent.computeOutput.add(times.computeOutput);
+  }
+
+  /** A request that the response cache answered; it is no inference. All in nanoseconds. */
+  hit(total: number, queued: number, lookup: number): void {
+    add(this.success, total);
+    add(this.queue, queued);
+    add(this.cacheHit, lookup);
+    this.recent.request.add(total);
+    this.recent.queue.add(queued);
+    this.firstResponseMs.add(total / 1e6);
+  }
+
+  /** The cache had no answer to a request that succeeded; so much time it took besides. */
+  missed(ns: number): void {
+    add(this.cacheMiss, ns);
+    this.success.ns += ns;
   }
 
   failed(total: number, reason: FailureReason): void {

@@ -2,6 +2,7 @@ import { RoseError, type ModelHub, type ServedModel } from '@rose/engine';
 import type { ObserveModel } from '../metrics/observe.ts';
 import type { WireCall } from '../backend/protocol.ts';
 import type { LoadOverride } from '../repository/override.ts';
+import type { ResponseCache } from '../cache/response-cache.ts';
 import type { IndexEntry } from '../repository/entry.ts';
 import { ModelRepository, type RepositoryOptions } from '../repository/repository.ts';
 import { ModelStatistics } from '../statistics/statistics.ts';
@@ -78,6 +79,11 @@ export class TritonModels {
   /** Every version that answers. */
   get all(): TritonModel[] {
     return [...this.#builtin.values(), ...(this.#repository?.models ?? [])];
+  }
+
+  /** Responses that are kept; undefined: none are. */
+  get cache(): ResponseCache | undefined {
+    return this.#repository?.cache;
   }
 
   /** Versions of the repository that answer, as `NAME/VERSION`. */
