@@ -8,6 +8,7 @@ import cast from './cast.ts';
 import embedding from './embedding.ts';
 import layernorm from './layernorm.ts';
 import linear from './linear.ts';
+import linearF32 from './linear_f32.ts';
 import linearFp8 from './linear_fp8.ts';
 import linearFp8Mma from './linear_fp8_mma.ts';
 import linearFp8Small from './linear_fp8_small.ts';
@@ -41,6 +42,7 @@ export const KERNELS: readonly KernelModule[] = [
   embedding,
   layernorm,
   linear,
+  linearF32,
   linearFp8,
   linearFp8Mma,
   linearFp8Small,

@@ -50,6 +50,7 @@ const CASES: readonly RowsCase[] = [
   { kernel: 'linear', dims: { columns: 72, depth: 64 }, options: { output: 'f32' }, rows: 130, capacity: 140 },
   { kernel: 'linear_small', dims: { columns: 72, depth: 136 }, options: { residual: true }, rows: 3, capacity: 13 },
   { kernel: 'linear_mma', dims: { columns: 72, depth: 136 }, options: { residual: true }, rows: 3, capacity: 41 },
+  { kernel: 'linear_f32', dims: { columns: 41, depth: 36 }, options: { residual: true }, rows: 3, capacity: 13 },
   { kernel: 'linear_tcgen05', dims: { columns: 72, depth: 136 }, rows: 5, capacity: 300, stored: 256 },
   {
     kernel: 'linear_fp8',

@@ -160,14 +160,17 @@ export function copyRows(
   depth: i32,
   count: number,
   columns: number,
+  threads: number = MMA_THREADS,
 ): void {
   'use gpu';
   const row = tid() >> 3;
   const inside = (tid() & 7) * vector;
   const column = depth + inside;
-  for (let i = 0; i < count; i += MMA_THREADS / 8) {
+  for (let i = 0; i < count; i += threads / 8) {
     const at = first + row + i;
     const read = at < rows && column < columns ? i32(16) : i32(0);
-    cpAsync(to(row + i, inside, stage), from(min(at, rows - 1), min(column, columns - vector)), { bytes: 16, read });
+    if (i + threads / 8 <= count || row + i < count) {
+      cpAsync(to(row + i, inside, stage), from(min(at, rows - 1), min(column, columns - vector)), { bytes: 16, read });
+    }
   }
 }

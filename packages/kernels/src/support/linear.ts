@@ -96,45 +96,59 @@ export function linearKey(
   return { columns, depth, leaves, output, gated: gate !== 'none' };
 }
 
-/** Why no kernel computes this product. */
+/** Columns that are stored, and elements of a row that are loaded, at once. */
+const UNITS = { columns: 8, depth: 8 } as const;
+
+/** Why no kernel computes this product; `units`: what columns and depth must be multiples of. */
 export function linearRefused(
   dims: Dims,
   options: Pick<LinearOptions, 'activation' | 'gate' | 'leaves' | 'split' | 'residual'>,
+  units: { readonly columns: number; readonly depth: number } = UNITS,
 ): string | undefined {
   const { columns, depth } = dims;
   const { activation, gate, leaves } = options;
   if (activation !== 'none' && gate !== 'none') return 'a gated layer has the activation of its gate: set gate alone';
-  const unit = gate === 'none' ? 8 : 16;
+  const unit = gate === 'none' ? units.columns : 16;
   if (columns % unit !== 0) return `columns is ${columns}; it must be a multiple of ${unit}: pad the weights with rows`;
-  if (depth % 8 !== 0) return `depth is ${depth}; rows must be whole multiples of 16 bytes: pad them with zeros to 8`;
+  if (depth % units.depth !== 0) {
+    return `depth is ${depth}; rows must be whole multiples of 16 bytes: pad them with zeros to ${units.depth}`;
+  }
   if (leaves > 1 && depth % (DEPTH_STEP * leaves) !== 0) {
     return `depth is ${depth}; ${leaves} leaves need a multiple of ${DEPTH_STEP * leaves}: use fewer leaves`;
   }
-  return splitRefused(dims, options);
+  return splitRefused(dims, options, units.columns);
 }
 
 function splitRefused(
   dims: Dims,
   { split, gate, residual }: Pick<LinearOptions, 'split' | 'gate' | 'residual'>,
+  unit: number,
 ): string | undefined {
   const { columns, keys, values } = dims;
   if (split === 'none') {
     return keys === undefined && values === undefined ? undefined : 'keys and values are sizes of split=qkv alone';
   }
   if (keys === undefined || values === undefined) return `split=${split} needs the sizes keys and values`;
-  if (keys % 8 !== 0 || values % 8 !== 0 || keys + values >= columns) {
-    return `${columns} columns do not split into ${keys} of k, ${values} of v and some of q, all multiples of 8`;
+  if (keys % unit !== 0 || values % unit !== 0 || keys + values >= columns) {
+    return `${columns} columns do not split into ${keys} of k, ${values} of v and some of q, all multiples of ${unit}`;
   }
   return gate !== 'none' || residual ? `split=${split} goes with neither a gate nor a residual` : undefined;
 }
 
-export function linearArgs(dims: Dims, options: LinearOptions): Record<string, KernelArgument> {
+/** Those of a product whose x, w and y may also be float32. */
+type AnyOptions = Omit<LinearOptions, 'type'> & { readonly type: LinearOptions['type'] | 'f32' };
+
+export function linearArgs(
+  dims: Dims,
+  options: AnyOptions,
+  ofSums: Bound = tensorCoreBound(dims),
+): Record<string, KernelArgument> {
   const { rows, columns, depth } = dims;
   const { type } = options;
   const width = outputColumns(dims, options);
   const outputType = options.output === 'f32' ? 'f32' : type;
   const outputs = linearOutputs(dims, options).map((to) => {
-    return [to.name, output(outputType, [rows, to.columns], boundOf(dims))] as const;
+    return [to.name, output(outputType, [rows, to.columns], ofSums)] as const;
   });
   return {
     x: input(type, [rows, depth]),
@@ -147,7 +161,7 @@ export function linearArgs(dims: Dims, options: LinearOptions): Record<string, K
   };
 }
 
-function boundOf({ depth }: Dims): Bound {
+function tensorCoreBound({ depth }: Dims): Bound {
   return bound(
     4 * Math.ceil(depth / 16) + 16 + 2 * APPROXIMATION.ex2,
     'each step of sixteen products aligns them to the largest and drops bits below 2^-24 of it or so, which float32 sums keep',
@@ -204,7 +218,7 @@ export function tileMaps(
 export function linearReference(
   { x, w, scale, bias, residual }: Readonly<Record<string, Float64Array>>,
   dims: Dims,
-  options: LinearOptions,
+  options: AnyOptions,
 ): Readonly<Record<string, Expected>> {
   const { depth } = dims;
   const product = (row: number, column: number): Sum => {
@@ -220,7 +234,7 @@ export function linearReference(
   return epilogueReference(product, { bias, residual }, dims, options);
 }
 
-export function linearRoofline(dims: Dims, options: LinearOptions): Roofline {
+export function linearRoofline(dims: Dims, options: AnyOptions): Roofline {
   const { rows, columns, depth } = dims;
   const outputs = rows * outputColumns(dims, options);
   const { type } = options;
