@@ -1,5 +1,6 @@
-import type { FastifyBaseLogger } from 'fastify';
 import type { ModelHub } from '@rose/engine';
+import type { ServerLog } from './logging/log.ts';
+import type { Traces } from './trace/traces.ts';
 import type { TritonModels } from './triton/models.ts';
 
 /** What every protocol of one server shares. */
@@ -13,5 +14,6 @@ export interface ServerContext {
   readonly maxBodyBytes: number;
   /** A client that takes nothing of what it is sent for so long is given up. */
   readonly sendTimeoutMs: number;
-  readonly log: FastifyBaseLogger;
+  readonly log: ServerLog;
+  readonly traces: Traces;
 }

@@ -1,11 +1,13 @@
-import type { ServerResponse } from 'node:http';
 import { isIPv6, type AddressInfo } from 'node:net';
-import fastify, { LogController, type FastifyBaseLogger, type FastifyInstance } from 'fastify';
-import { RoseError, type ModelHub } from '@rose/engine';
-import { pino } from 'pino';
+import fastify, { LogController } from 'fastify';
+import type { ModelHub } from '@rose/engine';
 import type { ServerContext } from './context.ts';
 import { startGrpcServer, type RunningGrpcServer } from './grpc/server.ts';
+import { Drain } from './http/drain.ts';
 import { requestError } from './http/errors.ts';
+import { httpRequestId } from './http/request-id.ts';
+import { requestLog } from './http/request-log.ts';
+import { ServerLog, type LogOptions } from './logging/log.ts';
 import { cacheMetrics } from './metrics/cache.ts';
 import { inferenceMetrics } from './metrics/inference.ts';
 import { Metrics } from './metrics/metrics.ts';
@@ -18,6 +20,7 @@ import { openaiNotFound, openaiRoutes } from './openai/routes.ts';
 import { pageRoutes } from './page/routes.ts';
 import { statusRoutes } from './status.ts';
 import type { RepositoryOptions } from './repository/repository.ts';
+import { Traces, type TraceOptions } from './trace/traces.ts';
 import { TritonModels } from './triton/models.ts';
 import { tritonNotFound, tritonRoutes } from './triton/routes.ts';
 
@@ -40,8 +43,10 @@ export interface ServerOptions {
   readonly sendTimeoutMs?: number;
   /** Directories of models to serve over Triton's protocols beside those of the hub. */
   readonly repository?: RepositoryOptions;
-  /** Default: faults of Rose go to stderr. */
-  readonly logger?: FastifyBaseLogger;
+  /** What is logged, and where. Default: information, warnings and faults of Rose, on stderr. */
+  readonly log?: LogOptions;
+  /** Which requests are traced at the start. Default: none. */
+  readonly trace?: TraceOptions;
 }
 
 export interface RunningServer {
@@ -74,7 +79,9 @@ const HEADER_BYTES = 64 * 1024;
  *   repository cannot be opened
  */
 export async function startServer(hub: ModelHub, options: ServerOptions): Promise<RunningServer> {
-  const log = options.logger ?? pino({ name: 'rose', level: 'warn' }, pino.destination({ fd: 2, sync: true }));
+  const log = new ServerLog(options.log ?? {});
+  const { logger } = log;
+  const traces = new Traces(options.trace ?? {}, (error) => logger.error(error, 'cannot write a trace'));
   const maxBodyBytes = options.maxBodyBytes ?? DEFAULT_BODY_BYTES;
   const metrics = new Metrics(hub);
   const { version, sendTimeoutMs = DEFAULT_SEND_TIMEOUT_MS, metrics: metricsOptions = {} } = options;
@@ -86,12 +93,22 @@ export async function startServer(hub: ModelHub, options: ServerOptions): Promis
     intervalMs: DEFAULT_METRICS_INTERVAL_MS,
     ...metricsOptions,
   });
-  const context: ServerContext = { hub: models.hub, models, version, maxBodyBytes, sendTimeoutMs, log };
+  const context: ServerContext = { hub: models.hub, models, version, maxBodyBytes, sendTimeoutMs, log, traces };
   if (options.repository !== undefined) {
-    await models.openRepository(options.repository, (message) => log.warn(message));
+    // What is loaded at the start is told when the server runs.
+    let opened = false;
+    await models.openRepository(options.repository, {
+      warn: (message) => logger.warn(message),
+      info: (message) => {
+        if (opened) logger.info(message);
+      },
+    });
+    opened = true;
   }
   const app = fastify({
-    loggerInstance: log,
+    // Where it listens is told by whoever starts the server.
+    loggerInstance: logger.child({}, { level: 'warn' }),
+    genReqId: httpRequestId,
     logController: new LogController({ disableRequestLogging: true }),
     bodyLimit: maxBodyBytes,
     exposeHeadRoutes: false,
@@ -102,8 +119,8 @@ export async function startServer(hub: ModelHub, options: ServerOptions): Promis
     requestTimeout: 0,
     http: { maxHeaderSize: HEADER_BYTES, noDelay: true },
     // An address that is no address, such as `/%zz`: refused before any route is looked for.
-    frameworkErrors: (error, _, reply) => {
-      void sendOpenAIError(reply, openaiError(requestError(error, context)));
+    frameworkErrors: (error, request, reply) => {
+      void sendOpenAIError(reply, openaiError(requestError(error, context, request.id)));
     },
   });
   // Clients keep connections in pools and reuse them hours later. (Fastify takes a 0 for its own default.)
@@ -114,13 +131,16 @@ export async function startServer(hub: ModelHub, options: ServerOptions): Promis
     if (socket !== undefined && socket.writableLength > 0) socket.destroy();
   });
   const drain = new Drain(app);
+  requestLog(app, log);
   await app.register(async (scope) => tritonRoutes(scope, context));
   await app.register(async (scope) => openaiRoutes(scope, context));
   if (metricsOptions.onHttp === true) await app.register(async (scope) => metricsRoutes(scope, metrics.registry));
   let metricsServer: RunningMetricsServer | undefined;
   await app.register(async (scope) => statusRoutes(scope, context, () => metricsServer?.port));
   await app.register(async (scope) => pageRoutes(scope));
-  app.setErrorHandler((error, _, reply) => sendOpenAIError(reply, openaiError(requestError(error, context))));
+  app.setErrorHandler((error, request, reply) =>
+    sendOpenAIError(reply, openaiError(requestError(error, context, request.id))),
+  );
   app.setNotFoundHandler((request, reply) =>
     request.url.startsWith('/v1') ? openaiNotFound(request, reply) : tritonNotFound(reply),
   );
@@ -155,50 +175,7 @@ export async function startServer(hub: ModelHub, options: ServerOptions): Promis
       endMachineMetrics();
       await metricsServer?.close();
       await models.close(0);
+      await traces.close();
     },
   };
-}
-
-/** Requests under way, and the way to their end. */
-class Drain {
-  readonly #app: FastifyInstance;
-  #closing = false;
-  #underWay = 0;
-  #onEmpty = (): void => {};
-
-  constructor(app: FastifyInstance) {
-    this.#app = app;
-    app.server.on('request', (_, response: ServerResponse) => {
-      this.#underWay++;
-      // Comes when the last byte is with the system, or the connection is gone.
-      response.once('close', () => {
-        this.#underWay--;
-        if (this.#underWay === 0) this.#onEmpty();
-      });
-    });
-    app.addHook('onRequest', async (_, reply) => {
-      if (!this.#closing) return;
-      reply.header('connection', 'close');
-      throw new RoseError('unavailable', 'the server is shutting down');
-    });
-  }
-
-  /**
-   * Refuse what is new, wait for what is under way, then close. Node's own `close` would cut replies that are complete
-   * but that a slow client has not read yet, so it comes last.
-   */
-  async close(limitMs: number): Promise<void> {
-    this.#closing = true;
-    if (this.#underWay > 0) {
-      let limit: NodeJS.Timeout | undefined;
-      await new Promise<void>((resolve) => {
-        this.#onEmpty = resolve;
-        limit = setTimeout(resolve, limitMs);
-      });
-      clearTimeout(limit);
-    }
-    const closed = this.#app.close();
-    this.#app.server.closeAllConnections();
-    await closed;
-  }
 }

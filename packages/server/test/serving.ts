@@ -1,5 +1,4 @@
 import type { TestContext } from 'node:test';
-import { pino } from 'pino';
 import { startServer, type RunningServer, type ServerOptions } from '@rose/server';
 import { fakeHub, type FakeHub } from './fake-hub.ts';
 
@@ -29,9 +28,13 @@ export async function serve(
   hub: FakeHub = fakeHub(),
 ): Promise<Serving> {
   const log: string[] = [];
-  const logger = pino({ level: 'warn' }, { write: (line: string) => void log.push(line) });
   const fixed = { host: '127.0.0.1', port: 0, version: '0.0.1', metrics: { onHttp: true } };
-  const server = await startServer(hub, { ...fixed, logger, ...options });
+  const quiet = { info: false, write: (line: string) => void log.push(line) };
+  const server = await startServer(hub, {
+    ...fixed,
+    ...options,
+    log: options.log?.file === undefined ? { ...quiet, ...options.log } : options.log,
+  });
   t.after(() => server.close(0));
   return {
     hub,

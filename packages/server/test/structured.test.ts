@@ -8,7 +8,6 @@ import { openModels } from '@rose/engine';
 import { startServer } from '@rose/server';
 import OpenAI, { BadRequestError } from 'openai';
 import { zodResponseFormat } from 'openai/helpers/zod';
-import { pino } from 'pino';
 import { z } from 'zod';
 
 /** Shows tools as Hermes' models are shown them. */
@@ -32,8 +31,7 @@ describe('structured answers of a real model', async () => {
     { name: 'tools', directory: toolsDirectory },
   ];
   const hub = await openModels({ models: sources, threads: 1 });
-  const logger = pino({ level: 'silent' });
-  const server = await startServer(hub, { host: '127.0.0.1', port: 0, version: '0.0.1', logger });
+  const server = await startServer(hub, { host: '127.0.0.1', port: 0, version: '0.0.1', log: { write: () => {} } });
   after(async () => {
     await server.close(0);
     await hub.close();

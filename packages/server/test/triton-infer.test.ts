@@ -29,14 +29,8 @@ test('server and model metadata', async (t) => {
   const { get } = await serve(t);
   const server = await (await get('/v2?anything=1')).json();
   const repository = ['model_repository', 'model_repository(unload_dependents)', 'schedule_policy'];
-  const extensions = [
-    'classification',
-    ...repository,
-    'model_configuration',
-    'binary_tensor_data',
-    'parameters',
-    'statistics',
-  ];
+  const more = ['model_configuration', 'binary_tensor_data', 'parameters', 'statistics', 'trace', 'logging'];
+  const extensions = ['classification', ...repository, ...more];
   assert.deepEqual(server, { name: 'triton', version: '0.0.1', extensions });
   const model = await (await get('/v2/models/embed')).json();
   assert.deepEqual(model, {

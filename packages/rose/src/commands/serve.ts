@@ -6,6 +6,7 @@ import { CommandError, ExitCode, roseCode } from '../errors.ts';
 import { bundledModels, locate, open } from '../models.ts';
 import { addDeviceOptions, collect, integer, type DeviceOptions } from '../options.ts';
 import { amount, bold, bytes, dim, say, statusLine } from '../output.ts';
+import { addLogOptions, logOptions, traceOptions, type LogFlags } from '../logs.ts';
 import { addMetricsOptions, metricsOptions, type MetricsFlags } from '../metrics.ts';
 import { addRepositoryOptions, repositoryOptions, type RepositoryFlags } from '../repository.ts';
 import { exitCodeOfSignal, onStop } from '../signals.ts';
@@ -14,7 +15,7 @@ import { version } from '../version.ts';
 /** Between lines about steps of a model that fail. */
 const SAY_AGAIN_MS = 10_000;
 
-interface Options extends DeviceOptions, RepositoryFlags, MetricsFlags {
+interface Options extends DeviceOptions, RepositoryFlags, MetricsFlags, LogFlags {
   host: string;
   port: number;
   /** Undefined: the port after `port`; false: no gRPC. */
@@ -87,7 +88,7 @@ export function serveCommand(): Command {
       integer(0, 1000),
       0,
     );
-  return addDeviceOptions(addMetricsOptions(addRepositoryOptions(command)))
+  return addDeviceOptions(addLogOptions(addMetricsOptions(addRepositoryOptions(command))))
     .addHelpText(
       'after',
       '\nSIGINT (Ctrl-C) and SIGTERM let running requests end; a second one does not wait.\n\n' +
@@ -112,6 +113,7 @@ async function serve(models: string[], options: Options): Promise<void> {
   if (grpcPort !== undefined) await checkAddress(options.host, grpcPort, '--grpc-port');
   const metrics = metricsOptions(options, options.port);
   if (metrics.port !== undefined) await checkAddress(metrics.host ?? options.host, metrics.port, '--metrics-port');
+  const trace = traceOptions(options);
   const repository = repositoryOptions(options);
   const sources = await sourcesOf(models, options.servedModelName, repository !== undefined);
   say(`${bold('rose')} ${version}, Node.js ${process.versions.node}`);
@@ -129,6 +131,8 @@ async function serve(models: string[], options: Options): Promise<void> {
     version,
     sendTimeoutMs,
     metrics,
+    trace,
+    log: logOptions(options),
     ...(grpcPort !== undefined && { grpcPort }),
     ...(repository && { repository }),
   }).catch(async (error: unknown) => {

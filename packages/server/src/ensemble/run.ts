@@ -2,6 +2,7 @@ import { RoseError } from '@rose/engine';
 import { now } from '../backend/protocol.ts';
 import { Channel } from '../scheduling/channel.ts';
 import type { BatchTimes, FailureReason, ModelStatistics } from '../statistics/statistics.ts';
+import { runModel } from '../trace/run.ts';
 import { invalid, TritonError, tritonStatus } from '../triton/errors.ts';
 import type { ModelRequest, ModelResponse, ParameterValue, TritonModel } from '../triton/model.ts';
 import type { Tensor } from '../triton/tensor.ts';
@@ -163,7 +164,11 @@ export class EnsembleRun {
     const began = now();
     let times: BatchTimes | undefined;
     let count = 0;
-    for await (const response of model.run({ ...request, onTimes: (of) => (times = of) })) {
+    for await (const response of runModel(model, {
+      ...request,
+      trace: request.trace?.child(),
+      onTimes: (of) => (times = of),
+    })) {
       if (model.decoupled || count === 0) yield response;
       count++;
     }

@@ -1,11 +1,14 @@
 import type { EventEmitter } from 'node:events';
 import { create } from '@bufbuild/protobuf';
-import type { Metadata, ServerDuplexStream, ServerUnaryCall } from '@grpc/grpc-js';
+import { status, type Metadata, type ServerDuplexStream, type ServerUnaryCall } from '@grpc/grpc-js';
 import type { ServerContext } from '../context.ts';
 import { tenantOf } from '../http/tenant.ts';
 import { TritonError } from '../triton/errors.ts';
 import type { ModelResponse, TritonModel } from '../triton/model.ts';
 import type { TritonModels } from '../triton/models.ts';
+import { runModel } from '../trace/run.ts';
+import type { Trace } from '../trace/trace.ts';
+import type { Traces } from '../trace/traces.ts';
 import { byName } from '../triton/tensor.ts';
 import { onlyResponse } from '../triton/only-response.ts';
 import { checkRequest } from '../triton/validate.ts';
@@ -18,6 +21,7 @@ import {
   type ModelInferResponse,
   type ModelStreamInferResponse,
 } from './proto/inference_pb.js';
+import { callId, logCall } from './log.ts';
 import { serviceError } from './status.ts';
 
 type Call = ServerUnaryCall<ModelInferRequest, ModelInferResponse>;
@@ -32,13 +36,20 @@ interface AnyCall extends EventEmitter {
 const RUNNING_PER_STREAM = 256;
 
 /** ModelInfer: one request, one response. The work ends with the call, be it cancelled or past its deadline. */
-export async function modelInfer(models: TritonModels, call: Call): Promise<ModelInferResponse> {
+export async function modelInfer({ models, traces }: ServerContext, call: Call): Promise<ModelInferResponse> {
   const model = models.find(call.request.modelName, call.request.modelVersion);
   if (model.decoupled) {
     throw new TritonError(501, "ModelInfer RPC doesn't support models with decoupled transaction policy");
   }
-  const { request, responses } = start(model, call.request, call);
-  return inferResponse(model, request, await onlyResponse(model, responses));
+  const trace = traceOf(traces, model);
+  try {
+    const { request, responses } = start(model, call.request, call, trace);
+    const response = await onlyResponse(model, responses);
+    trace?.mark('GRPC_SEND_START');
+    return inferResponse(model, request, response);
+  } finally {
+    if (trace !== undefined) setImmediate(() => finishTrace(trace));
+  }
 }
 
 /**
@@ -46,7 +57,10 @@ export async function modelInfer(models: TritonModels, call: Call): Promise<Mode
  * are not decoupled are answered in theirs. A failed request is told in the stream, which goes on; with metadata
  * `triton_grpc_error: true` it ends the stream with a status.
  */
-export function modelStreamInfer(context: ServerContext, models: TritonModels, call: Stream): void {
+export function modelStreamInfer(context: ServerContext, call: Stream): void {
+  const { models, traces } = context;
+  const requestId = callId(call);
+  const begun = performance.now();
   const failing = call.metadata.get('triton_grpc_error').includes('true');
   const writer = new Writer(call, context.sendTimeoutMs);
   // Every request of the stream listens for its end.
@@ -60,32 +74,39 @@ export function modelStreamInfer(context: ServerContext, models: TritonModels, c
   const fail = (error: unknown): void => {
     if (failed) return;
     failed = true;
-    call.emit('error', serviceError(error, context));
+    call.emit('error', serviceError(error, context, requestId));
   };
   const finish = (): void => {
-    if (over && running === 0 && !failed) call.end();
+    if (!over || running > 0 || failed) return;
+    call.end();
+    if (context.log.settings.verbose > 0) logCall(context, call, requestId, status.OK, begun);
   };
   const answer = async (message: ModelInferRequest, before: Promise<unknown>): Promise<void> => {
+    let trace: Trace | undefined;
     try {
       const model = models.find(message.modelName, message.modelVersion);
-      const { request, responses } = start(model, message, call);
+      trace = traceOf(traces, model);
+      const { request, responses } = start(model, message, call, trace);
       if (model.decoupled) {
         await sendAll(writer, model, message, request, responses);
         return;
       }
       const response = await onlyResponse(model, responses);
       await before;
+      trace?.mark('GRPC_SEND_START');
       await writer.write({ inferResponse: markFinal(inferResponse(model, request, response), true) });
     } catch (error) {
       if (call.cancelled) return;
       if (failing) return fail(error);
       await before;
-      const { details } = serviceError(error, context);
+      const { details } = serviceError(error, context, requestId);
       const { id } = message;
       await writer.write({
         errorMessage: details,
         inferResponse: markFinal(create(ModelInferResponseSchema, { id }), true),
       });
+    } finally {
+      if (trace !== undefined) finishTrace(trace);
     }
   };
 
@@ -128,6 +149,7 @@ function start(
   model: TritonModel,
   message: ModelInferRequest,
   call: AnyCall,
+  trace: Trace | undefined,
 ): { request: GrpcInferRequest; responses: AsyncIterable<ModelResponse> } {
   const request = readInferRequest(message, model);
   checkRequest(model, request.inputs, request.outputs, request.id);
@@ -137,7 +159,7 @@ function start(
   call.once('cancelled', abort);
   if (call.cancelled) abort();
   const { custom, timeoutMs, priority, sequence } = request.parameters;
-  const responses = model.run({
+  const responses = runModel(model, {
     id: request.id,
     inputs: byName(request.inputs),
     outputs: request.outputs && new Set(request.outputs),
@@ -147,8 +169,24 @@ function start(
     sequence,
     signal: controller.signal,
     tenant: tenantOf({ headers: headersOf(call) }),
+    trace,
   });
   return { request, responses: untilEnd(responses, () => call.off('cancelled', abort)) };
+}
+
+/** A trace of a request that was just read, if it is one to be traced. */
+function traceOf(traces: Traces, { name }: TritonModel): Trace | undefined {
+  const trace = traces.sample(name);
+  // How long its message was on its way is not known here.
+  trace?.mark('GRPC_WAITREAD_START');
+  trace?.mark('GRPC_WAITREAD_END');
+  return trace;
+}
+
+/** The answer is with the connection. */
+function finishTrace(trace: Trace): void {
+  trace.mark('GRPC_SEND_END');
+  trace.finish();
 }
 
 async function* untilEnd<T>(items: AsyncIterable<T>, end: () => void): AsyncIterable<T> {

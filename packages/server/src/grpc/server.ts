@@ -2,16 +2,18 @@ import { isIPv6 } from 'node:net';
 import {
   Server,
   ServerCredentials,
+  status,
   type handleUnaryCall,
   type sendUnaryData,
   type ServerDuplexStream,
   type ServerUnaryCall,
   type ServerWritableStream,
+  type ServiceError,
   type UntypedServiceImplementation,
 } from '@grpc/grpc-js';
 import { create, type Message } from '@bufbuild/protobuf';
 import type { ServerContext } from '../context.ts';
-import { refuseRepositoryName, refuseSharedMemory, TritonError } from '../triton/errors.ts';
+import { refuseRepositoryName, refuseSharedMemory } from '../triton/errors.ts';
 import { serviceDefinition } from './definition.ts';
 import {
   grpcModelConfig,
@@ -24,6 +26,7 @@ import {
 } from './describe.ts';
 import { checkHealth, watchHealth } from './health.ts';
 import { modelInfer, modelStreamInfer } from './infer.ts';
+import { callId, logCall } from './log.ts';
 import { Health, type HealthCheckRequest, type HealthCheckResponse } from './proto/health_pb.js';
 import {
   CudaSharedMemoryStatusResponseSchema,
@@ -34,6 +37,7 @@ import {
   ServerLiveResponseSchema,
   ServerReadyResponseSchema,
   SystemSharedMemoryStatusResponseSchema,
+  type LogSettingsRequest,
   type ModelConfigRequest,
   type ModelInferRequest,
   type ModelInferResponse,
@@ -44,7 +48,9 @@ import {
   type RepositoryIndexRequest,
   type RepositoryModelLoadRequest,
   type RepositoryModelUnloadRequest,
+  type TraceSettingRequest,
 } from './proto/inference_pb.js';
+import { logSettings, traceSetting } from './settings.ts';
 import { serviceError } from './status.ts';
 
 export interface RunningGrpcServer {
@@ -114,10 +120,10 @@ function inferenceService(context: ServerContext): UntypedServiceImplementation 
       grpcModelStatistics(models.select(request.name, request.version)),
     ),
     ModelInfer: unary<ModelInferRequest>((call) =>
-      modelInfer(models, call as ServerUnaryCall<ModelInferRequest, ModelInferResponse>),
+      modelInfer(context, call as ServerUnaryCall<ModelInferRequest, ModelInferResponse>),
     ),
     ModelStreamInfer: (call: ServerDuplexStream<ModelInferRequest, ModelStreamInferResponse>) =>
-      modelStreamInfer(context, models, call),
+      modelStreamInfer(context, call),
     RepositoryIndex: unary<RepositoryIndexRequest>(({ request }) => grpcRepositoryIndex(models, request)),
     RepositoryModelLoad: unary<RepositoryModelLoadRequest>(async ({ request }) => {
       if (request.repositoryName !== '') throw refuseRepositoryName();
@@ -135,8 +141,8 @@ function inferenceService(context: ServerContext): UntypedServiceImplementation 
     CudaSharedMemoryStatus: unary(async () => create(CudaSharedMemoryStatusResponseSchema)),
     CudaSharedMemoryRegister: unaryHandler(context, () => Promise.reject(refuseSharedMemory())),
     CudaSharedMemoryUnregister: unaryHandler(context, () => Promise.reject(refuseSharedMemory())),
-    TraceSetting: refused(context, 'the trace extension is not supported'),
-    LogSettings: refused(context, 'the logging extension is not supported'),
+    TraceSetting: unary<TraceSettingRequest>(({ request }) => traceSetting(context, request)),
+    LogSettings: unary<LogSettingsRequest>(({ request }) => logSettings(context, request)),
   };
 }
 
@@ -151,18 +157,17 @@ type Answer<Request> = (call: ServerUnaryCall<Request, Message>) => Promise<Mess
 
 function unaryHandler<Request>(context: ServerContext, answer: Answer<Request>): handleUnaryCall<Request, Message> {
   const respond = async (call: ServerUnaryCall<Request, Message>, callback: sendUnaryData<Message>): Promise<void> => {
-    let response: Message;
+    const requestId = callId(call);
+    const begun = performance.now();
+    let response: Message | undefined;
+    let failure: ServiceError | undefined;
     try {
       response = await answer(call);
     } catch (error) {
-      callback(serviceError(error, context));
-      return;
+      failure = serviceError(error, context, requestId);
     }
-    callback(null, response);
+    callback(failure ?? null, response);
+    if (context.log.settings.verbose > 0) logCall(context, call, requestId, failure?.code ?? status.OK, begun);
   };
   return (call, callback) => void respond(call, callback);
-}
-
-function refused(context: ServerContext, why: string): handleUnaryCall<unknown, Message> {
-  return unaryHandler(context, () => Promise.reject(new TritonError(501, why)));
 }

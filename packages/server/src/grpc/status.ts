@@ -2,6 +2,7 @@ import { Metadata, status, type ServiceError } from '@grpc/grpc-js';
 import { RoseError, type ErrorCode } from '@rose/engine';
 import type { ServerContext } from '../context.ts';
 import { requestError } from '../http/errors.ts';
+import { REQUEST_ID } from '../http/request-id.ts';
 import { TritonError } from '../triton/errors.ts';
 
 const OF_CODE: Readonly<Record<ErrorCode, status>> = {
@@ -25,11 +26,15 @@ const OF_HTTP: Readonly<Record<number, status>> = {
   503: status.UNAVAILABLE,
 };
 
-/** Any error of a call, with the status that Triton's clients expect. Faults of Rose go to the log. */
-export function serviceError(error: unknown, context: ServerContext): ServiceError {
-  const known = error instanceof TritonError ? error : requestError(error, context);
+/**
+ * Any error of a call, with the status that Triton's clients expect. Faults of Rose go to the log.
+ * @param requestId the log's name of the call
+ */
+export function serviceError(error: unknown, context: ServerContext, requestId: string): ServiceError {
+  const known = error instanceof TritonError ? error : requestError(error, context, requestId);
   const code = known instanceof RoseError ? OF_CODE[known.code] : (OF_HTTP[known.status] ?? status.UNKNOWN);
   const metadata = new Metadata();
+  metadata.set(REQUEST_ID, requestId);
   if (known instanceof RoseError && known.retryAfterSeconds !== undefined) {
     metadata.set('retry-after', String(known.retryAfterSeconds));
   }

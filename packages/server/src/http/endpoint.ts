@@ -10,17 +10,18 @@ export interface PathParameters {
 export type Endpoint = (request: FastifyRequest<{ Params: PathParameters }>, reply: FastifyReply) => Promise<unknown>;
 
 /**
- * Serve a path for one method and say that others are not allowed there.
+ * Serve a path for one method, or two, and say that others are not allowed there.
  * @param refuse the reply to another method
  */
 export function endpoint(
   app: FastifyInstance,
-  method: 'GET' | 'POST',
+  methods: 'GET' | 'POST' | readonly ('GET' | 'POST')[],
   url: string,
   handler: Endpoint,
   refuse: (reply: FastifyReply) => unknown,
 ): void {
-  const allowed = method === 'GET' ? ['GET', 'HEAD'] : [method];
+  const allowed: string[] = [methods].flat();
+  if (allowed.includes('GET')) allowed.push('HEAD');
   app.route({ method: allowed, url, handler });
   const others = METHODS.filter((name) => !allowed.includes(name) && app.supportedMethods.includes(name));
   app.route({ method: others, url, handler: async (_, reply) => refuse(reply.header('allow', allowed.join(', '))) });

@@ -2,14 +2,17 @@ import { RoseError } from '@rose/engine';
 import type { ServerContext } from '../context.ts';
 import { tooLarge } from './compression.ts';
 
-/** Any error of a request as Rose's own kind; faults of Rose are written to the log, where their stack belongs. */
-export function requestError(error: unknown, context: ServerContext): RoseError {
+/**
+ * Any error of a request as Rose's own kind; faults of Rose are written to the log, where their stack belongs.
+ * @param requestId the log's name of the request
+ */
+export function requestError(error: unknown, context: ServerContext, requestId: string): RoseError {
   if (error instanceof RoseError && error.code !== 'internal') return error;
   const { code, statusCode, message } = error as { code?: string; statusCode?: number; message?: string };
   if (code === 'FST_ERR_CTP_BODY_TOO_LARGE') return tooLarge(context.maxBodyBytes);
   if (statusCode !== undefined && statusCode >= 400 && statusCode < 500) {
     return new RoseError('invalid', message ?? 'the request is not valid HTTP');
   }
-  context.log.error(error);
+  context.log.logger.error({ err: error, requestId }, message ?? String(error));
   return RoseError.from(error);
 }

@@ -23,7 +23,12 @@ export async function sendEvents(
   reply.hijack();
   const { raw } = reply;
   // A proxy that gathered events before passing them on would undo the streaming.
-  raw.writeHead(200, { 'content-type': contentType, 'cache-control': 'no-cache', 'x-accel-buffering': 'no' });
+  for (const [name, value] of Object.entries(reply.getHeaders())) if (value !== undefined) raw.setHeader(name, value);
+  raw.writeHead(200, {
+    'content-type': contentType,
+    'cache-control': 'no-cache',
+    'x-accel-buffering': 'no',
+  });
   try {
     while (next.done !== true && !signal.aborted) {
       await write(raw, next.value);

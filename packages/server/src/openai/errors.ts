@@ -1,6 +1,7 @@
 import type { FastifyReply } from 'fastify';
 import { RoseError, type ErrorCode } from '@rose/engine';
 import type { z } from 'zod';
+import { REQUEST_ID } from '../http/request-id.ts';
 import { sendRetryAfter } from '../http/retry.ts';
 
 /** An error as OpenAI's clients know it. */
@@ -57,6 +58,7 @@ export function openaiErrorBody({ message, type, param, code }: OpenAIError): ob
 
 export function sendOpenAIError(reply: FastifyReply, error: OpenAIError): FastifyReply {
   sendRetryAfter(reply, error);
+  reply.header(REQUEST_ID, reply.request.id);
   return reply.code(error.status).send(openaiErrorBody(error));
 }
 

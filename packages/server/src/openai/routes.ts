@@ -28,9 +28,10 @@ const ACTIONS: Readonly<Record<string, Action>> = {
 export function openaiRoutes(app: FastifyInstance, context: ServerContext): void {
   const { hub } = context;
   takeRawBodies(app);
-  app.setErrorHandler((error, _, reply) =>
-    sendOpenAIError(reply, openaiError(error instanceof OpenAIError ? error : requestError(error, context))),
-  );
+  app.setErrorHandler((error, request, reply) => {
+    const known = error instanceof OpenAIError ? error : requestError(error, context, request.id);
+    return sendOpenAIError(reply, openaiError(known));
+  });
   for (const [url, action] of Object.entries(ACTIONS)) {
     endpoint(app, 'POST', url, (request, reply) => action(context, request, reply), refuseMethod);
   }

@@ -24,7 +24,7 @@ export async function sendChunks(
     contentType: 'text/event-stream; charset=utf-8',
     signal,
     onError: (error) => {
-      const known = error instanceof OpenAIError ? error : requestError(error, context);
+      const known = error instanceof OpenAIError ? error : requestError(error, context, reply.request.id);
       return JSON.stringify(openaiErrorBody(openaiError(known)));
     },
   });

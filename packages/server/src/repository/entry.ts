@@ -40,6 +40,8 @@ interface LoadedVersion {
 
 /** What versions need of the rest of the server. */
 export interface VersionSurroundings extends Pick<LoadRequest, 'call' | 'find' | 'observe' | 'warn'> {
+  /** What an operator may want to know. */
+  readonly info: (message: string) => void;
   /** Undefined: responses are not kept, whatever configurations say. */
   readonly cache: ResponseCache | undefined;
 }
@@ -148,6 +150,7 @@ export class Entry {
       if (before !== undefined) replaced.push(before);
       const loaded = (result as PromiseFulfilledResult<LoadedVersion>).value;
       this.versions.set(number, { state: 'READY', reason: '', loaded });
+      this.#surroundings.info(`successfully loaded '${this.name}' version ${number}`);
     });
     const wanted = new Set(versions.map(({ number }) => number));
     const dropped = [...this.versions.keys()].filter((number) => !wanted.has(number));
@@ -205,6 +208,7 @@ export class Entry {
     if (version.loaded !== undefined) {
       version.state = 'UNLOADING';
       await close(version.loaded, limitMs);
+      this.#surroundings.info(`successfully unloaded '${this.name}' version ${number}`);
     }
     this.versions.set(number, { state: 'UNAVAILABLE', reason, loaded: undefined });
   }

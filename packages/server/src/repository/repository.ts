@@ -42,6 +42,7 @@ export interface RepositorySurroundings {
   readonly call: LoadRequest['call'];
   readonly observe: LoadRequest['observe'];
   readonly warn: (message: string) => void;
+  readonly info: (message: string) => void;
   /** Models that are no part of the repository; their names are taken. */
   readonly builtin: ReadonlyMap<string, TritonModel>;
 }
@@ -339,9 +340,9 @@ export class ModelRepository {
   #entry(name: string): Entry {
     let entry = this.#entries.get(name);
     if (entry === undefined) {
-      const { call, observe, warn } = this.#surroundings;
+      const { call, observe, warn, info } = this.#surroundings;
       const find = (part: string, version: number | undefined): TritonModel => this.#model(part, version);
-      entry = new Entry(name, { call, find, observe, warn, cache: this.cache });
+      entry = new Entry(name, { call, find, observe, warn, info, cache: this.cache });
       this.#entries.set(name, entry);
     }
     return entry;

@@ -68,6 +68,7 @@ export class Job {
     const { arrived, started = arrived } = this;
     this.#statistics.succeed(this.rows, now() - arrived, started - arrived, times);
     this.request.onTimes?.(times);
+    this.request.trace?.computed(arrived, started, times);
     this.responses.end();
   }
 

@@ -16,6 +16,8 @@ const EXTENSIONS: readonly string[] = [
   'binary_tensor_data',
   'parameters',
   'statistics',
+  'trace',
+  'logging',
 ];
 
 export function serverMetadata(version: string): object {

@@ -1,5 +1,6 @@
 import type { DataType } from './datatype.ts';
 import type { BatchTimes, ModelStatistics } from '../statistics/statistics.ts';
+import type { Trace } from '../trace/trace.ts';
 import type { Tensor } from './tensor.ts';
 
 /** A model as Triton's clients see it: named tensors in, named tensors out. */
@@ -77,6 +78,8 @@ export interface ModelRequest {
   readonly signal: AbortSignal;
   /** See `tenantOf`. */
   readonly tenant: string;
+  /** Where what happens is noted; undefined: nowhere. */
+  readonly trace?: Trace | undefined;
   /** Told what a successful request's time went into; models of the engine do not know. */
   readonly onTimes?: (times: BatchTimes) => void;
 }

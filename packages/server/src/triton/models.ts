@@ -4,7 +4,7 @@ import type { WireCall } from '../backend/protocol.ts';
 import type { LoadOverride } from '../repository/override.ts';
 import type { ResponseCache } from '../cache/response-cache.ts';
 import type { IndexEntry } from '../repository/entry.ts';
-import { ModelRepository, type RepositoryOptions } from '../repository/repository.ts';
+import { ModelRepository, type RepositoryOptions, type RepositorySurroundings } from '../repository/repository.ts';
 import { ModelStatistics } from '../statistics/statistics.ts';
 import { builtinModel } from './builtin.ts';
 import { invalid, TritonError } from './errors.ts';
@@ -31,10 +31,10 @@ export class TritonModels {
   }
 
   /** @throws RoseError `invalid` where a model that must be there at the start cannot be loaded */
-  async openRepository(options: RepositoryOptions, warn: (message: string) => void): Promise<void> {
+  async openRepository(options: RepositoryOptions, say: Pick<RepositorySurroundings, 'warn' | 'info'>): Promise<void> {
     this.#repository = await ModelRepository.open(options, {
       call: (call, signal) => this.#call(call, signal),
-      warn,
+      ...say,
       observe: this.#observe,
       builtin: this.#builtin,
     });

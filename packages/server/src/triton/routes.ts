@@ -2,11 +2,13 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { RoseError } from '@rose/engine';
 import type { ServerContext } from '../context.ts';
 import { abortOnClose } from '../http/abort.ts';
+import { REQUEST_ID } from '../http/request-id.ts';
 import { sendRetryAfter } from '../http/retry.ts';
 import { tenantOf } from '../http/tenant.ts';
 import { bodyOf, takeRawBodies } from '../http/body.ts';
 import { acceptedEncoding, compress } from '../http/compression.ts';
 import { endpoint, type Endpoint, type PathParameters } from '../http/endpoint.ts';
+import { now } from '../backend/protocol.ts';
 import { requestError } from '../http/errors.ts';
 import { sendEvents } from '../http/event-stream.ts';
 import { invalid, tritonErrorBody, TritonError, tritonStatus } from './errors.ts';
@@ -17,10 +19,13 @@ import type { ModelResponse, TritonModel } from './model.ts';
 import { onlyResponse } from './only-response.ts';
 import { takeParameters } from './parameters.ts';
 import { repositoryRoutes } from './repository-routes.ts';
+import { settingsRoutes } from './settings-routes.ts';
 import { sharedMemoryRoutes } from './shared-memory-routes.ts';
 import { generateResponse, inferResponse } from './respond.ts';
 import { byName } from './tensor.ts';
 import { modelStatistics } from '../statistics/describe.ts';
+import { runModel } from '../trace/run.ts';
+import type { Trace } from '../trace/trace.ts';
 import type { TritonModels } from './models.ts';
 import { checkRequest } from './validate.ts';
 
@@ -32,7 +37,7 @@ export function tritonRoutes(app: FastifyInstance, context: ServerContext): void
   takeRawBodies(app);
   app.setErrorHandler((error, _, reply) => sendError(reply, error, context));
 
-  const serve = (method: 'GET' | 'POST', url: string, handler: Endpoint): void =>
+  const serve = (method: 'GET' | 'POST' | readonly ('GET' | 'POST')[], url: string, handler: Endpoint): void =>
     endpoint(app, method, url, handler, (reply) => sendJson(reply.code(405), { error: 'Method Not Allowed' }));
   const serveModel = (method: 'GET' | 'POST', action: string, handler: ModelEndpoint): void => {
     for (const version of ['', '/versions/:version(^\\d+$)']) {
@@ -67,6 +72,7 @@ export function tritonRoutes(app: FastifyInstance, context: ServerContext): void
   serveModel('POST', '/infer', (model, request, reply) => infer(context, model, request, reply));
   serveModel('POST', '/generate', (model, request, reply) => generate(context, model, request, reply));
   repositoryRoutes(models, serve, sendJson);
+  settingsRoutes(context, serve, sendJson);
   sharedMemoryRoutes(serve, sendJson);
   serveModel('POST', '/generate_stream', (model, request, reply) => generateStream(context, model, request, reply));
 }
@@ -88,6 +94,7 @@ async function infer(
     throw new TritonError(501, "HTTP end point doesn't support models with decoupled transaction policy");
   }
   const signal = abortOnClose(reply);
+  const trace = traceOf(context, model, reply);
   const body = await bodyOf(request, context.maxBodyBytes);
   const header = request.headers['inference-header-content-length'];
   const inferRequest = readInferRequest(body, header?.toString(), model, context.maxBodyBytes);
@@ -97,7 +104,7 @@ async function infer(
   const { custom, timeoutMs, priority, sequence } = parameters;
   const made = await onlyResponse(
     model,
-    model.run({
+    runModel(model, {
       id,
       inputs: byName(inputs),
       outputs: names && new Set(names),
@@ -107,8 +114,10 @@ async function infer(
       sequence,
       signal,
       tenant: tenantOf(request),
+      trace,
     }),
   );
+  trace?.mark('HTTP_SEND_START');
   const response = inferResponse(model, inferRequest, made);
   const encoding = acceptedEncoding(request.headers['accept-encoding']);
   if (encoding !== undefined) reply.header('content-encoding', encoding);
@@ -148,7 +157,8 @@ async function generateStream(
   await sendEvents(reply, events(), {
     contentType: 'text/event-stream; charset=utf-8',
     signal,
-    onError: (error) => tritonErrorBody(error instanceof TritonError ? error : requestError(error, context)),
+    onError: (error) =>
+      tritonErrorBody(error instanceof TritonError ? error : requestError(error, context, request.id)),
   });
   return reply;
 }
@@ -164,14 +174,29 @@ function startGenerate(
     throw invalid("Unsupported content-encoding, only 'identity' is supported.");
   }
   const signal = abortOnClose(reply);
+  const trace = traceOf(context, model, reply);
   const body = Buffer.isBuffer(request.body) ? request.body : Buffer.alloc(0);
   const { id, inputs, parameters } = readGenerateBody(body, model, context.maxBodyBytes);
   checkRequest(model, inputs, undefined, id);
   const { custom, timeoutMs, priority, sequence } = takeParameters(parameters);
   const tenant = tenantOf(request);
   const parts = { id, inputs: byName(inputs), outputs: undefined, parameters: custom };
-  const responses = model.run({ ...parts, timeoutMs, priority, sequence, signal, tenant });
+  const responses = runModel(model, { ...parts, timeoutMs, priority, sequence, signal, tenant, trace });
   return { id, responses, signal };
+}
+
+/** A trace of the request, if it is one to be traced, that ends with its reply. */
+function traceOf({ traces }: ServerContext, { name }: TritonModel, reply: FastifyReply): Trace | undefined {
+  const trace = traces.sample(name);
+  if (trace === undefined) return undefined;
+  const received = now();
+  trace.mark('HTTP_RECV_START', received - Math.round(reply.elapsedTime * 1e6));
+  trace.mark('HTTP_RECV_END', received);
+  reply.raw.once('close', () => {
+    trace.mark('HTTP_SEND_END');
+    trace.finish();
+  });
+  return trace;
 }
 
 function notOneResponse(): TritonError {
@@ -193,9 +218,10 @@ function sendJson(reply: FastifyReply, body: object): FastifyReply {
 }
 
 function sendError(reply: FastifyReply, error: unknown, context: ServerContext): FastifyReply {
-  const known = error instanceof TritonError ? error : requestError(error, context);
+  const known = error instanceof TritonError ? error : requestError(error, context, reply.request.id);
   const status = tritonStatus(known);
   if (known instanceof RoseError) sendRetryAfter(reply, known);
+  reply.header(REQUEST_ID, reply.request.id);
   if (status === 501) reply.header('accept-encoding', 'gzip, deflate');
   return reply
     .code(status)
