@@ -16,6 +16,10 @@ export interface LoadOptions {
   /** Hold all weights in float32 (the exactness tests' reference mode). */
   readonly upcast?: boolean;
   readonly cacheDtype: 'f32' | 'bf16';
+  /** Run steps of answers from captured graphs where the device has them, to the same bits. Default true. */
+  readonly graphs?: boolean;
+  /** Decoders: bring the logits to the host (`values` of a step's result). The CPU device always does. Default false. */
+  readonly readLogits?: boolean;
   /** Share of the machine's memory that the model may take, 0 to 1; undefined: what `DEFAULT_CACHE_BYTES` allows. */
   readonly memoryShare?: number;
   /** Sequences that may run together. */
@@ -66,7 +70,7 @@ export interface PageReport {
 
 /** What a step computed. Views of memory that the next step but one overwrites. */
 export interface StepResult {
-  /** The plan's result: logits [outputs, vocabSize], vectors or label logits [sequences, width]. */
+  /** The plan's result: logits [outputs, vocabSize] (see LoadOptions.readLogits), vectors or label logits [sequences, width]. */
   readonly values: Float32Array;
   readonly width: number;
   /** Decoders: the token drawn for each output. */

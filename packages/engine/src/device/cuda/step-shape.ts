@@ -2,6 +2,7 @@ import { PAGE_TOKENS } from '@rose/cpu';
 import { splitTokens } from '@rose/kernels';
 import type { Batch, BatchCapacity } from '../../engine/batch.ts';
 import type { LayerGroup } from '../../model/groups.ts';
+import { graphSize } from './grids.ts';
 import { StepState, type StateField } from './step-state.ts';
 import type { Gpu } from './gpu.ts';
 
@@ -53,7 +54,7 @@ export type Field =
 export const PADDING = 64;
 
 /** Items of attention's splits that there is room for in one pass. */
-export function itemsOfPass(capacity: BatchCapacity): number {
+export function itemsOfPass(capacity: Pick<BatchCapacity, 'sequences'>): number {
   return Math.max(2048, 2 * capacity.sequences);
 }
 
@@ -70,9 +71,9 @@ export class StepLayout {
   readonly #split: number;
   readonly #itemsOfPass: number;
 
-  constructor(gpu: Gpu, capacity: BatchCapacity, groups: readonly LayerGroup[], context: number, headDim: number) {
+  constructor(gpu: Gpu, capacity: BatchCapacity, groups: readonly LayerGroup[], context: number) {
     this.#groups = groups;
-    this.#split = splitTokens(headDim);
+    this.#split = splitTokens(0);
     this.#itemsOfPass = itemsOfPass(capacity);
     this.state = new StepState(gpu, StepLayout.fields(capacity, groups, context));
     this.placeOf = new Int32Array(capacity.rows);
@@ -88,7 +89,7 @@ export class StepLayout {
     };
   }
 
-  static fields(
+  private static fields(
     { rows, sequences, outputs, pages }: BatchCapacity,
     groups: readonly LayerGroup[],
     context: number,
@@ -107,30 +108,35 @@ export class StepLayout {
       field('promptRowStarts', sequences + 1),
       field('promptLengths', sequences),
       field('promptTables', sequences),
-      field('outputRows', Math.max(outputs, rows)),
+      field('outputRows', Math.max(outputs + PADDING, rows)),
       ...groups.flatMap((_group, g) => [
         field(`slots${g}`, rows),
         field(`table${g}`, pages),
-        field(`items${g}`, 2 * items),
+        field(`items${g}`, Math.max(2 * items, 2 * itemsOfPass({ sequences }))),
         // A pass has one more than rows.
         field(`starts${g}`, 2 * answers),
       ]),
     ];
   }
 
+  /** Bytes that a step's numbers take on a GPU. */
+  static bytes(capacity: BatchCapacity, groups: readonly LayerGroup[], context: number): number {
+    return StepState.bytes(StepLayout.fields(capacity, groups, context));
+  }
+
   /**
    * Write a batch's numbers for the next step.
    * @param padded rows that the launches have, at least those of the batch: what is behind those is computed and not kept
+   * @param sized whether lists of splits get a size that many steps have, behind their end too
    */
-  compose(batch: Batch, padded: number): void {
+  compose(batch: Batch, padded: number, sized: boolean): void {
     const { shape, state } = this;
     state.begin();
     this.#place(batch);
     shape.rows = padded;
     shape.sequences = batch.sequences;
-    shape.outputs = batch.outputs;
     this.#writeRows(batch, padded);
-    this.#writeAnswers(batch, padded);
+    this.#writeAnswers(batch, padded, sized);
     this.#writePrompts(batch);
     for (let g = 0; g < this.#groups.length; g++) {
       const table = state.words(`table${g}`, batch.pages);
@@ -139,10 +145,13 @@ export class StepLayout {
     }
   }
 
-  /** Rows of logits in the step's order of rows. */
-  writeOutputs(rows: Int32Array, from: number, count: number, padded: number): void {
+  /** Rows of logits, in the step's order of rows; up to `padded` of them, to no purpose. */
+  writeOutputs(batch: Batch, padded: number): void {
+    const { outputs } = batch;
     const words = this.state.words('outputRows', padded);
-    for (let i = 0; i < padded; i++) words[i] = i < count ? this.placeOf[rows[from + i]] : 0;
+    for (let o = 0; o < outputs; o++) words[o] = this.placeOf[batch.outputRows[o]];
+    words.fill(0, outputs);
+    this.shape.outputs = padded;
   }
 
   #place(batch: Batch): void {
@@ -190,7 +199,7 @@ export class StepLayout {
   }
 
   /** Rows of answers: each is a sequence of one row to attention. Behind them as many without items as rows are padded. */
-  #writeAnswers(batch: Batch, padded: number): void {
+  #writeAnswers(batch: Batch, padded: number, sized: boolean): void {
     const { shape, state } = this;
     shape.passCount = 0;
     if (shape.answers === 0) return;
@@ -210,7 +219,7 @@ export class StepLayout {
     const rowStarts = state.words('answerRowStarts', rows + 1);
     for (let row = 0; row <= rows; row++) rowStarts[row] = row;
     this.#dividePasses(lengths, rows);
-    for (let g = 0; g < this.#groups.length; g++) this.#writeItems(g, lengths, rows);
+    for (let g = 0; g < this.#groups.length; g++) this.#writeItems(g, lengths, rows, sized);
   }
 
   /** Passes of as many rows as there is room for. */
@@ -256,11 +265,12 @@ export class StepLayout {
     return window === undefined ? 0 : Math.floor(Math.max(0, length - window) / this.#split);
   }
 
-  #writeItems(group: number, lengths: Int32Array, rows: number): void {
+  #writeItems(group: number, lengths: Int32Array, rows: number, sized: boolean): void {
     const { shape, state } = this;
     const last = shape.passes[shape.passCount - 1];
     const total = last.item[group] + last.items[group];
-    const items = state.words(`items${group}`, 2 * total);
+    const room = sized && shape.passCount === 1 ? Math.min(graphSize(total), this.#itemsOfPass) : total;
+    const items = state.words(`items${group}`, 2 * room);
     const starts = state.words(`starts${group}`, rows + shape.passCount);
     let at = 0;
     for (let p = 0; p < shape.passCount; p++) {
@@ -276,6 +286,9 @@ export class StepLayout {
       }
       starts[pass.row + p + pass.rows] = at / 2 - pass.item[group];
     }
+    // Items of no sequence are nothing to the kernels.
+    items.fill(-1, at);
+    if (room > total) last.items[group] = room;
   }
 
   #writePrompts(batch: Batch): void {

@@ -1,0 +1,185 @@
+import type { Dims } from '@rose/kernels';
+import type { AttentionSpec } from '../../model/spec.ts';
+import type { AttentionOperation, CacheOperation } from '../../plan/plan.ts';
+import type { Recorder } from './compile.ts';
+import { splits } from './fuse.ts';
+import type { GpuRange } from './gpu.ts';
+import { kernelNamed } from './kernels.ts';
+import type { CudaParts } from './parts.ts';
+import { itemsOfPass, type Pass } from './step-shape.ts';
+
+/** The part of attention that a layer's options decide, as the kernels name it. */
+function windowOf({ spec, groups, layers }: CudaParts, layer: number, attention: AttentionSpec): number | undefined {
+  if (spec.head.kind === 'logits') return groups[layers[layer].group].window;
+  const { window } = attention;
+  return window !== undefined && window < spec.contextLength ? window : undefined;
+}
+
+/** Norm and turn the heads of queries and keys, and write keys and values into the layer's pages. */
+export function cacheRecorder(parts: CudaParts, operation: CacheOperation, bucket: number): Recorder {
+  const { gpu, spec, weights, buffers, layout, layers } = parts;
+  const { heads, kvHeads, headDim, rope, qkNorm } = operation;
+  const { keys, values, group } = layers[operation.layer];
+  const dims = {
+    tokens: bucket,
+    qHeads: heads,
+    kvHeads,
+    head: headDim,
+    rotary: rope?.dim ?? 0,
+    positions: spec.contextLength,
+    pages: 1,
+  };
+  const options = { type: weights.type, norm: qkNorm !== undefined };
+  const kernel = gpu.load(kernelNamed('qk_rope_cache'), { dims, options });
+  const launch = kernel.prepare({
+    qkv: buffers.range('qkv'),
+    ...(qkNorm && {
+      qWeight: weights.vectors.get(`${qkNorm.q}.weight`)!,
+      kWeight: weights.vectors.get(`${qkNorm.k}.weight`)!,
+    }),
+    ...(rope && { table: weights.ropes.get(JSON.stringify(rope))! }),
+    positions: layout.state.range('positions'),
+    slots: layout.state.range(`slots${group}`),
+    q: buffers.range('q'),
+    keys,
+    values,
+    eps: qkNorm?.norm.epsilon ?? 0,
+    tokens: bucket,
+  });
+  const grid = parts.gridOf(kernel, 'tokens');
+  return (shape, stream) => {
+    const [x, y, z] = grid.of(shape.rows);
+    launch.grid(x, y, z).set('tokens', shape.rows).run(stream);
+  };
+}
+
+/** Attention of a step: of its answers' rows in passes, and of its prompts. */
+export function attentionRecorders(parts: CudaParts, operation: AttentionOperation): Recorder[] {
+  const prompts = promptRecorder(parts, operation);
+  return parts.spec.head.kind === 'logits' ? [answerRecorder(parts, operation), prompts] : [prompts];
+}
+
+function answerRecorder(parts: CudaParts, { layer, output, attention }: AttentionOperation): Recorder {
+  const { gpu, weights, buffers, layout, layers } = parts;
+  const { heads: qHeads, kvHeads, headDim: head, scale } = attention;
+  const { keys, values, group } = layers[layer];
+  const window = windowOf(parts, layer, attention);
+  const sizes: Dims = { sequences: 1, tokens: 1, qHeads, kvHeads, head };
+  const { type } = weights;
+  const decode = gpu.load(kernelNamed('attention_decode'), {
+    dims: { ...sizes, longest: 1, shortest: 1 },
+    options: { type, window: window !== undefined },
+  });
+  const combine = gpu.load(kernelNamed('attention_combine'), {
+    dims: { sequences: 1, tokens: 1, splits: 1, qHeads, head },
+    options: { type },
+  });
+  const { state } = layout;
+  const [o, stats] = [buffers.range('parts'), buffers.range('stats')];
+  const field = {
+    items: state.range(`items${group}`),
+    starts: state.range(`starts${group}`),
+    rowStarts: state.range('answerRowStarts'),
+    lengths: state.range('answerLengths'),
+    tableStarts: state.range('answerTables'),
+  };
+  const first = decode.prepare({
+    q: buffers.range('q'),
+    keys,
+    values,
+    table: state.range(`table${group}`),
+    tableStarts: field.tableStarts,
+    rowStarts: field.rowStarts,
+    lengths: field.lengths,
+    items: field.items,
+    o,
+    stats,
+    scale,
+    ...(window !== undefined && { window }),
+  });
+  const y = buffers.range(output);
+  const second = combine.prepare({ o, stats, items: field.items, starts: field.starts, rowStarts: field.rowStarts, y });
+  const [, across] = decode.gridFor({});
+  const aim = (range: GpuRange, word: number): GpuRange => (word === 0 ? range : range.slice(4 * word));
+  const point = ({ row, item }: Pass, pass: number): void => {
+    const items = aim(field.items, 2 * item[group]);
+    const rowStarts = aim(field.rowStarts, row);
+    first.point('tableStarts', aim(field.tableStarts, row)).point('lengths', aim(field.lengths, row));
+    first.point('rowStarts', rowStarts).point('items', items);
+    second
+      .point('rowStarts', rowStarts)
+      .point('items', items)
+      .point('starts', aim(field.starts, row + pass));
+  };
+  let pointed = 0;
+  return (shape, stream) => {
+    for (let p = 0; p < shape.passCount; p++) {
+      const pass = shape.passes[p];
+      if (p !== 0 || pointed !== 0) point(pass, p);
+      pointed = p;
+      if (pass.items[group] > 0) first.grid(pass.items[group], across).run(stream);
+      second.grid(qHeads, 1, pass.rows).run(stream);
+    }
+  };
+}
+
+function promptRecorder(parts: CudaParts, { layer, output, attention }: AttentionOperation): Recorder {
+  const { gpu, spec, weights, buffers, layout, layers } = parts;
+  const { heads: qHeads, kvHeads, headDim: head, mask, scale, rope, qkNorm } = attention;
+  const window = windowOf(parts, layer, attention);
+  const { state } = layout;
+  const rows = splits({ rope, qkNorm: qkNorm && { norm: qkNorm, q: '', k: '' } }, spec);
+  const module = kernelNamed(gpu.arch === 'sm_90a' ? 'attention_prefill_wgmma' : 'attention_prefill');
+  const options = { type: weights.type, layout: rows ? 'rows' : 'paged', mask, window: window !== undefined };
+  const dims = { sequences: 1, tokens: 1, longest: 1, shortest: 1, qHeads, kvHeads, head };
+  const group = layers[layer]?.group ?? 0;
+  const args = {
+    q: buffers.range('q'),
+    keys: rows ? buffers.range('keys') : layers[layer].keys,
+    values: rows ? buffers.range('values') : layers[layer].values,
+    ...(rows
+      ? { starts: state.range('promptRowStarts') }
+      : { table: state.range(`table${group}`), tableStarts: state.range('promptTables') }),
+    rowStarts: state.range('promptRowStarts'),
+    lengths: state.range('promptLengths'),
+    y: buffers.range(output),
+    scale,
+    ...(window !== undefined && { window }),
+  };
+  // Query heads share blocks where a sequence has few rows; which changes no bits.
+  const kernels = [false, true].flatMap((pack) => {
+    try {
+      return [gpu.load(module, { dims, options, tuning: { pack } })];
+    } catch (error) {
+      if (error instanceof RangeError && pack) return [];
+      throw error;
+    }
+  });
+  const launches = kernels.map((kernel) => kernel.prepare(args));
+  let [known, knownSequences, chosen] = [-1, -1, 0];
+  let grid: readonly [number, number, number] = [1, 1, 1];
+  return (shape, stream) => {
+    if (shape.prompts === 0) return;
+    if (shape.promptRows !== known || shape.prompts !== knownSequences) {
+      [known, knownSequences] = [shape.promptRows, shape.prompts];
+      const grids = kernels.map((kernel) => kernel.gridFor({ tokens: known, sequences: knownSequences }));
+      const blocks = ([x, y]: readonly number[]): number => x * y;
+      chosen = grids.length > 1 && blocks(grids[1]) < blocks(grids[0]) ? 1 : 0;
+      grid = grids[chosen];
+    }
+    launches[chosen].grid(grid[0], grid[1], grid[2]).run(stream);
+  };
+}
+
+/** Buffers that attention needs beside those of the plan: parts of splits and their statistics, float32. */
+export function partSizes(parts: Pick<CudaParts, 'spec' | 'capacity'>): {
+  readonly parts: number;
+  readonly stats: number;
+} {
+  const items = itemsOfPass(parts.capacity);
+  const { blocks } = parts.spec;
+  return {
+    parts: items * Math.max(...blocks.map(({ mixer }) => mixer.heads * mixer.headDim)),
+    stats: items * 2 * Math.max(...blocks.map(({ mixer }) => mixer.heads)),
+  };
+}

@@ -1,0 +1,190 @@
+import { interleaveGate, leavesOf, linearKernelFor, type Dims, type KernelCase } from '@rose/kernels';
+import { assert } from '../../errors.ts';
+import type { BufferRows } from './buffers.ts';
+import type { NormSpec } from '../../model/spec.ts';
+import { attentionRecorders, cacheRecorder } from './attention.ts';
+import type { FusedLinear, FusedOperation } from './fuse.ts';
+
+import type { GpuKernel, GpuRange, GpuStream } from './gpu.ts';
+import { kernelNamed } from './kernels.ts';
+import type { CudaParts } from './parts.ts';
+import type { StepShape } from './step-shape.ts';
+import type { ComputeType } from './weights.ts';
+
+/** Puts one launch, or a few, into the stream. Made once for each operation, so that a step looks nothing up. */
+export type Recorder = (shape: StepShape, stream: GpuStream) => void;
+
+/**
+ * A plan's launches for steps of up to `bucket` rows: each kernel specialised once, each argument in its place. What the
+ * steps differ in are grids and numbers of rows.
+ */
+export class Body {
+  readonly #recorders: readonly Recorder[];
+
+  constructor(parts: CudaParts, operations: readonly FusedOperation[], bucket: number) {
+    const maker = new Maker(parts, bucket);
+    this.#recorders = operations.flatMap((operation) => maker.recorders(operation));
+  }
+
+  run(shape: StepShape, stream: GpuStream): void {
+    for (let i = 0; i < this.#recorders.length; i++) this.#recorders[i](shape, stream);
+  }
+}
+
+/** Makes the recorders of one bucket. */
+class Maker {
+  readonly #parts: CudaParts;
+  readonly #bucket: number;
+  readonly #type: ComputeType;
+
+  constructor(parts: CudaParts, bucket: number) {
+    this.#parts = parts;
+    this.#bucket = bucket;
+    this.#type = parts.weights.type;
+  }
+
+  recorders(operation: FusedOperation): Recorder[] {
+    switch (operation.kind) {
+      case 'embed':
+        return [this.#embed(operation)];
+      case 'norm':
+        return [this.#norm(operation)];
+      case 'linear':
+        return [this.#linear(operation)];
+      case 'cache':
+        return [cacheRecorder(this.#parts, operation, this.#bucket)];
+      case 'attention':
+        return attentionRecorders(this.#parts, operation);
+      case 'gather':
+        return [this.#gather(operation.input, operation.output)];
+      case 'pool':
+      case 'normalize':
+        return [];
+    }
+  }
+
+  #embed(operation: FusedOperation & { kind: 'embed' }): Recorder {
+    const { spec, weights, layout, buffers, drawn } = this.#parts;
+    const { tokens, positions, output } = operation;
+    const placed = positions !== undefined;
+    const kernel = this.#load('embedding', {
+      dims: {
+        tokens: this.#bucket,
+        columns: spec.hiddenSize,
+        vocabulary: spec.vocabSize,
+        positions: Math.max(1, spec.embedding.positions),
+      },
+      options: { type: this.#type, positions: placed },
+    });
+    void drawn;
+    return this.#rows(kernel, 'tokens', 'tokens', {
+      ids: layout.state.range('tokens'),
+      table: weights.tables.get(tokens)!,
+      ...(placed && { positions: layout.state.range('positions'), positionTable: weights.tables.get(positions)! }),
+      y: buffers.range(output),
+    });
+  }
+
+  #gather(input: string, output: string): Recorder {
+    const { spec, capacity, layout, buffers } = this.#parts;
+    const dims = { tokens: this.#bucket, columns: spec.hiddenSize, vocabulary: capacity.rows, positions: 1 };
+    const kernel = this.#load('embedding', { dims, options: { type: this.#type } });
+    const ids = layout.state.range('outputRows');
+    return this.#rows(kernel, 'tokens', 'outputs', { ids, table: buffers.range(input), y: buffers.range(output) });
+  }
+
+  #norm({
+    norm,
+    weights: name,
+    input,
+    output,
+  }: {
+    norm: NormSpec;
+    weights: string;
+    input: string;
+    output: string;
+  }): Recorder {
+    const { spec, weights, buffers } = this.#parts;
+    const dims = { rows: this.#bucket, columns: spec.hiddenSize };
+    const kernel = this.#load(norm.kind === 'rms' ? 'rmsnorm' : 'layernorm', { dims, options: { type: this.#type } });
+    const vector = (part: string): GpuRange => weights.vectors.get(`${name}.${part}`)!;
+    return this.#rows(kernel, 'rows', buffers.kind(output), {
+      x: buffers.range(input),
+      weight: vector('weight'),
+      ...(norm.kind === 'layer' && { bias: vector('bias') }),
+      y: buffers.range(output),
+      eps: norm.epsilon,
+    });
+  }
+
+  #linear(operation: FusedLinear): Recorder {
+    const { weights, buffers, gpu } = this.#parts;
+    const matrix = weights.matrices.get(operation.weights.join('+'));
+    assert(matrix, `no matrix '${operation.weights.join('+')}' was loaded`);
+    const { output, gate, residual, activation } = operation;
+    const split = typeof output !== 'string';
+    const kind = buffers.kind(split ? output[0] : output);
+    const logits = kind === 'outputs';
+    assert(gate === undefined || interleaveGate(matrix.outputs / 2).length > 0, 'a gate of interleaved rows');
+    const dims: Dims = {
+      rows: this.#bucket,
+      columns: matrix.outputs,
+      depth: matrix.inputs,
+      ...(split && { keys: this.#widthOf(output[1]), values: this.#widthOf(output[2]) }),
+    };
+    const kernel = this.#load(this.#type === 'f32' ? 'linear_f32' : linearKernelFor(this.#bucket, gpu.arch), {
+      dims,
+      options: {
+        ...(this.#type !== 'f32' && { type: this.#type, output: logits ? 'f32' : 'same' }),
+        leaves: leavesOf(matrix.inputs, residual !== undefined),
+        bias: matrix.bias !== undefined,
+        ...(gate !== undefined && { gate }),
+        ...(activation !== undefined && { activation }),
+        ...(residual !== undefined && { residual: true }),
+        ...(split && { split: 'qkv' }),
+      },
+    });
+    return this.#rows(kernel, 'rows', kind, {
+      x: buffers.range(operation.input),
+      w: matrix.weight,
+      ...(matrix.bias && { bias: matrix.bias }),
+      ...(residual !== undefined && { residual: buffers.range(residual) }),
+      ...(split
+        ? { q: buffers.range(output[0]), k: buffers.range(output[1]), v: buffers.range(output[2]) }
+        : { y: buffers.range(output) }),
+    });
+  }
+
+  #widthOf(name: string): number {
+    return this.#parts.buffers.width(name);
+  }
+
+  #load(name: string, wanted: KernelCase): GpuKernel {
+    return this.#parts.gpu.load(kernelNamed(name), wanted);
+  }
+
+  /** A launch over rows of a kind, whose number is the kernel's parameter `count`. */
+  #rows(
+    kernel: GpuKernel,
+    count: 'rows' | 'tokens',
+    kind: BufferRows,
+    args: Readonly<Record<string, GpuRange | number>>,
+  ): Recorder {
+    const launch = kernel.prepare({ ...args, [count]: this.#bucket });
+    const grid = this.#parts.gridOf(kernel, count);
+    const rowsOf = ROWS_OF[kind];
+    return (shape, stream) => {
+      const rows = rowsOf(shape);
+      if (rows === 0) return;
+      const [x, y, z] = grid.of(rows);
+      launch.grid(x, y, z).set(count, rows).run(stream);
+    };
+  }
+}
+
+const ROWS_OF: Readonly<Record<BufferRows, (shape: StepShape) => number>> = {
+  tokens: ({ rows }) => rows,
+  outputs: ({ outputs }) => outputs,
+  sequences: ({ sequences }) => sequences,
+  once: () => 1,
+};

@@ -1,0 +1,134 @@
+import { PAGE_TOKENS } from '@rose/cpu';
+import type { Checkpoint } from '../../checkpoint/checkpoint.ts';
+import type { BatchCapacity } from '../../engine/batch.ts';
+import { RoseError } from '../../errors.ts';
+import { layerGroups, type LayerGroup } from '../../model/groups.ts';
+import type { ModelSpec } from '../../model/spec.ts';
+import type { Plan } from '../../plan/plan.ts';
+import { layerPageBytes, planPages } from '../cpu/memory.ts';
+import type { LoadOptions, MemoryReport } from '../device.ts';
+import { partSizes } from './attention.ts';
+import { Buffers, type BufferRows, type CudaBuffer } from './buffers.ts';
+import { fuse } from './fuse.ts';
+import type { Gpu } from './gpu.ts';
+import { PADDING, StepLayout } from './step-shape.ts';
+import { TYPE_BYTES, weightBytes, type ComputeType } from './weights.ts';
+
+/** Share of the GPU's memory that a model may take where nobody says. */
+const DEFAULT_SHARE = 0.9;
+/** Left for the driver: modules, local memory, graphs. */
+const RESERVE_BYTES = 600 * 1024 ** 2;
+/** Rows of logits at a time, or as many as there may be sequences. */
+const LOGIT_ROWS = 32;
+
+/** Where everything of a model will go, computed before anything is allocated. */
+export interface CudaMemoryPlan {
+  readonly report: MemoryReport;
+  readonly capacity: BatchCapacity;
+  readonly layers: readonly LayerGroup[];
+  /** Pages of each group; of an encoder, those of a step, which all its layers share. */
+  readonly pages: readonly number[];
+  readonly buffers: readonly CudaBuffer[];
+  readonly rowsOf: Readonly<Record<BufferRows, number>>;
+  /** Rows of logits that there is room for. */
+  readonly logitRows: number;
+}
+
+/** @throws RoseError `unavailable` with the figures where the model does not fit */
+export function planCudaMemory(
+  gpu: Gpu,
+  checkpoint: Checkpoint,
+  plan: Plan,
+  type: ComputeType,
+  options: LoadOptions,
+): CudaMemoryPlan {
+  const { spec } = checkpoint;
+  const decoder = spec.head.kind === 'logits';
+  const { maxSequences: sequences } = options;
+  // Running sequences take a row each; there must be room for prompt rows beside them.
+  const rows = Math.max(options.maxRows, decoder ? 2 * sequences : spec.contextLength);
+  const layers = layerGroups(spec);
+  const contextPages = Math.ceil(spec.contextLength / PAGE_TOKENS);
+  const stepPages = decoder ? sequences * contextPages : Math.ceil(rows / PAGE_TOKENS) + sequences;
+  const capacity = { rows, sequences, outputs: sequences, pages: stepPages, groups: layers.length };
+  const logitRows = Math.max(sequences + PADDING, LOGIT_ROWS);
+  const rowsOf = { tokens: rows + PADDING, outputs: logitRows, sequences, once: 1 };
+  const buffers = buffersOf(plan, spec, capacity, type);
+
+  const cacheDtype = type === 'f32' ? 'f32' : 'bf16';
+  const weights = weightBytes(checkpoint, type);
+  const shared = decoder
+    ? 0
+    : stepPages * Math.max(...spec.blocks.map((_block, layer) => layerPageBytes(spec, layer, { cacheDtype })));
+  const workspace =
+    Buffers.bytes(buffers, rowsOf) +
+    shared +
+    StepLayout.bytes(capacity, layers, spec.contextLength) +
+    samplingBytes(capacity, spec);
+  const { free, total } = gpu.memory();
+  const share = options.memoryShare ?? DEFAULT_SHARE;
+  const usable = Math.min(total * share, free - RESERVE_BYTES);
+  const room = usable - weights - workspace;
+  const planned = decoder
+    ? planPages(spec, layers, { cacheDtype, memoryShare: share, maxSequences: sequences, rows }, room)
+    : [];
+  if (room < 0 || planned.some(({ pages }) => pages < 1)) {
+    throw doesNotFit(gpu, { weights, workspace, usable, free, share });
+  }
+  return {
+    report: { weights, sequences: planned.reduce((sum, { bytes }) => sum + bytes, 0), workspace, pages: planned },
+    capacity,
+    layers,
+    pages: decoder ? planned.map(({ pages }) => pages) : [stepPages],
+    buffers,
+    rowsOf,
+    logitRows,
+  };
+}
+
+/** The plan's buffers that are left when operations are fused, and those that attention's kernels need. */
+function buffersOf(plan: Plan, spec: ModelSpec, capacity: BatchCapacity, type: ComputeType): CudaBuffer[] {
+  const element = TYPE_BYTES[type];
+  const used = new Set<string>();
+  for (const operation of fuse(plan, spec)) {
+    if ('input' in operation) used.add(operation.input);
+    if ('output' in operation) for (const name of [operation.output].flat()) used.add(name);
+    if (operation.kind === 'cache') used.add('qkv');
+    if (operation.kind === 'normalize') used.add(operation.input);
+  }
+  const planned = plan.buffers.flatMap(({ name, rows, width }): CudaBuffer[] => {
+    const wide = rows !== 'tokens' && name !== 'selected';
+    return used.has(name) ? [{ name, rows, width, element: wide ? 4 : element }] : [];
+  });
+  const heads = (width: (mixer: ModelSpec['blocks'][number]['mixer']) => number): number =>
+    Math.max(...spec.blocks.map(({ mixer }) => width(mixer)));
+  const across = { rows: 'tokens', element } as const;
+  const kvWidth = heads(({ kvHeads, headDim }) => kvHeads * headDim);
+  const sizes = partSizes({ spec, capacity });
+  return [
+    ...planned,
+    { name: 'q', width: heads(({ heads: count, headDim }) => count * headDim), ...across },
+    ...(used.has('keys') ? ['keys', 'values'].map((name) => ({ name, width: kvWidth, ...across })) : []),
+    ...(spec.head.kind === 'logits'
+      ? Object.entries(sizes).map(([name, width]): CudaBuffer => ({ name, rows: 'once', width, element: 4 }))
+      : []),
+  ];
+}
+
+/** What sampling keeps for each row of logits, about. */
+function samplingBytes({ outputs }: BatchCapacity, spec: ModelSpec): number {
+  return spec.head.kind === 'logits' ? outputs * 64 * 1024 : 0;
+}
+
+function doesNotFit(
+  gpu: Gpu,
+  sizes: { weights: number; workspace: number; usable: number; free: number; share: number },
+): RoseError {
+  const gib = (bytes: number): string => `${(bytes / 1024 ** 3).toFixed(2)} GiB`;
+  return new RoseError(
+    'unavailable',
+    `the model does not fit ${gpu.description}: weights take ${gib(sizes.weights)} and buffers ${gib(sizes.workspace)}, ` +
+      `besides pages for keys and values, while ${gib(Math.max(0, sizes.usable))} can be used (${gib(sizes.free)} are ` +
+      `free, the share is ${sizes.share}). Try fewer --max-rows or --max-sequences, a larger --memory-share, or a smaller model.`,
+  );
+}

@@ -1,0 +1,192 @@
+import { PAGE_TOKENS } from '@rose/cpu';
+import type { Checkpoint } from '../../checkpoint/checkpoint.ts';
+import type { Batch, BatchCapacity } from '../../engine/batch.ts';
+import type { CacheShape } from '../../engine/kv-cache.ts';
+import { assert } from '../../errors.ts';
+import { buildPlan } from '../../plan/build.ts';
+import type { Plan } from '../../plan/plan.ts';
+import { type DeviceModel, type LoadOptions, type MemoryReport, type StepResult } from '../device.ts';
+import { Buffers } from './buffers.ts';
+import { Body } from './compile.ts';
+import { fuse } from './fuse.ts';
+import { graphSize, rowBuckets } from './grids.ts';
+import type { Gpu, GpuGraph, GpuLaunch, GpuRange } from './gpu.ts';
+import { kernelNamed } from './kernels.ts';
+import { planCudaMemory, type CudaMemoryPlan } from './memory.ts';
+import { Pages } from './pages.ts';
+import { CudaParts } from './parts.ts';
+import { CudaResult } from './result.ts';
+import { PADDING, StepLayout } from './step-shape.ts';
+import { loadWeights, type ComputeType, type CudaWeights } from './weights.ts';
+
+/** Steps of at most so many rows, answers all, are captured as graphs. */
+const MOST_GRAPH_ROWS = 512;
+/** Graphs that are kept; the one that was not run for longest goes first. */
+const MOST_GRAPHS = 96;
+/** A result may be read while the next two steps run. */
+const RESULTS = 3;
+
+/** A model on a GPU: a plan compiled into launches, its weights and its pages. */
+export class CudaModel implements DeviceModel {
+  readonly capacity: BatchCapacity;
+  readonly cache: CacheShape;
+  readonly memory: MemoryReport;
+  readonly answersApart = true;
+  readonly #gpu: Gpu;
+  readonly #parts: CudaParts;
+  readonly #owned: readonly { free(): void }[];
+  readonly #pages: Pages;
+  /** Up to where rows are chosen for logits or sequences are pooled, and from there on; by rows. */
+  readonly #bodies: readonly SizedBody[];
+  readonly #heads: readonly SizedBody[];
+  readonly #values: GpuRange;
+  readonly #draw: GpuLaunch | undefined;
+  readonly #results: readonly CudaResult[];
+  #turn = 0;
+  readonly #graphs = new Map<string, GpuGraph>();
+  readonly #useGraphs: boolean;
+
+  /** Plan the memory, read the weights, compile the plan. Leaves nothing behind when it throws. */
+  static async load(gpu: Gpu, checkpoint: Checkpoint, options: LoadOptions): Promise<CudaModel> {
+    const type = computeType(checkpoint, options);
+    const plan = buildPlan(checkpoint.spec);
+    const memory = planCudaMemory(gpu, checkpoint, plan, type, options);
+    const weights = await loadWeights(gpu, checkpoint, plan, type, options.onProgress);
+    return new CudaModel(gpu, checkpoint, memory, weights, plan, options);
+  }
+
+  private constructor(
+    gpu: Gpu,
+    { spec }: Checkpoint,
+    memory: CudaMemoryPlan,
+    weights: CudaWeights,
+    plan: Plan,
+    options: LoadOptions,
+  ) {
+    const operations = fuse(plan, spec);
+    this.#gpu = gpu;
+    this.#useGraphs = options.graphs !== false;
+    const { capacity } = memory;
+    this.capacity = capacity;
+    this.memory = memory.report;
+    const decoder = spec.head.kind === 'logits';
+    this.cache = {
+      pageTokens: PAGE_TOKENS,
+      groups: memory.layers.map(({ window }, group) => ({ window, pages: decoder ? memory.pages[group] : 0 })),
+      slots: 0,
+    };
+    const buffers = new Buffers(gpu, memory.buffers, memory.rowsOf);
+    const layout = new StepLayout(gpu, capacity, memory.layers, spec.contextLength);
+    const drawn = gpu.alloc(4 * memory.rowsOf.outputs);
+    const pages = new Pages(gpu, spec, memory, weights.type);
+    this.#parts = new CudaParts({
+      gpu,
+      spec,
+      weights,
+      buffers,
+      layout,
+      capacity,
+      groups: memory.layers,
+      layers: pages.layers,
+      drawn,
+    });
+    const gather = operations.findIndex(({ kind }) => kind === 'gather' || kind === 'pool');
+    this.#bodies = rowBuckets(memory.rowsOf.tokens).map((rows) => {
+      return { rows, body: new Body(this.#parts, operations.slice(0, gather), rows) };
+    });
+    this.#heads = rowBuckets(memory.rowsOf.outputs).map((rows) => {
+      return { rows, body: new Body(this.#parts, operations.slice(gather), rows) };
+    });
+    this.#pages = pages;
+    const width = buffers.width(plan.result);
+    this.#values = buffers.range(plan.result);
+    const rows = decoder ? capacity.outputs : capacity.sequences;
+    const reads = !decoder || options.readLogits === true;
+    const targets = decoder ? capacity.rows : 0;
+    this.#results = Array.from({ length: RESULTS }, () => new CudaResult(gpu, rows, targets, width, reads));
+    this.#owned = [weights, buffers, layout.state, drawn, pages, ...this.#results];
+    this.#draw = decoder ? this.#drawing() : undefined;
+  }
+
+  step(batch: Batch): Promise<StepResult> {
+    assert(batch.rows <= this.capacity.rows, `a step of ${batch.rows} rows`);
+    const { stream } = this.#gpu;
+    for (let i = 0; i < batch.copies; i++) {
+      this.#pages.copy(stream, batch.copyGroup[i], batch.copyFrom[i], batch.copyTo[i]);
+    }
+    this.#turn = (this.#turn + 1) % RESULTS;
+    const result = this.#results[this.#turn];
+    if (batch.rows > 0) this.#run(batch, result);
+    return stream.settled().then(() => result.result);
+  }
+
+  #run(batch: Batch, result: CudaResult): void {
+    const { layout, drawn } = this.#parts;
+    const { shape, state } = layout;
+    const { stream } = this.#gpu;
+    const wanted = this.#useGraphs ? graphSize(batch.rows) : 0;
+    const same = batch.answers === batch.rows && batch.targets === 0 && batch.outputs > 0 && batch.outputs <= wanted;
+    const sized = same && wanted <= MOST_GRAPH_ROWS && wanted <= this.capacity.sequences + PADDING;
+    layout.compose(batch, sized ? wanted : batch.rows, sized);
+    if (this.#draw !== undefined) layout.writeOutputs(batch, sized ? wanted : batch.outputs);
+    state.send(stream);
+    if (sized && shape.passCount === 1) this.#graph().run(stream);
+    else {
+      bodyFor(this.#bodies, shape.rows).run(shape, stream);
+      if (shape.outputs > 0) bodyFor(this.#heads, shape.outputs).run(shape, stream);
+    }
+    if (batch.outputs > 0) this.#draw?.grid(batch.outputs).run(stream);
+    result.take(stream, this.#values, drawn, batch, this.#draw !== undefined);
+  }
+
+  #drawing(): GpuLaunch {
+    const { spec, drawn } = this.#parts;
+    const dims = { rows: 1, columns: spec.vocabSize };
+    const kernel = this.#gpu.load(kernelNamed('argmax'), { dims, options: { type: 'f32' } });
+    return kernel.prepare({ x: this.#values, index: drawn });
+  }
+
+  /** The captured launches of a step of this shape. */
+  #graph(): GpuGraph {
+    const { shape } = this.#parts.layout;
+    const key = `${shape.rows} ${shape.passes[0].items.join(' ')}`;
+    let graph = this.#graphs.get(key);
+    if (graph === undefined) {
+      const { stream } = this.#gpu;
+      graph = stream.capture(() => {
+        bodyFor(this.#bodies, shape.rows).run(shape, stream);
+        bodyFor(this.#heads, shape.outputs).run(shape, stream);
+      });
+      if (this.#graphs.size === MOST_GRAPHS) {
+        const [oldest, unused] = this.#graphs.entries().next().value!;
+        this.#graphs.delete(oldest);
+        unused.free();
+      }
+    } else this.#graphs.delete(key);
+    // The order of a map is that of its last insertions.
+    this.#graphs.set(key, graph);
+    return graph;
+  }
+
+  close(): void {
+    for (const graph of this.#graphs.values()) graph.free();
+    for (const owner of this.#owned) owner.free();
+  }
+}
+
+/** What weights and activations are held in. */
+function computeType({ tensors }: Checkpoint, { upcast }: LoadOptions): ComputeType {
+  if (upcast === true) return 'f32';
+  return tensors.every(({ dtype }) => dtype === 'F16') ? 'f16' : 'bf16';
+}
+
+interface SizedBody {
+  readonly rows: number;
+  readonly body: Body;
+}
+
+/** The first that is large enough. */
+function bodyFor(bodies: readonly SizedBody[], rows: number): Body {
+  for (let i = 0; i < bodies.length; i++) if (bodies[i].rows >= rows) return bodies[i].body;
+  throw new Error(`no launches for ${rows} rows`);
+}

@@ -1,0 +1,52 @@
+import type { ModelSpec } from '../../model/spec.ts';
+import { layerPageBytes } from '../cpu/memory.ts';
+import type { Gpu, GpuMemory, GpuStream } from './gpu.ts';
+import type { CudaMemoryPlan } from './memory.ts';
+import type { CacheLayer } from './parts.ts';
+import type { ComputeType } from './weights.ts';
+
+/** Keys and values of every layer, in one piece of memory for each group of layers. */
+export class Pages {
+  readonly layers: readonly CacheLayer[];
+  readonly #memory: readonly GpuMemory[];
+  readonly #groups: CudaMemoryPlan['layers'];
+  readonly #pages: readonly number[];
+
+  constructor(gpu: Gpu, spec: ModelSpec, { layers: groups, pages }: CudaMemoryPlan, type: ComputeType) {
+    this.#groups = groups;
+    this.#pages = pages;
+    const cacheDtype = type === 'f32' ? 'f32' : 'bf16';
+    const decoder = spec.head.kind === 'logits';
+    const bytesOf = (layer: number, group: number): number =>
+      pages[group] * layerPageBytes(spec, layer, { cacheDtype });
+    const layers: CacheLayer[] = [];
+    this.#memory = groups.map((group, g) => {
+      const sizes = group.layers.map((layer) => bytesOf(layer, g));
+      // Nothing of an encoder's layer outlives it: all share one place.
+      const memory = gpu.alloc(decoder ? sizes.reduce((sum, size) => sum + size, 0) : Math.max(...sizes));
+      let at = 0;
+      group.layers.forEach((layer, i) => {
+        const half = sizes[i] / 2;
+        layers[layer] = { keys: memory.slice(at, half), values: memory.slice(at + half, half), group: g };
+        if (decoder) at += sizes[i];
+      });
+      return memory;
+    });
+    this.layers = layers;
+  }
+
+  /** Copy a page in every layer of a group. */
+  copy(stream: GpuStream, group: number, from: number, to: number): void {
+    for (const layer of this.#groups[group].layers) {
+      const { keys, values } = this.layers[layer];
+      for (const half of [keys, values]) {
+        const bytes = half.bytes / this.#pages[group];
+        stream.copy(half.slice(to * bytes, bytes), half.slice(from * bytes, bytes));
+      }
+    }
+  }
+
+  free(): void {
+    for (const memory of this.#memory) memory.free();
+  }
+}
