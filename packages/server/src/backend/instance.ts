@@ -7,6 +7,7 @@ import type { ModelResponse } from '../triton/model.ts';
 import { tensorFromBytes } from '../triton/tensor.ts';
 import { codeOf, statusOf } from './codes.ts';
 import { readOutcome, readTimes, writeError, writeRequest, writeResponse } from './exchange.ts';
+import { NumberMap } from './number-map.ts';
 import { PacketReader, PacketWriter, type Packet } from './packet.ts';
 import {
   now,
@@ -60,7 +61,7 @@ export class Instance implements Executor, JobHolder {
   readonly #worker: Worker;
   readonly #surroundings: InstanceSurroundings;
   /** Requests in the thread that have not ended. */
-  readonly #jobs: Map<number, { job: Job; untold: number; times: ExecuteTimes | undefined }> = new Map();
+  readonly #jobs: NumberMap<{ job: Job; untold: number; times: ExecuteTimes | undefined }> = new NumberMap();
   readonly #calls: Map<number, AbortController> = new Map();
   /** Handed over and not executed yet, in their order. */
   #batches: (readonly Job[])[] = [];
@@ -294,7 +295,7 @@ export class Instance implements Executor, JobHolder {
     const waiting = this.#batches.slice(1).flat();
     this.#batches = [];
     for (const { number } of waiting) this.#jobs.delete(number);
-    const lost = [...this.#jobs.values()];
+    const lost = this.#jobs.values();
     this.#jobs.clear();
     const error = new TritonError(500, `the instance of the model failed while it worked on the request: ${reason}`);
     for (const { job } of lost) job.fail(error, 'BACKEND');

@@ -5,6 +5,7 @@ import { ModelError, type Model, type ModelClass, type Outcome } from './api.ts'
 import { Calls } from './calls.ts';
 import { readRequest, writeTimes } from './exchange.ts';
 import { errorOf, writeOutcome } from './outcome.ts';
+import { NumberMap } from './number-map.ts';
 import { PacketReader, PacketWriter, type Packet } from './packet.ts';
 import { now, type ExecuteTimes, type FromInstance, type InstanceData, type ToInstance } from './protocol.ts';
 import { IncomingRequest, type Outlet } from './incoming.ts';
@@ -14,7 +15,7 @@ const port = parentPort as MessagePort;
 const data = workerData as InstanceData;
 const post = (message: FromInstance): void => port.postMessage(message);
 const calls = new Calls(post);
-const requests = new Map<number, IncomingRequest>();
+const requests = new NumberMap<IncomingRequest>();
 const outlet: Outlet = { post, writer: new PacketWriter(), forget: ({ number }) => requests.delete(number) };
 
 async function start(): Promise<void> {

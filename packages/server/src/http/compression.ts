@@ -35,9 +35,10 @@ export function tooLarge(maxBytes: number): RoseError {
 
 /** The encoding that a client prefers for the reply; undefined: as it is. Among equals the first listed. */
 export function acceptedEncoding(header: string | undefined): Encoding | undefined {
+  if (header === undefined) return undefined;
   let best: string | undefined;
   let bestWeight = 0;
-  for (const item of (header ?? '').split(',')) {
+  for (const item of header.split(',')) {
     const [name, ...options] = item.split(';').map((part) => part.trim().toLowerCase());
     if (name !== 'gzip' && name !== 'deflate' && name !== 'identity') continue;
     const quality = options.find((option) => option.startsWith('q='));

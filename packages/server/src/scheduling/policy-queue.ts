@@ -41,7 +41,9 @@ export class PolicyQueue {
 
   /** When the next request expires; Infinity: none does. */
   get nextExpiry(): number {
-    return this.#waiting.reduce((least, { expires }) => Math.min(least, expires), Infinity);
+    let least = Infinity;
+    for (const { expires } of this.#waiting) if (expires < least) least = expires;
+    return least;
   }
 
   /** @throws TritonError when it is full */
@@ -60,6 +62,10 @@ export class PolicyQueue {
   /** Jobs that had left, in front of all others. They have waited long enough, so they do not expire. */
   putBack(jobs: readonly Job[]): void {
     this.#waiting.unshift(...jobs.map((job) => ({ job, expires: Infinity })));
+  }
+
+  shift(): Job | undefined {
+    return (this.#waiting.shift() ?? this.#delayed.shift())?.job;
   }
 
   remove(jobs: ReadonlySet<Job>): void {

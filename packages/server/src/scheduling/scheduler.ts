@@ -101,9 +101,15 @@ export class Scheduler implements JobQueue, JobHolder {
     const { batching } = this.#options;
     for (const executor of this.#executors) {
       while (!executor.busy) {
+        if (batching === undefined) {
+          const job = this.#shift();
+          if (job === undefined) return;
+          executor.execute([job]);
+          continue;
+        }
         const jobs = this.#levels.flatMap((level) => level.jobs);
         if (jobs.length === 0) return;
-        const decision = batching === undefined ? { batch: jobs.slice(0, 1) } : nextBatch(jobs, batching, at);
+        const decision = nextBatch(jobs, batching, at);
         if ('waitNs' in decision) {
           this.#wake(Math.min(decision.waitNs, this.#expiry() - at));
           return;
@@ -116,6 +122,15 @@ export class Scheduler implements JobQueue, JobHolder {
     // Nobody is free, and what expires is told so at once.
     const expiry = this.#expiry();
     if (expiry < Infinity) this.#wake(expiry - at);
+  }
+
+  /** The next request, of the first level that has one. */
+  #shift(): Job | undefined {
+    for (const level of this.#levels) {
+      const job = level.shift();
+      if (job !== undefined) return job;
+    }
+    return undefined;
   }
 
   #levelOf({ request: { priority } }: Job): PolicyQueue {

@@ -32,16 +32,16 @@ export function readInferRequest(
 ): InferRequest {
   const split = headerLength === undefined ? body.length : parseHeaderLength(headerLength, body.length);
   if (split === 0 && headerLength !== undefined) return readRawRequest(body, model);
-  const json = readObject(body.subarray(0, split));
+  const json = readObject(split === body.length ? body : body.subarray(0, split));
   const id = readId(json);
   const parameters = takeParameters(objectOf(json, 'parameters')?.members ?? []);
-  const binary = { bytes: body.subarray(split), allowed: headerLength !== undefined };
+  const binary = { body, at: split, allowed: headerLength !== undefined };
   const inputs = arrayOf(json, 'inputs').map((input) => {
     if (!(input instanceof JsonObject))
       throw malformed("Unable to parse 'inputs': attempt to access JSON non-object as object");
     return readInput(input, binary, model, maxBytes);
   });
-  if (binary.bytes.length > 0) throw invalid(`unexpected additional input data for model '${model.name}'`);
+  if (binary.at < body.length) throw invalid(`unexpected additional input data for model '${model.name}'`);
   const outputs = json.get('outputs') === undefined ? undefined : arrayOf(json, 'outputs').map(readOutput);
   return { id, parameters, inputs, outputs };
 }
@@ -110,25 +110,21 @@ function rawTensor(body: Buffer, { name, datatypes: [datatype], dims }: InputSpe
 
 function readInput(
   input: JsonObject,
-  binary: { bytes: Buffer; readonly allowed: boolean },
+  binary: { readonly body: Buffer; at: number; readonly allowed: boolean },
   model: ModelSignature,
   maxBytes: number,
 ): Tensor {
   const parameters = objectOf(input, 'parameters');
   const binarySize = parameters?.get('binary_data_size');
   const region = parameters?.get('shared_memory_region');
-  checkOneSource({
-    "'data'": input.get('data'),
-    "'binary_data_size'": binarySize,
-    "'shared_memory_region'": region,
-  });
+  const data = input.get('data');
+  checkOneSource(data, binarySize, region);
   const name = stringOf(input, 'name');
   const datatype = stringOf(input, 'datatype');
   if (!isDataType(datatype)) throw invalid(`invalid datatype for input ${name}`);
   const shape = readShape(input, name);
   if (region !== undefined) throw refuseSharedMemory();
   if (binarySize === undefined) {
-    const data = input.get('data') as JsonValue;
     if (!Array.isArray(data)) throw malformed("Unable to parse 'data': attempt to access JSON non-array as array");
     return tensorFromJson(name, datatype, shape, data, maxBytes);
   }
@@ -142,25 +138,30 @@ function readInput(
       "must specify valid 'Infer-Header-Content-Length' in request header and 'binary_data_size' when passing inputs in binary data format",
     );
   }
-  const missing = binarySize - binary.bytes.length;
+  const missing = binarySize - (binary.body.length - binary.at);
   if (missing > 0) {
     throw invalid(
       `unexpected size for input '${name}', expecting ${missing} additional bytes for model '${model.name}'`,
     );
   }
-  const bytes = binary.bytes.subarray(0, binarySize);
-  binary.bytes = binary.bytes.subarray(binarySize);
+  const { buffer, byteOffset } = binary.body;
+  const bytes = new Uint8Array(buffer, byteOffset + binary.at, binarySize);
+  binary.at += binarySize;
   return tensorFromBytes(name, datatype, shape, bytes, model.name);
 }
 
-function checkOneSource(sources: Readonly<Record<string, JsonValue | undefined>>): void {
-  const set = Object.keys(sources).filter((name) => sources[name] !== undefined);
-  if (set.length === 1) return;
+function checkOneSource(...sources: readonly [data: Source, binarySize: Source, region: Source]): void {
+  let count = 0;
+  for (const source of sources) if (source !== undefined) count++;
+  if (count === 1) return;
+  const set = ["'data'", "'binary_data_size'", "'shared_memory_region'"].filter((_, i) => sources[i] !== undefined);
   throw invalid(
     "Input must set only one of the following fields: 'data', 'binary_data_size' in 'parameters', " +
       `'shared_memory_region' in 'parameters'. But ${set.length === 0 ? 'no field is set' : `set ${set.join(' ')}`}`,
   );
 }
+
+type Source = JsonValue | undefined;
 
 function readShape(input: JsonObject, name: string): number[] {
   const shape = arrayOf(input, 'shape').map((dim) => {

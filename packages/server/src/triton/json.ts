@@ -1,4 +1,4 @@
-import { isUtf8 } from 'node:buffer';
+import { constants, isAscii, isUtf8 } from 'node:buffer';
 
 /**
  * JSON as Triton reads it, which is more than `JSON.parse` gives: 64-bit integers stay exact, `NaN`, `Infinity` and
@@ -7,16 +7,34 @@ import { isUtf8 } from 'node:buffer';
 export type JsonValue = null | boolean | number | bigint | string | JsonValue[] | JsonObject;
 
 export class JsonObject {
-  readonly members: readonly (readonly [key: string, value: JsonValue])[];
+  readonly #first: Member | undefined;
 
-  constructor(members: readonly (readonly [key: string, value: JsonValue])[]) {
-    this.members = members;
+  /** @param first undefined: it is empty */
+  constructor(first?: Member) {
+    this.#first = first;
+  }
+
+  /** In their order. */
+  get members(): (readonly [key: string, value: JsonValue])[] {
+    const members: [string, JsonValue][] = [];
+    for (let member = this.#first; member !== undefined; member = member.next) members.push([member.key, member.value]);
+    return members;
   }
 
   /** The first member with this key. */
   get(key: string): JsonValue | undefined {
-    return this.members.find(([name]) => name === key)?.[1];
+    for (let member = this.#first; member !== undefined; member = member.next) {
+      if (member.key === key) return member.value;
+    }
+    return undefined;
   }
+}
+
+/** Most objects have two or three members: a list takes a fraction of the memory of an array that grows. */
+interface Member {
+  readonly key: string;
+  readonly value: JsonValue;
+  next: Member | undefined;
 }
 
 export class JsonSyntaxError extends Error {
@@ -42,47 +60,50 @@ export function parseJson(bytes: Uint8Array): JsonValue {
   return new JsonReader(bytes).document();
 }
 
+/** Reads a document as a string with a character for each byte: V8 is quicker with those than with arrays of bytes. */
 class JsonReader {
   readonly #bytes: Buffer;
+  readonly #ascii: boolean;
+  readonly #text: string;
   #at = 0;
   #depth = 0;
 
   constructor(bytes: Uint8Array) {
-    this.#bytes = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    this.#bytes = Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    if (bytes.length > constants.MAX_STRING_LENGTH) throw new JsonSyntaxError('The document is too long.', 0);
+    this.#ascii = isAscii(bytes);
+    this.#text = this.#bytes.toString('latin1');
   }
 
   document(): JsonValue {
-    if (!isUtf8(this.#bytes)) throw new JsonSyntaxError('The document is not UTF-8.', 0);
+    if (!this.#ascii && !isUtf8(this.#bytes)) throw new JsonSyntaxError('The document is not UTF-8.', 0);
     this.#skipSpace();
-    if (this.#at === this.#bytes.length) this.#fail('The document is empty.');
+    if (this.#at === this.#text.length) this.#fail('The document is empty.');
     const value = this.#value();
     this.#skipSpace();
-    if (this.#at < this.#bytes.length) this.#fail('The document root must not be followed by other values.');
+    if (this.#at < this.#text.length) this.#fail('The document root must not be followed by other values.');
     return value;
   }
 
   #value(): JsonValue {
-    const byte = this.#bytes[this.#at];
-    if (byte === QUOTE) return this.#string();
-    if (byte === 0x5b) return this.#nested(() => this.#array());
-    if (byte === 0x7b) return this.#nested(() => this.#object());
-    if (byte === MINUS || isDigit(byte)) return this.#number();
+    const code = this.#text.charCodeAt(this.#at);
+    if (code === QUOTE) return this.#string();
+    if (code === 0x5b || code === 0x7b) {
+      if (++this.#depth > DEEPEST) this.#fail('Nesting is too deep.');
+      this.#at++;
+      this.#skipSpace();
+      const value = code === 0x5b ? this.#array() : this.#object();
+      this.#depth--;
+      return value;
+    }
+    if (code === MINUS || isDigit(code)) return this.#number();
     for (const [word, value] of WORDS) {
-      if (this.#bytes.toString('latin1', this.#at, this.#at + word.length) === word) {
+      if (this.#text.startsWith(word, this.#at)) {
         this.#at += word.length;
         return value;
       }
     }
     return this.#fail('Invalid value.');
-  }
-
-  #nested<T>(read: () => T): T {
-    if (++this.#depth > DEEPEST) this.#fail('Nesting is too deep.');
-    this.#at++;
-    this.#skipSpace();
-    const value = read();
-    this.#depth--;
-    return value;
   }
 
   #array(): JsonValue[] {
@@ -98,45 +119,54 @@ class JsonReader {
   }
 
   #object(): JsonObject {
-    const members: [string, JsonValue][] = [];
-    if (this.#take(0x7d)) return new JsonObject(members);
-    for (;;) {
-      if (this.#bytes[this.#at] !== QUOTE) this.#fail('Missing a name for object member.');
-      const key = this.#string();
+    if (this.#take(0x7d)) return new JsonObject();
+    const first = this.#member();
+    for (let last = first; ; last = last.next) {
       this.#skipSpace();
-      if (!this.#take(0x3a)) this.#fail('Missing a colon after a name of object member.');
-      this.#skipSpace();
-      members.push([key, this.#value()]);
-      this.#skipSpace();
-      if (this.#take(0x7d)) return new JsonObject(members);
+      if (this.#take(0x7d)) return new JsonObject(first);
       if (!this.#take(0x2c)) this.#fail('Missing a comma or } after an object member.');
       this.#skipSpace();
+      last.next = this.#member();
     }
   }
 
+  #member(): Member {
+    if (this.#text.charCodeAt(this.#at) !== QUOTE) this.#fail('Missing a name for object member.');
+    const key = this.#string();
+    this.#skipSpace();
+    if (!this.#take(0x3a)) this.#fail('Missing a colon after a name of object member.');
+    this.#skipSpace();
+    return { key, value: this.#value(), next: undefined };
+  }
+
   #string(): string {
-    let text = '';
     let start = ++this.#at;
+    let text = '';
     for (;;) {
-      const byte = this.#bytes[this.#at];
-      if (byte === undefined) this.#fail('Missing a closing quotation mark in string.');
-      if (byte < SPACE) this.#fail('Control characters in strings must be escaped.');
-      if (byte !== QUOTE && byte !== BACKSLASH) {
+      const code = this.#text.charCodeAt(this.#at);
+      if (code > BACKSLASH || (code >= SPACE && code !== QUOTE && code !== BACKSLASH)) {
         this.#at++;
         continue;
       }
-      text += this.#bytes.toString('utf8', start, this.#at);
+      if (code < SPACE) this.#fail('Control characters in strings must be escaped.');
+      if (code !== QUOTE && code !== BACKSLASH) this.#fail('Missing a closing quotation mark in string.');
+      const piece = this.#piece(start, this.#at);
       this.#at++;
-      if (byte === QUOTE) return text;
-      text += this.#escape();
+      if (code === QUOTE) return text === '' ? piece : text + piece;
+      text += piece + this.#escape();
       start = this.#at;
     }
   }
 
+  /** The characters that the bytes of a part of a string stand for. */
+  #piece(start: number, end: number): string {
+    return this.#ascii ? this.#text.slice(start, end) : this.#bytes.toString('utf8', start, end);
+  }
+
   /** The character after a backslash. */
   #escape(): string {
-    const byte = this.#bytes[this.#at++];
-    if (byte !== 0x75) return ESCAPES.get(byte) ?? this.#fail('Invalid escape character in string.');
+    const code = this.#text.charCodeAt(this.#at++);
+    if (code !== 0x75) return ESCAPES.get(code) ?? this.#fail('Invalid escape character in string.');
     const unit = this.#hexUnit();
     if (unit < 0xd800 || unit > 0xdfff) return String.fromCharCode(unit);
     const paired = unit < 0xdc00 && this.#take(BACKSLASH) && this.#take(0x75);
@@ -146,7 +176,7 @@ class JsonReader {
   }
 
   #hexUnit(): number {
-    const digits = this.#bytes.toString('latin1', this.#at, this.#at + 4);
+    const digits = this.#text.slice(this.#at, this.#at + 4);
     if (!/^[\da-f]{4}$/i.test(digits)) this.#fail('Incorrect hex digit after \\u escape in string.');
     this.#at += 4;
     return Number.parseInt(digits, 16);
@@ -154,8 +184,8 @@ class JsonReader {
 
   #number(): number | bigint {
     const start = this.#at;
-    if (this.#take(MINUS) && this.#bytes[this.#at] === 0x49) {
-      if (this.#bytes.toString('latin1', this.#at, this.#at + 8) !== 'Infinity') this.#fail('Invalid value.');
+    if (this.#take(MINUS) && this.#text.charCodeAt(this.#at) === 0x49) {
+      if (!this.#text.startsWith('Infinity', this.#at)) this.#fail('Invalid value.');
       this.#at += 8;
       return -Infinity;
     }
@@ -170,7 +200,7 @@ class JsonReader {
       if (!this.#take(MINUS)) this.#take(0x2b);
       this.#digits('Miss exponent in number.');
     }
-    const text = this.#bytes.toString('latin1', start, this.#at);
+    const text = this.#text.slice(start, this.#at);
     const value = Number(text);
     if (!Number.isFinite(value)) this.#fail('Number too big to be stored in double.');
     if (!integer || Number.isSafeInteger(value) || text.length > MOST_INTEGER_DIGITS) return value;
@@ -179,20 +209,20 @@ class JsonReader {
   }
 
   #digits(missing: string): void {
-    if (!isDigit(this.#bytes[this.#at])) this.#fail(missing);
-    while (isDigit(this.#bytes[this.#at])) this.#at++;
+    if (!isDigit(this.#text.charCodeAt(this.#at))) this.#fail(missing);
+    while (isDigit(this.#text.charCodeAt(this.#at))) this.#at++;
   }
 
-  #take(byte: number): boolean {
-    if (this.#bytes[this.#at] !== byte) return false;
+  #take(code: number): boolean {
+    if (this.#text.charCodeAt(this.#at) !== code) return false;
     this.#at++;
     return true;
   }
 
   #skipSpace(): void {
     for (;;) {
-      const byte = this.#bytes[this.#at];
-      if (byte !== SPACE && byte !== 0x0a && byte !== 0x0d && byte !== 0x09) return;
+      const code = this.#text.charCodeAt(this.#at);
+      if (code !== SPACE && code !== 0x0a && code !== 0x0d && code !== 0x09) return;
       this.#at++;
     }
   }
@@ -210,12 +240,12 @@ const WORDS: readonly (readonly [string, JsonValue])[] = [
   ['Infinity', Infinity],
 ];
 
-const ESCAPES: ReadonlyMap<number | undefined, string> = new Map(
+const ESCAPES: ReadonlyMap<number, string> = new Map(
   Object.entries({ '"': '"', '\\': '\\', '/': '/', b: '\b', f: '\f', n: '\n', r: '\r', t: '\t' }).map(
     ([letter, character]) => [letter.charCodeAt(0), character],
   ),
 );
 
-function isDigit(byte: number | undefined): boolean {
-  return byte !== undefined && byte >= 0x30 && byte <= 0x39;
+function isDigit(code: number): boolean {
+  return code >= 0x30 && code <= 0x39;
 }

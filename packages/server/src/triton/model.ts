@@ -95,3 +95,15 @@ export interface Sequence {
 export function fullShape(model: Pick<ModelSignature, 'maxBatchSize'>, dims: readonly number[]): readonly number[] {
   return model.maxBatchSize > 0 ? [-1, ...dims] : dims;
 }
+
+/** Whether a shape is one that metadata shows. */
+export function fits(
+  model: Pick<ModelSignature, 'maxBatchSize'>,
+  dims: readonly number[],
+  shape: readonly number[],
+): boolean {
+  const batch = model.maxBatchSize > 0 ? 1 : 0;
+  if (shape.length !== batch + dims.length) return false;
+  for (let i = 0; i < dims.length; i++) if (dims[i] !== -1 && dims[i] !== shape[batch + i]) return false;
+  return true;
+}

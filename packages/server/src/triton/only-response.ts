@@ -6,8 +6,10 @@ export async function onlyResponse(
   { name }: Pick<ModelSignature, 'name'>,
   responses: AsyncIterable<ModelResponse>,
 ): Promise<ModelResponse> {
-  let only: ModelResponse | undefined;
-  for await (const response of responses) only ??= response;
-  if (only !== undefined) return only;
+  // What `for await` does, with fewer turns.
+  const iterator = responses[Symbol.asyncIterator]();
+  const first = await iterator.next();
+  for (let next = first; next.done !== true;) next = await iterator.next();
+  if (first.done !== true) return first.value;
   throw malformed(`model '${name}' did not answer`);
 }

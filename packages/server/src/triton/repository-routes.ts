@@ -31,7 +31,7 @@ export function repositoryRoutes(
 }
 
 function bodyOf({ body }: FastifyRequest): JsonObject {
-  return Buffer.isBuffer(body) && body.length > 0 ? readObject(body) : new JsonObject([]);
+  return Buffer.isBuffer(body) && body.length > 0 ? readObject(body) : new JsonObject();
 }
 
 function readyOnly(body: JsonObject): boolean {
@@ -60,7 +60,7 @@ function unloadsDependents(body: JsonObject): boolean {
 }
 
 function parametersOf(body: JsonObject): JsonObject['members'] {
-  const parameters = body.get('parameters') ?? new JsonObject([]);
+  const parameters = body.get('parameters') ?? new JsonObject();
   if (parameters instanceof JsonObject) return parameters.members;
   throw invalid("Invalid value for 'parameters': expected an object");
 }

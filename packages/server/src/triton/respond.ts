@@ -4,8 +4,12 @@ import type { ModelResponse, ParameterValue, TritonModel } from './model.ts';
 import { printElements, tensorToBytes } from './tensor.ts';
 
 export interface InferResponse {
-  readonly body: Buffer;
-  /** Length of the JSON in front of the raw tensors; undefined: there are none. */
+  readonly json: string;
+  /** In bytes. */
+  readonly jsonLength: number;
+  /** Tensors that follow it. */
+  readonly raw: readonly Uint8Array[];
+  /** Length of the JSON where raw tensors follow; undefined: none do. */
   readonly headerLength: number | undefined;
 }
 
@@ -16,24 +20,25 @@ export function inferResponse(model: TritonModel, request: InferRequest, respons
   const wanted: readonly RequestedOutput[] =
     request.outputs ?? tensors.map(({ name }) => ({ name, binary: binaryOutput, classes: 0 }));
   const raw: Uint8Array[] = [];
-  const outputs = wanted.flatMap(({ name, binary, classes }) => {
+  let outputs = '';
+  for (const { name, binary, classes } of wanted) {
     const made = tensors.find((candidate) => candidate.name === name);
     // A declared output that this request does not have, as in the other protocol.
-    if (made === undefined) return [];
+    if (made === undefined) continue;
     const tensor = classes > 0 ? classify(made, classes, model) : made;
-    const head = `"name":${JSON.stringify(name)},"datatype":"${tensor.datatype}","shape":[${tensor.shape.join(',')}]`;
-    if (!binary) return `{${head},"data":[${printElements(tensor).join(',')}]}`;
-    const bytes = tensorToBytes(tensor);
-    raw.push(bytes);
-    return `{${head},"parameters":{"binary_data_size":${bytes.length}}}`;
-  });
+    outputs += `${outputs === '' ? '' : ','}{"name":${JSON.stringify(name)},"datatype":"${tensor.datatype}",`;
+    outputs += `"shape":[${tensor.shape.join(',')}],`;
+    if (binary) {
+      const bytes = tensorToBytes(tensor);
+      raw.push(bytes);
+      outputs += `"parameters":{"binary_data_size":${bytes.length}}}`;
+    } else outputs += `"data":[${printElements(tensor).join(',')}]}`;
+  }
   const id = request.id === '' ? '' : `"id":${JSON.stringify(request.id)},`;
   const { name, version } = model;
-  const json = Buffer.from(
-    `{${id}"model_name":${JSON.stringify(name)},"model_version":"${version}",${printParameters(response)}"outputs":[${outputs.join(',')}]}`,
-  );
-  if (raw.length === 0) return { body: json, headerLength: undefined };
-  return { body: Buffer.concat([json, ...raw]), headerLength: json.length };
+  const json = `{${id}"model_name":${JSON.stringify(name)},"model_version":"${version}",${printParameters(response)}"outputs":[${outputs}]}`;
+  const jsonLength = Buffer.byteLength(json);
+  return { json, jsonLength, raw, headerLength: raw.length === 0 ? undefined : jsonLength };
 }
 
 /** One reply of `/generate`: the outputs as members, one element as a scalar, with keys in alphabetical order. */

@@ -5,27 +5,24 @@ import { abortOnClose } from '../http/abort.ts';
 import { REQUEST_ID } from '../http/request-id.ts';
 import { sendRetryAfter } from '../http/retry.ts';
 import { tenantOf } from '../http/tenant.ts';
-import { bodyOf, takeRawBodies } from '../http/body.ts';
-import { acceptedEncoding, compress } from '../http/compression.ts';
+import { takeRawBodies } from '../http/body.ts';
 import { endpoint, type Endpoint, type PathParameters } from '../http/endpoint.ts';
-import { now } from '../backend/protocol.ts';
 import { requestError } from '../http/errors.ts';
 import { sendEvents } from '../http/event-stream.ts';
 import { invalid, tritonErrorBody, TritonError, tritonStatus } from './errors.ts';
 import { readGenerateBody } from './generate-request.ts';
-import { readInferRequest } from './infer-request.ts';
+import { infer, leaveBodies } from './infer-route.ts';
 import { modelMetadata, serverMetadata } from './metadata.ts';
 import type { ModelResponse, TritonModel } from './model.ts';
-import { onlyResponse } from './only-response.ts';
 import { takeParameters } from './parameters.ts';
 import { repositoryRoutes } from './repository-routes.ts';
 import { settingsRoutes } from './settings-routes.ts';
 import { sharedMemoryRoutes } from './shared-memory-routes.ts';
-import { generateResponse, inferResponse } from './respond.ts';
+import { generateResponse } from './respond.ts';
 import { byName } from './tensor.ts';
 import { modelStatistics } from '../statistics/describe.ts';
+import { traceOf } from '../trace/http.ts';
 import { runModel } from '../trace/run.ts';
-import type { Trace } from '../trace/trace.ts';
 import type { TritonModels } from './models.ts';
 import { checkRequest } from './validate.ts';
 
@@ -37,13 +34,17 @@ export function tritonRoutes(app: FastifyInstance, context: ServerContext): void
   takeRawBodies(app);
   app.setErrorHandler((error, _, reply) => sendError(reply, error, context));
 
-  const serve = (method: 'GET' | 'POST' | readonly ('GET' | 'POST')[], url: string, handler: Endpoint): void =>
-    endpoint(app, method, url, handler, (reply) => sendJson(reply.code(405), { error: 'Method Not Allowed' }));
-  const serveModel = (method: 'GET' | 'POST', action: string, handler: ModelEndpoint): void => {
+  const serve = (
+    method: 'GET' | 'POST' | readonly ('GET' | 'POST')[],
+    url: string,
+    handler: Endpoint,
+    on: FastifyInstance = app,
+  ): void => endpoint(on, method, url, handler, (reply) => sendJson(reply.code(405), { error: 'Method Not Allowed' }));
+  const serveModel = (method: 'GET' | 'POST', action: string, handler: ModelEndpoint, on?: FastifyInstance): void => {
     for (const version of ['', '/versions/:version(^\\d+$)']) {
-      serve(method, `/v2/models/:model${version}${action}`, (request, reply) =>
-        handler(models.find(request.params.model, request.params.version), request, reply),
-      );
+      const each: Endpoint = (request, reply) =>
+        handler(models.find(request.params.model, request.params.version), request, reply);
+      serve(method, `/v2/models/:model${version}${action}`, each, on);
     }
   };
 
@@ -69,7 +70,10 @@ export function tritonRoutes(app: FastifyInstance, context: ServerContext): void
   serve('GET', '/v2/models/stats', async (_, reply) =>
     sendJson(reply, { model_stats: models.all.map(modelStatistics) }),
   );
-  serveModel('POST', '/infer', (model, request, reply) => infer(context, model, request, reply));
+  void app.register(async (scope) => {
+    leaveBodies(scope);
+    serveModel('POST', '/infer', (model, request, reply) => infer(context, model, request, reply), scope);
+  });
   serveModel('POST', '/generate', (model, request, reply) => generate(context, model, request, reply));
   repositoryRoutes(models, serve, sendJson);
   settingsRoutes(context, serve, sendJson);
@@ -83,49 +87,6 @@ export function tritonNotFound(reply: FastifyReply): FastifyReply {
 }
 
 type ModelEndpoint = (model: TritonModel, request: Request, reply: FastifyReply) => Promise<unknown>;
-
-async function infer(
-  context: ServerContext,
-  model: TritonModel,
-  request: Request,
-  reply: FastifyReply,
-): Promise<unknown> {
-  if (model.decoupled) {
-    throw new TritonError(501, "HTTP end point doesn't support models with decoupled transaction policy");
-  }
-  const signal = abortOnClose(reply);
-  const trace = traceOf(context, model, reply);
-  const body = await bodyOf(request, context.maxBodyBytes);
-  const header = request.headers['inference-header-content-length'];
-  const inferRequest = readInferRequest(body, header?.toString(), model, context.maxBodyBytes);
-  const { inputs, outputs, parameters, id } = inferRequest;
-  const names = outputs?.map(({ name }) => name);
-  checkRequest(model, inputs, names, id);
-  const { custom, timeoutMs, priority, sequence } = parameters;
-  const made = await onlyResponse(
-    model,
-    runModel(model, {
-      id,
-      inputs: byName(inputs),
-      outputs: names && new Set(names),
-      parameters: custom,
-      timeoutMs,
-      priority,
-      sequence,
-      signal,
-      tenant: tenantOf(request),
-      trace,
-    }),
-  );
-  trace?.mark('HTTP_SEND_START');
-  const response = inferResponse(model, inferRequest, made);
-  const encoding = acceptedEncoding(request.headers['accept-encoding']);
-  if (encoding !== undefined) reply.header('content-encoding', encoding);
-  if (response.headerLength !== undefined) reply.header('inference-header-content-length', response.headerLength);
-  return reply
-    .type(response.headerLength === undefined ? 'application/json' : 'application/octet-stream')
-    .send(encoding === undefined ? response.body : await compress(response.body, encoding));
-}
 
 async function generate(
   context: ServerContext,
@@ -183,20 +144,6 @@ function startGenerate(
   const parts = { id, inputs: byName(inputs), outputs: undefined, parameters: custom };
   const responses = runModel(model, { ...parts, timeoutMs, priority, sequence, signal, tenant, trace });
   return { id, responses, signal };
-}
-
-/** A trace of the request, if it is one to be traced, that ends with its reply. */
-function traceOf({ traces }: ServerContext, { name }: TritonModel, reply: FastifyReply): Trace | undefined {
-  const trace = traces.sample(name);
-  if (trace === undefined) return undefined;
-  const received = now();
-  trace.mark('HTTP_RECV_START', received - Math.round(reply.elapsedTime * 1e6));
-  trace.mark('HTTP_RECV_END', received);
-  reply.raw.once('close', () => {
-    trace.mark('HTTP_SEND_END');
-    trace.finish();
-  });
-  return trace;
 }
 
 function notOneResponse(): TritonError {

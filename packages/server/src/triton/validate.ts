@@ -1,7 +1,9 @@
 import { elementOf } from './datatype.ts';
 import { invalid } from './errors.ts';
-import { fullShape, type InputSpec, type ModelSignature } from './model.ts';
+import { fits, fullShape, type InputSpec, type ModelSignature } from './model.ts';
 import { elementCount, printShape, type Tensor } from './tensor.ts';
+
+const NO_ID = '[request id: <id_unknown>] ';
 
 /**
  * Check a request's tensors against the model's declaration, with the texts that Triton's clients look for.
@@ -13,7 +15,7 @@ export function checkRequest(
   outputs: readonly string[] | undefined,
   id: string,
 ): void {
-  const prefix = `[request id: ${id === '' ? '<id_unknown>' : id}] `;
+  const prefix = id === '' ? NO_ID : `[request id: ${id}] `;
   checkNames(model, inputs, outputs, prefix);
   for (const tensor of inputs) {
     const spec = model.inputs.find(({ name }) => name === tensor.name);
@@ -30,22 +32,30 @@ function checkNames(
   outputs: readonly string[] | undefined,
   prefix: string,
 ): void {
-  const seen = new Set<string>();
-  for (const { name } of inputs) {
-    if (seen.has(name)) throw invalid(`${prefix}input '${name}' already exists in request`);
-    seen.add(name);
-  }
-  const wanted = new Set<string>();
+  const input = duplicate(inputs.map(({ name }) => name));
+  if (input !== undefined) throw invalid(`${prefix}input '${input}' already exists in request`);
+  const output = duplicate(outputs ?? []);
+  if (output !== undefined) throw invalid(`${prefix}output '${output}' already exists in request`);
   for (const name of outputs ?? []) {
-    if (wanted.has(name)) throw invalid(`${prefix}output '${name}' already exists in request`);
-    wanted.add(name);
     if (!model.outputs.some((output) => output.name === name)) {
       throw invalid(`unexpected inference output '${name}' for model '${model.name}'`);
     }
   }
 }
 
+/** The first name that stands there twice. */
+function duplicate(names: readonly string[]): string | undefined {
+  if (names.length <= FEW) return names.find((name, i) => names.indexOf(name) < i);
+  const seen = new Set<string>();
+  return names.find((name) => seen.size === seen.add(name).size);
+}
+
+/** Names that are compared one by one: so many take less than a set does. */
+const FEW = 8;
+
 function checkCount(model: ModelSignature, inputs: readonly Tensor[], prefix: string): void {
+  // Their names are all different, and all the model's.
+  if (inputs.length === model.inputs.length) return;
   const given = new Set(inputs.map(({ name }) => name));
   const required = model.inputs.filter(({ optional }) => !optional);
   const missing = required.filter(({ name }) => !given.has(name));
@@ -71,9 +81,8 @@ function checkInput(model: ModelSignature, spec: InputSpec, tensor: Tensor, pref
       `${prefix}inference input '${name}' data-type is '${datatype}', but model '${model.name}' expects '${expected}'`,
     );
   }
-  const expected = fullShape(model, spec.dims);
-  const fits = shape.length === expected.length && shape.every((dim, i) => expected[i] === -1 || expected[i] === dim);
-  if (!fits) {
+  if (!fits(model, spec.dims, shape)) {
+    const expected = fullShape(model, spec.dims);
     const note =
       model.maxBatchSize > 0
         ? ' NOTE: Setting a non-zero max_batch_size in the model config requires a batch dimension to be prepended to each input shape.'

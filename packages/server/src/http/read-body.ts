@@ -1,0 +1,48 @@
+import type { IncomingMessage } from 'node:http';
+import { RoseError } from '@rose/engine';
+import { tooLarge } from './compression.ts';
+
+/** From here on a body is gathered in shared memory, where tensors are handed to models without another copy. */
+const SHARED_BYTES = 16 * 1024;
+const ALIGNMENT = 8;
+
+/**
+ * The bytes of a request's body.
+ * @param aligned offset of a byte that should lie where eight bytes are aligned: the first tensor's
+ * @throws RoseError `too_large` beyond `maxBytes`, `invalid` when the connection ends before the body
+ */
+export function readBody(request: IncomingMessage, maxBytes: number, aligned = 0): Promise<Buffer> {
+  const announced = Number(request.headers['content-length'] ?? Number.NaN);
+  if (announced > maxBytes) return Promise.reject(tooLarge(maxBytes));
+  return new Promise((resolve, reject) => {
+    const shared = announced >= SHARED_BYTES ? allocate(announced, aligned) : undefined;
+    const chunks: Buffer[] = [];
+    let length = 0;
+    let complete = false;
+    request.on('data', (chunk: Buffer) => {
+      if (length + chunk.length > maxBytes) {
+        // What still comes is thrown away: the reply closes the connection.
+        request.removeAllListeners('data').resume();
+        reject(tooLarge(maxBytes));
+        return;
+      }
+      if (shared === undefined) chunks.push(chunk);
+      else shared.set(chunk, length);
+      length += chunk.length;
+    });
+    request.on('end', () => {
+      complete = true;
+      resolve(shared ?? (chunks.length === 1 ? chunks[0] : Buffer.concat(chunks, length)));
+    });
+    // Whoever waits for the answer is gone too.
+    request.on('close', () => {
+      if (!complete) reject(new RoseError('invalid', 'the connection ended before the body of the request'));
+    });
+    request.on('error', reject);
+  });
+}
+
+function allocate(length: number, aligned: number): Buffer {
+  const start = (ALIGNMENT - (aligned % ALIGNMENT)) % ALIGNMENT;
+  return Buffer.from(new SharedArrayBuffer(start + length), start, length);
+}
