@@ -2,7 +2,7 @@ import { isIPv6, type AddressInfo } from 'node:net';
 import fastify, { LogController } from 'fastify';
 import type { ModelHub } from '@rose/engine';
 import type { ServerContext } from './context.ts';
-import { startGrpcServer, type RunningGrpcServer } from './grpc/server.ts';
+import { startGrpcServer, type GrpcOptions, type RunningGrpcServer } from './grpc/server.ts';
 import { Drain } from './http/drain.ts';
 import { requestError } from './http/errors.ts';
 import { httpRequestId } from './http/request-id.ts';
@@ -28,8 +28,8 @@ export interface ServerOptions {
   readonly host: string;
   /** 0: any free one. */
   readonly port: number;
-  /** Also serve Triton's gRPC protocol, on this port; 0: any free one. */
-  readonly grpcPort?: number;
+  /** Also serve Triton's gRPC protocol. */
+  readonly grpc?: GrpcOptions;
   /** Where metrics are served. Default: nowhere. */
   readonly metrics?: MetricsOptions;
   /** Rose's version. */
@@ -147,9 +147,7 @@ export async function startServer(hub: ModelHub, options: ServerOptions): Promis
 
   let grpc: RunningGrpcServer | undefined;
   try {
-    if (options.grpcPort !== undefined) {
-      grpc = await startGrpcServer(context, { host: options.host, port: options.grpcPort });
-    }
+    if (options.grpc !== undefined) grpc = await startGrpcServer(context, options.host, options.grpc);
     if (metricsOptions.port !== undefined) {
       const { host = options.host, port } = metricsOptions;
       metricsServer = await startMetricsServer(metrics.registry, { host, port });

@@ -61,7 +61,7 @@ export async function serveGrpc(
   service: DescService,
   options: Partial<ServerOptions> = {},
 ): Promise<GrpcServing> {
-  const serving = await serve(t, { grpcPort: 0, ...options });
+  const serving = await serve(t, { grpc: { port: 0 }, ...options });
   const address = `127.0.0.1:${serving.server.grpcPort}`;
   const client = (of: DescService): Record<string, (...values: unknown[]) => unknown> => {
     const made = new (makeGenericClientConstructor(serviceDefinition(of), of.typeName))(

@@ -6,6 +6,7 @@ import { CommandError, ExitCode, roseCode } from '../errors.ts';
 import { bundledModels, locate, open } from '../models.ts';
 import { addDeviceOptions, collect, integer, type DeviceOptions } from '../options.ts';
 import { amount, bold, bytes, dim, say, statusLine } from '../output.ts';
+import { addGrpcOptions, grpcOptions, type GrpcFlags } from '../grpc.ts';
 import { addLogOptions, logOptions, traceOptions, type LogFlags } from '../logs.ts';
 import { addMetricsOptions, metricsOptions, type MetricsFlags } from '../metrics.ts';
 import { addRepositoryOptions, repositoryOptions, type RepositoryFlags } from '../repository.ts';
@@ -15,12 +16,9 @@ import { version } from '../version.ts';
 /** Between lines about steps of a model that fail. */
 const SAY_AGAIN_MS = 10_000;
 
-interface Options extends DeviceOptions, RepositoryFlags, MetricsFlags, LogFlags {
+interface Options extends DeviceOptions, RepositoryFlags, GrpcFlags, MetricsFlags, LogFlags {
   host: string;
   port: number;
-  /** Undefined: the port after `port`; false: no gRPC. */
-  grpcPort?: number;
-  grpc: boolean;
   servedModelName?: string[];
   drainSeconds: number;
   sendTimeoutSeconds: number;
@@ -39,12 +37,6 @@ export function serveCommand(): Command {
     )
     .option('--host <address>', 'address to listen on; 0.0.0.0 lets other machines in', '127.0.0.1')
     .option('--port <number>', 'port to listen on; 0 takes a free one', integer(0, 65_535), 8000)
-    .option(
-      '--grpc-port <number>',
-      "port of Triton's gRPC protocol; 0 takes a free one (default: the one after --port)",
-      integer(0, 65_535),
-    )
-    .option('--no-grpc', 'do not serve gRPC')
     .option(
       '--served-model-name <names>',
       'names for clients, in the order of the models (several times or a,b)',
@@ -88,7 +80,7 @@ export function serveCommand(): Command {
       integer(0, 1000),
       0,
     );
-  return addDeviceOptions(addLogOptions(addMetricsOptions(addRepositoryOptions(command))))
+  return addDeviceOptions(addLogOptions(addMetricsOptions(addRepositoryOptions(addGrpcOptions(command)))))
     .addHelpText(
       'after',
       '\nSIGINT (Ctrl-C) and SIGTERM let running requests end; a second one does not wait.\n\n' +
@@ -108,9 +100,9 @@ async function serve(models: string[], options: Options): Promise<void> {
     stop();
   });
 
-  const grpcPort = grpcPortOf(options);
+  const grpc = grpcOptions(options, options.port);
   await checkAddress(options.host, options.port, '--port');
-  if (grpcPort !== undefined) await checkAddress(options.host, grpcPort, '--grpc-port');
+  if (grpc !== undefined) await checkAddress(options.host, grpc.port, '--grpc-port');
   const metrics = metricsOptions(options, options.port);
   if (metrics.port !== undefined) await checkAddress(metrics.host ?? options.host, metrics.port, '--metrics-port');
   const trace = traceOptions(options);
@@ -133,7 +125,7 @@ async function serve(models: string[], options: Options): Promise<void> {
     metrics,
     trace,
     log: logOptions(options),
-    ...(grpcPort !== undefined && { grpcPort }),
+    ...(grpc && { grpc }),
     ...(repository && { repository }),
   }).catch(async (error: unknown) => {
     await hub.close();
@@ -247,20 +239,6 @@ function summary({ task, spec, memory }: ServedModel, parameters: number): strin
         `${group.pages} in ${group.layers} layers, ${group.tokens} tokens, ${bytes(group.bytes)}`,
     ),
   ].join('\n  ');
-}
-
-/** A gRPC port that nobody chose follows HTTP's, as in Triton (8000 and 8001). */
-function grpcPortOf({ grpc, grpcPort, port }: Options): number | undefined {
-  if (!grpc) {
-    if (grpcPort === undefined) return undefined;
-    throw new CommandError(ExitCode.usage, '--grpc-port and --no-grpc contradict each other: leave one out.');
-  }
-  if (grpcPort !== undefined || port === 0) return grpcPort ?? 0;
-  if (port < 65_535) return port + 1;
-  throw new CommandError(
-    ExitCode.usage,
-    'there is no port after 65535 for gRPC: name one with --grpc-port, or --no-grpc.',
-  );
 }
 
 function announce(hub: ModelHub, { url, grpcPort, metricsPort, repositoryModels }: RunningServer): void {

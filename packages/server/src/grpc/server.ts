@@ -6,6 +6,7 @@ import {
   type handleUnaryCall,
   type sendUnaryData,
   type ServerDuplexStream,
+  type ServerOptions,
   type ServerUnaryCall,
   type ServerWritableStream,
   type ServiceError,
@@ -50,6 +51,7 @@ import {
   type RepositoryModelUnloadRequest,
   type TraceSettingRequest,
 } from './proto/inference_pb.js';
+import { addReflection } from './reflection.ts';
 import { logSettings, traceSetting } from './settings.ts';
 import { serviceError } from './status.ts';
 
@@ -59,27 +61,51 @@ export interface RunningGrpcServer {
   close(limitMs: number): Promise<void>;
 }
 
-/** Triton's limits: messages of up to 2 GiB, and clients may ping every five minutes. */
-const OPTIONS = {
-  'grpc.max_receive_message_length': 2 ** 31 - 1,
-  'grpc.max_send_message_length': 2 ** 31 - 1,
-  'grpc.keepalive_time_ms': 7_200_000,
-  'grpc.keepalive_timeout_ms': 20_000,
-} as const;
+/** Where gRPC listens, and how it keeps its connections. Defaults are Triton's. */
+export interface GrpcOptions {
+  /** 0: any free one. */
+  readonly port: number;
+  /** Largest message in either direction, 2 GiB less one at most. */
+  readonly maxMessageBytes?: number;
+  /** Silence after which the server pings a client, in milliseconds. Default two hours. */
+  readonly keepaliveTimeMs?: number;
+  /** A ping that is not answered for so long ends the connection. Default 20,000. */
+  readonly keepaliveTimeoutMs?: number;
+  /** A connection that has lasted so long takes no more calls. Default: it lasts. */
+  readonly maxConnectionAgeMs?: number;
+  /** Its last calls may take so long. Default: as long as they do. */
+  readonly maxConnectionAgeGraceMs?: number;
+}
+
+const MOST_MESSAGE_BYTES = 2 ** 31 - 1;
+
+function channelOptions(options: GrpcOptions): ServerOptions {
+  const { maxMessageBytes = MOST_MESSAGE_BYTES, maxConnectionAgeMs: age, maxConnectionAgeGraceMs: grace } = options;
+  return {
+    'grpc.max_receive_message_length': maxMessageBytes,
+    'grpc.max_send_message_length': MOST_MESSAGE_BYTES,
+    'grpc.keepalive_time_ms': options.keepaliveTimeMs ?? 7_200_000,
+    'grpc.keepalive_timeout_ms': options.keepaliveTimeoutMs ?? 20_000,
+    ...(age !== undefined && { 'grpc.max_connection_age_ms': age }),
+    ...(grace !== undefined && { 'grpc.max_connection_age_grace_ms': grace }),
+  };
+}
 
 /**
- * Serve a hub's models over KServe's gRPC protocol with Triton's extensions, and gRPC's health service.
- * @param port 0: any free one
+ * Serve a hub's models over KServe's gRPC protocol with Triton's extensions, and gRPC's services for health and
+ * reflection.
  * @throws Error naming the address where it cannot be listened on
  */
 export async function startGrpcServer(
   context: ServerContext,
-  { host, port }: { readonly host: string; readonly port: number },
+  host: string,
+  options: GrpcOptions,
 ): Promise<RunningGrpcServer> {
-  const server = new Server(OPTIONS);
+  const server = new Server(channelOptions(options));
   server.addService(serviceDefinition(GRPCInferenceService), inferenceService(context));
   server.addService(serviceDefinition(Health), healthService(context));
-  const address = `${isIPv6(host) ? `[${host}]` : host}:${port}`;
+  addReflection(server, [GRPCInferenceService, Health]);
+  const address = `${isIPv6(host) ? `[${host}]` : host}:${options.port}`;
   const bound = await new Promise<number>((resolve, reject) => {
     server.bindAsync(address, ServerCredentials.createInsecure(), (error, number) => {
       if (error) reject(error);
