@@ -20,6 +20,8 @@ import linearSmall from './linear_small.ts';
 import linearTcgen05 from './linear_tcgen05.ts';
 import moeCombine from './moe_combine.ts';
 import moeSort from './moe_sort.ts';
+import normalize from './normalize.ts';
+import pool from './pool.ts';
 import qkRopeCache from './qk_rope_cache.ts';
 import quantise from './quantise.ts';
 import quantiseBlocks from './quantise_blocks.ts';
@@ -54,6 +56,8 @@ export const KERNELS: readonly KernelModule[] = [
   linearTcgen05,
   moeCombine,
   moeSort,
+  normalize,
+  pool,
   qkRopeCache,
   quantise,
   quantiseBlocks,

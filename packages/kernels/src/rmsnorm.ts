@@ -1,6 +1,16 @@
 import { f32, min, rcp, rsqrt, _, type i32, type KernelIR, type Tensor } from '@rose/cute';
 import { rowBucket } from './support/bucket.ts';
-import { add, inside, loadRow, reduceRow, rowPlace, rowsOf, storeRow, sumOfSquares } from './support/rows.ts';
+import {
+  add,
+  inside,
+  loadRow,
+  reduceRow,
+  rowPlace,
+  rowsOf,
+  storeRow,
+  sumOfSquares,
+  withResidual,
+} from './support/rows.ts';
 import { traceKernel } from './support/trace.ts';
 import { silu as deviceSilu } from './support/math.ts';
 import { groupsRefused, quantised } from './support/quantise.ts';
@@ -32,6 +42,8 @@ const OPTIONS = {
   type: ['bf16', 'f16', 'f32'],
   weight: ['plain', 'plus_one', 'none'],
   residual: [false, true],
+  /** Whether what was normalised, x + residual, is stored, too. */
+  sum: [true, false],
   gate: [false, true],
   output: ['same', 'e4m3', 'e4m3_group', 'e4m3_row'],
 } as const;
@@ -62,13 +74,13 @@ const rmsnorm: KernelModule = defineKernel({
     return { lanes, threads: 256, waves: 0, early: roomForWeights(columns, vector, lanes) };
   },
   tables: { order: ['lanes'], key: ({ rows, columns }, options) => ({ ...options, rows: rowBucket(rows), columns }) },
-  args: ({ rows, columns }, { type, weight, residual, gate, output: kind }) => ({
+  args: ({ rows, columns }, { type, weight, residual, sum: keeps, gate, output: kind }) => ({
     x: input(type, [rows, columns]),
     ...(residual ? { residual: input(type, [rows, columns]) } : {}),
     ...(weight === 'none' ? {} : { weight: input(type, [columns], normal(0.3, weight === 'plain' ? 1 : 0)) }),
     ...(gate ? { gate: input(type, [rows, columns]) } : {}),
     ...(kind === 'e4m3' ? { scale: input('f32', [1], values([0.0625])) } : {}),
-    ...(residual ? { sum: output(type, [rows, columns], bound(0, 'one addition, rounded once')) } : {}),
+    ...(residual && keeps ? { sum: output(type, [rows, columns], bound(0, 'one addition, rounded once')) } : {}),
     y: output(kind === 'same' ? type : 'e4m3', [rows, columns], kind.startsWith('e4m3_') ? QUANTISED_BOUND : BOUND),
     ...scalesOutput(kind, rows, columns, QUANTISED_BOUND),
     eps: scalar('f32', 1e-6),
@@ -95,9 +107,9 @@ const rmsnorm: KernelModule = defineKernel({
     const quantised = quantisedReference(y, rows, columns, options.output === 'e4m3_group' ? 'group' : 'row');
     return { y: quantised.values, scales: quantised.scales, sum: h };
   },
-  roofline: ({ rows, columns }, { type, weight, residual, gate, output: kind }) => ({
+  roofline: ({ rows, columns }, { type, weight, residual, sum: keeps, gate, output: kind }) => ({
     bytes:
-      bytesOf(type, rows * columns * (1 + (residual ? 2 : 0) + (gate ? 1 : 0))) +
+      bytesOf(type, rows * columns * (1 + (residual ? (keeps ? 2 : 1) : 0) + (gate ? 1 : 0))) +
       bytesOf(kind === 'same' ? type : 'e4m3', rows * columns) +
       bytesOf(type, weight === 'none' ? 0 : columns),
     flops: rows * columns * (4 + (residual ? 1 : 0) + (gate ? 5 : 0)),
@@ -108,6 +120,7 @@ const rmsnorm: KernelModule = defineKernel({
     { dims: { rows: 5, columns: 200 }, options: { weight: 'plus_one', type: 'f16' } },
     { dims: { rows: 7, columns: 257 }, options: { weight: 'none', type: 'f32' } },
     { dims: { rows: 17, columns: 128 }, options: { gate: true } },
+    { dims: { rows: 3, columns: 96 }, options: { residual: true, sum: false } },
     { dims: { rows: 4, columns: 1000 }, options: { residual: true, output: 'e4m3' } },
     { dims: { rows: 5, columns: 512 }, options: { output: 'e4m3_group', residual: true } },
     { dims: { rows: 3, columns: 4096 }, options: { output: 'e4m3_row', weight: 'plus_one' } },
@@ -150,14 +163,7 @@ function record({ dims, options, tuning }: Specialisation<typeof OPTIONS, typeof
 
       const soon = early ?? (tuning.early ? loadWeight() : undefined);
       release();
-      const h = residual
-        ? x.map((v, turn) =>
-            v
-              .to(f32)
-              .map((e, i) => e + f32(residual[turn][i]))
-              .to(options.type),
-          )
-        : x;
+      const h = withResidual(x, residual);
       if (t.sum) storeRow(t.sum(row, _), h, plan, place, live);
       let squares = f32(0);
       for (let turn = 0; turn < plan.turns; turn++) {

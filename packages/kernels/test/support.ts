@@ -23,6 +23,11 @@ export const SIMULATOR: Executor<KernelIR> = {
 /** Multiprocessors that grids are for: few, so that walks over rows take several turns. */
 export const MULTIPROCESSORS = 2;
 
+const PTXAS = process.env.ROSE_PTXAS ?? 'ptxas';
+/** Why nothing can be assembled here; false where it can. */
+export const missingPtxas: string | false =
+  spawnSync(PTXAS, ['--version']).status === 0 ? false : 'no ptxas (ROSE_PTXAS or PATH)';
+
 /** Runs a case; tensors that `given` names have its bytes. Gives the bytes of all tensors afterwards. */
 export async function runCase(
   module: KernelModule,
@@ -51,20 +56,18 @@ export function testKernel(module: KernelModule, more: readonly KernelCase[] = [
       assert.ok(report.passed, formatReport(report));
     });
   }
-  const ptxas = process.env.ROSE_PTXAS ?? 'ptxas';
-  const missing = spawnSync(ptxas, ['--version']).status === 0 ? false : 'no ptxas (ROSE_PTXAS or PATH)';
-  test(`${module.name} assembles without spills`, { skip: missing }, () => {
+  test(`${module.name} assembles without spills`, { skip: missingPtxas }, () => {
     for (const wanted of [...module.cases, ...more]) {
       for (const arch of module.arch ? [module.arch] : ['sm_90a', 'sm_100a']) {
-        const { registers, spills } = assembled(ptxas, module, wanted, arch);
+        const { registers, spills } = assembled(module, wanted, arch);
         assert.equal(spills, 0, `${text(wanted)} for ${arch} takes ${registers} registers and spills`);
       }
     }
   });
 }
 
-function assembled(
-  ptxas: string,
+/** What a case takes when it is assembled. */
+export function assembled(
   module: KernelModule,
   wanted: KernelCase,
   arch: string,
@@ -74,7 +77,7 @@ function assembled(
   try {
     const file = join(folder, 'kernel.ptx');
     writeFileSync(file, program.ptx);
-    const { stderr, stdout, status } = spawnSync(ptxas, ['-v', `-arch=${arch}`, file, '-o', '/dev/null'], {
+    const { stderr, stdout, status } = spawnSync(PTXAS, ['-v', `-arch=${arch}`, file, '-o', '/dev/null'], {
       encoding: 'utf8',
     });
     assert.equal(status, 0, stderr);

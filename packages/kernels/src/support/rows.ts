@@ -104,6 +104,18 @@ export function rowsOf(rows: i32, plan: RowPlan): Iterable<i32> {
   return range(bid() * plan.rows, rows, gdim() * plan.rows);
 }
 
+/** A row's vectors with a residual's added, rounded to their type; without one as they are. */
+export function withResidual(x: Fragment[], residual: Fragment[] | undefined): Fragment[] {
+  'use gpu';
+  if (!residual) return x;
+  return x.map((v, turn) =>
+    v
+      .to(f32)
+      .map((e, i) => e + f32(residual[turn][i]))
+      .to(v.type),
+  );
+}
+
 export function add(a: f32, b: f32): f32 {
   'use gpu';
   return a + b;
