@@ -248,8 +248,8 @@ test('what cannot be loaded says why, and leaves what answers alone', async (t) 
     'throws/1/model.ts': model('{}', "initialize() { throw new Error('no weights'); }"),
     'ensemble/config.pbtxt': config('TYPE_INT32', 'ensemble_scheduling { step { model_name: "good" } }'),
     'ensemble/1/model.ts': IDENTITY,
-    'reshaped/config.pbtxt': config('TYPE_INT32').replace('dims: -1', 'dims: -1 reshape { shape: [-1, 1] }'),
-    'reshaped/1/model.ts': IDENTITY,
+    'batchwise/config.pbtxt': config('TYPE_INT32', 'batch_input { kind: BATCH_ELEMENT_COUNT }'),
+    'batchwise/1/model.ts': IDENTITY,
   });
   const { get, post } = await serve(t, explicit(directory, 'good'));
   const expected: Record<string, RegExp> = {
@@ -257,7 +257,7 @@ test('what cannot be loaded says why, and leaves what answers alone', async (t) 
     foreign: /unable to find a backend for backend 'onnxruntime' of model 'foreign'; Rose has: typescript/,
     renamed: /unexpected directory name 'renamed' for model 'other', directory name must equal model name/,
     empty: /at least one version must be available under the version policy of model 'empty'/,
-    reshaped: /reshape of model 'reshaped' is not supported by Rose: leave it out/,
+    batchwise: /batch_input of model 'batchwise' is not supported by Rose: leave it out/,
     ensemble: /ensemble scheduling cannot be set for model 'ensemble' whose platform is not ensemble/,
     syntax: /^load failed for model 'syntax': version 1 is at UNAVAILABLE state: .*;/s,
     throws: /version 1 is at UNAVAILABLE state: no weights;/,

@@ -13,6 +13,7 @@ export interface LoadRequest {
   readonly directory: string;
   /** Complete and checked. */
   readonly config: ModelConfig;
+  /** As the model itself sees its tensors: where they are reshaped, otherwise than clients do. */
   readonly signature: ModelSignature;
   readonly statistics: ModelStatistics;
   /** Ask another model on behalf of this one. */

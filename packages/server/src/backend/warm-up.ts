@@ -2,7 +2,8 @@ import { readFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import type { ModelConfig, ModelWarmup, ModelWarmup_Input as Input } from '../grpc/proto/model_config_pb.js';
 import { fileWithin } from '../repository/layout.ts';
-import { datatypeOf } from '../repository/signature.ts';
+import { Reshapes } from '../repository/reshape.ts';
+import { datatypeOf, signatureOf } from '../repository/signature.ts';
 import { Job } from '../scheduling/job.ts';
 import type { Executor } from '../scheduling/scheduler.ts';
 import type { ModelStatistics } from '../statistics/statistics.ts';
@@ -29,7 +30,8 @@ export interface WarmUpSample {
  * where data is zero or random; a file holds elements as they are, for texts each with its length in front.
  * @throws TritonError naming the input that cannot be made
  */
-export async function warmUpSamples({ config, signature, directory }: LoadRequest): Promise<WarmUpSample[]> {
+export async function warmUpSamples({ config, directory }: LoadRequest): Promise<WarmUpSample[]> {
+  const signature = signatureOf(config);
   const files = join(dirname(directory), WARM_UP_DIRECTORY);
   const wanted = config.modelWarmup.filter(({ batchSize }) => batchSize > 0);
   return Promise.all(
@@ -78,7 +80,7 @@ async function requestOf(
   const hidden = hiddenInputs(config);
   const declared = tensors.filter(({ name }) => !hidden.has(name));
   checkRequest(signature, declared, undefined, '');
-  return {
+  const request = {
     id: '',
     inputs: byName(tensors),
     outputs: undefined,
@@ -89,6 +91,7 @@ async function requestOf(
     signal: new AbortController().signal,
     tenant: '',
   };
+  return new Reshapes(config).toModel(request);
 }
 
 /** Inputs that clients do not give. */

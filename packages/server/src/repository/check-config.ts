@@ -123,7 +123,6 @@ function refuseUnknown(config: ModelConfig): void {
   const asked: readonly (readonly [boolean, string])[] = [
     [(sequences?.state.length ?? 0) > 0, 'sequence_batching.state'],
     [sequences?.iterativeSequence === true, 'sequence_batching.iterative_sequence'],
-    [[...config.input, ...config.output].some(({ reshape }) => reshape !== undefined), 'reshape'],
     [config.batchInput.length > 0, 'batch_input'],
     [config.batchOutput.length > 0, 'batch_output'],
     [(config.modelRepositoryAgents?.agents.length ?? 0) > 0, 'model_repository_agents'],

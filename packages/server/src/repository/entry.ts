@@ -5,9 +5,10 @@ import { InOrder } from '../scheduling/in-order.ts';
 import { Users } from '../scheduling/users.ts';
 import { ModelStatistics } from '../statistics/statistics.ts';
 import { TritonError } from '../triton/errors.ts';
-import type { TritonModel } from '../triton/model.ts';
+import type { ModelResponse, TritonModel } from '../triton/model.ts';
 import { configJson } from './config-json.ts';
 import type { PreparedModel, PreparedVersion } from './prepare.ts';
+import { Reshapes } from './reshape.ts';
 import { signatureOf } from './signature.ts';
 
 export type VersionState = 'LOADING' | 'READY' | 'UNLOADING' | 'UNAVAILABLE';
@@ -172,12 +173,15 @@ export class Entry {
     const signature = signatureOf(config, labels);
     const statistics = new ModelStatistics();
     const { cache } = this.#surroundings;
-    const what = { name: config.name, version: number, directory, config, signature, statistics };
+    const reshapes = new Reshapes(config);
+    const inside = reshapes.inside(signature);
+    const what = { name: config.name, version: number, directory, config, signature: inside, statistics };
     const begun = performance.now();
     const loaded = await backend.load({ ...what, ...this.#surroundings });
     statistics.loadSeconds = (performance.now() - begun) / 1000;
     const users = new Users();
     let run: TritonModel['run'] = (infer) => loaded.run(infer);
+    if (!reshapes.none) run = (infer) => reshaped(loaded.run(reshapes.toModel(infer)), reshapes);
     let forget = (): void => {};
     if (cache !== undefined && config.responseCache?.enable === true) {
       ({ run, close: forget } = cached(run, cache, loaded.statistics ?? statistics));
@@ -212,6 +216,10 @@ export class Entry {
     }
     this.versions.set(number, { state: 'UNAVAILABLE', reason, loaded: undefined });
   }
+}
+
+async function* reshaped(responses: AsyncIterable<ModelResponse>, reshapes: Reshapes): AsyncIterable<ModelResponse> {
+  for await (const response of responses) yield reshapes.toClient(response);
 }
 
 /** First what runs through it, then what it was asked itself. */
