@@ -13,6 +13,8 @@ export interface RepositoryFlags {
   loadModel?: string[];
   repositoryPollSecs?: number;
   cacheConfig?: number;
+  rateLimit?: 'off' | 'execution_count';
+  rateLimitResource?: Map<string, number>;
   exitOnError: boolean;
 }
 
@@ -40,6 +42,17 @@ export function addRepositoryOptions(command: Command): Command {
       'local,size=N: keep responses of models that enable it, N bytes at most (default: none)',
       cacheBytes,
     )
+    .addOption(
+      new Option(
+        '--rate-limit <mode>',
+        'execution_count: instances execute by the resources and priorities in their configuration (default: off)',
+      ).choices(['off', 'execution_count']),
+    )
+    .option(
+      '--rate-limit-resource <name:count>',
+      'how much there is of a resource (several times; default: as much as one instance wants)',
+      rateResource,
+    )
     .option('--no-exit-on-error', 'start even if a model of the repository cannot be loaded');
 }
 
@@ -47,7 +60,8 @@ export function addRepositoryOptions(command: Command): Command {
 export function repositoryOptions(
   options: RepositoryFlags & DeviceOptions & { restartEngine: number },
 ): RepositoryOptions | undefined {
-  const { modelRepository, modelControlMode: mode, loadModel, repositoryPollSecs, cacheConfig, exitOnError } = options;
+  const { modelRepository, modelControlMode: mode, loadModel, repositoryPollSecs, exitOnError } = options;
+  const { cacheConfig, rateLimit, rateLimitResource: resources } = options;
   const refuse = (option: string, needs: string): never => {
     throw new CommandError(ExitCode.usage, `${option} has no effect without ${needs}.`);
   };
@@ -56,11 +70,16 @@ export function repositoryOptions(
     if (loadModel !== undefined) refuse('--load-model', '--model-repository');
     if (repositoryPollSecs !== undefined) refuse('--repository-poll-secs', '--model-repository');
     if (cacheConfig !== undefined) refuse('--cache-config', '--model-repository');
+    if (rateLimit !== undefined) refuse('--rate-limit', '--model-repository');
+    if (resources !== undefined) refuse('--rate-limit-resource', '--model-repository');
     return undefined;
   }
   if (loadModel !== undefined && mode !== 'explicit') refuse('--load-model', '--model-control-mode explicit');
   if (repositoryPollSecs !== undefined && mode !== 'poll')
     refuse('--repository-poll-secs', '--model-control-mode poll');
+  if (resources !== undefined && rateLimit !== 'execution_count') {
+    refuse('--rate-limit-resource', '--rate-limit execution_count');
+  }
   const missing = modelRepository.find((directory) => !existsSync(directory));
   if (missing !== undefined) throw new CommandError(ExitCode.model, `there is no model repository "${missing}".`);
   return {
@@ -74,6 +93,7 @@ export function repositoryOptions(
     ...(loadModel !== undefined && { loadModels: loadModel }),
     ...(repositoryPollSecs !== undefined && { pollSeconds: repositoryPollSecs }),
     ...(cacheConfig !== undefined && { responseCacheBytes: cacheConfig }),
+    ...(rateLimit === 'execution_count' && { rateLimit: { ...(resources && { resources }) } }),
   };
 }
 
@@ -84,4 +104,13 @@ function cacheBytes(text: string): number {
   const size = settings.length === 1 ? /^size=([1-9]\d{0,14})$/.exec(settings[0])?.[1] : undefined;
   if (size === undefined) throw new InvalidArgumentError('Give local,size=N with the number of bytes.');
   return Number(size);
+}
+
+function rateResource(text: string, before: Map<string, number> = new Map()): Map<string, number> {
+  const [name, count, device] = text.split(':');
+  if (device !== undefined) {
+    throw new InvalidArgumentError('Instances run on the CPU, which has no number: give NAME:COUNT.');
+  }
+  if (name === '' || !/^\d{1,9}$/.test(count ?? '')) throw new InvalidArgumentError('Give NAME:COUNT.');
+  return new Map(before).set(name, Math.max(Number(count), before.get(name) ?? 0));
 }

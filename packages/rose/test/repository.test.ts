@@ -34,6 +34,9 @@ test('options of a repository that cannot have an effect, or name nothing, are r
       /There is no cache "redis": Rose has local/,
     ],
     [['--model-repository', REPOSITORY, '--cache-config', 'local,size=0'], 2, /Give local,size=N/],
+    [['--model-repository', REPOSITORY, '--rate-limit', 'on'], 2, /Allowed choices are off, execution_count/],
+    [['--model-repository', REPOSITORY, '--rate-limit-resource', 'R:1'], 2, /without --rate-limit execution_count/],
+    [['--model-repository', REPOSITORY, '--rate-limit-resource', 'R:1:0'], 2, /the CPU, which has no number/],
     [['--model-repository', 'nowhere'], 3, /there is no model repository "nowhere"/],
     [
       ['--model-repository', REPOSITORY, '--model-control-mode', 'explicit', '--load-model', 'nobody'],

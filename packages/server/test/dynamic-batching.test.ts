@@ -64,7 +64,8 @@ function held() {
 }`;
 
 interface Batched extends Serving {
-  readonly infer: (first: number, parameters?: object) => Promise<Reply>;
+  /** One row of so many elements, of which one says whether it holds the instance. */
+  readonly infer: (first: number, parameters?: object, width?: number) => Promise<Reply>;
   /** Sends a request that holds an instance until it is told to go, and resolves when it has begun. */
   readonly hold: () => Promise<{ readonly reply: Promise<Reply>; readonly go: () => void }>;
   /** Resolves when so many requests wait. */
@@ -73,15 +74,18 @@ interface Batched extends Serving {
 
 let servers = 0;
 
-async function serveBatched(t: TestContext, batching: string, more = ''): Promise<Batched> {
-  const text = config('TYPE_INT32', `max_batch_size: 8\ndynamic_batching { ${batching} }\n${more}`);
+async function serveBatched(t: TestContext, batching: string, more = '', input = ''): Promise<Batched> {
+  const text = config('TYPE_INT32', `max_batch_size: 8\ndynamic_batching { ${batching} }\n${more}`).replace(
+    'dims: -1',
+    `dims: -1 ${input}`,
+  );
   const name = `batching ${++servers}`;
   const directory = makeRepository(t, { 'm/config.pbtxt': text, 'm/1/model.ts': COUNTS.replace('NAME', name) });
   const serving = await serve(t, { repository: { directories: [directory] } });
-  const infer = (first: number, parameters = {}): Promise<Reply> =>
+  const infer = (first: number, parameters = {}, width = 1): Promise<Reply> =>
     serving.post('/v2/models/m/infer', {
       parameters,
-      inputs: [{ name: 'IN', datatype: 'INT32', shape: [1, 1], data: [first] }],
+      inputs: [{ name: 'IN', datatype: 'INT32', shape: [1, width], data: Array.from({ length: width }).fill(first) }],
     });
   const hold: Batched['hold'] = async () => {
     const channel = new BroadcastChannel(name);
@@ -198,4 +202,13 @@ test('with preserve_ordering answers come in the order of their requests', async
   assert.deepEqual(ended, []);
   held.go();
   await Promise.all([first, second]);
+});
+
+test('requests of different lengths go together where the input may be ragged', async (t) => {
+  const { infer, hold, waiting } = await serveBatched(t, '', '', 'allow_ragged_batch: true');
+  const held = await hold();
+  const others = [infer(0), infer(0, {}, 3), infer(0, {}, 7)];
+  await waiting(3);
+  held.go();
+  assert.deepEqual(await Promise.all((await Promise.all(others)).map(sizeOf)), [3, 3, 3]);
 });

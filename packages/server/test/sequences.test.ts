@@ -10,6 +10,7 @@ const TIMES = { computeInput: 0, computeInfer: 0, computeOutput: 0 };
 
 /** Takes a batch when it has none, and ends it when told to. */
 class Hand implements Executor {
+  readonly permit = undefined;
   batch: readonly Job[] = [];
   readonly seen: string[] = [];
 

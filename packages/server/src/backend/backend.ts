@@ -1,6 +1,7 @@
 import type { ServedModel } from '@rose/engine';
 import type { ModelConfig } from '../grpc/proto/model_config_pb.js';
 import type { ObserveModel } from '../metrics/observe.ts';
+import type { RateLimiter } from '../scheduling/rate-limiter.ts';
 import type { ModelStatistics } from '../statistics/statistics.ts';
 import type { ModelSignature, ModelRequest, ModelResponse, TritonModel } from '../triton/model.ts';
 import type { WireCall } from './protocol.ts';
@@ -22,6 +23,8 @@ export interface LoadRequest {
   readonly find: (name: string, version: number | undefined) => TritonModel;
   /** Measure what an engine does for it. */
   readonly observe: ObserveModel;
+  /** Gives instances their turns; undefined: each executes when it can. */
+  readonly limiter: RateLimiter | undefined;
   /** Something for the operator to read. */
   readonly warn: (message: string) => void;
 }

@@ -1,6 +1,7 @@
 import { Worker } from 'node:worker_threads';
 import { RoseError } from '@rose/engine';
 import type { Job, JobHolder } from '../scheduling/job.ts';
+import type { Permit } from '../scheduling/rate-limiter.ts';
 import type { Executor } from '../scheduling/scheduler.ts';
 import { TritonError, tritonStatus } from '../triton/errors.ts';
 import type { ModelResponse } from '../triton/model.ts';
@@ -29,6 +30,8 @@ export interface InstanceSurroundings {
   /** A batch was executed. */
   executed(rows: number, times: ExecuteTimes, ended: number): void;
   readonly decoupled: boolean;
+  /** Needed for every batch; undefined: nothing is. */
+  readonly permit: Permit | undefined;
   /** Batches that may wait in an instance behind the one it executes. */
   readonly ahead: number;
 }
@@ -109,6 +112,10 @@ export class Instance implements Executor, JobHolder {
     });
   }
 
+  get permit(): Permit | undefined {
+    return this.#surroundings.permit;
+  }
+
   get busy(): boolean {
     return this.#batches.length > this.#surroundings.ahead;
   }
@@ -181,6 +188,7 @@ export class Instance implements Executor, JobHolder {
     switch (message.kind) {
       case 'executed':
         this.#executed(message.batches, new PacketReader(message.packet));
+        this.permit?.end(true);
         this.#onIdle();
         return;
       case 'response':
@@ -299,6 +307,7 @@ export class Instance implements Executor, JobHolder {
     this.#jobs.clear();
     const error = new TritonError(500, `the instance of the model failed while it worked on the request: ${reason}`);
     for (const { job } of lost) job.fail(error, 'BACKEND');
+    this.permit?.end(false);
     this.#onLost?.(
       reason,
       waiting.filter((job) => !job.ended),

@@ -1,10 +1,11 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import type { ModelConfig } from '../grpc/proto/model_config_pb.js';
+import type { ModelConfig, ModelRateLimiter } from '../grpc/proto/model_config_pb.js';
 import { configFromJson, configJson } from '../repository/config-json.ts';
 import { jobQueue } from '../repository/scheduling.ts';
 import { sequenceControls } from '../repository/sequence-controls.ts';
 import { Job } from '../scheduling/job.ts';
+import type { Permit, RateLimiter } from '../scheduling/rate-limiter.ts';
 import type { JobQueue } from '../scheduling/scheduler.ts';
 import type { ModelStatistics } from '../statistics/statistics.ts';
 import { invalid, TritonError, tritonStatus } from '../triton/errors.ts';
@@ -40,6 +41,9 @@ class TypeScriptModel implements BackendModel {
   readonly #scheduler: JobQueue;
   readonly #controlled: (request: ModelRequest) => ModelRequest;
   readonly #batched: boolean;
+  /** By the numbers of instances; empty: they need none. */
+  readonly #permits: Permit[] = [];
+  #limiter: RateLimiter | undefined;
   #instances: readonly SupervisedInstance[] = [];
   #closing = false;
   #onIdle: () => void = () => {};
@@ -87,6 +91,7 @@ class TypeScriptModel implements BackendModel {
     clearTimeout(limit);
     this.#scheduler.abandon(new TritonError(503, 'the model was unloaded'));
     await Promise.all(this.#instances.map((instance) => instance.close()));
+    this.#forgetPermits();
   }
 
   /** Start all instances; when one fails none is left. */
@@ -94,12 +99,13 @@ class TypeScriptModel implements BackendModel {
     const { config, directory, version } = request;
     const data = { ...instanceData(config, directory), version: String(version) };
     const samples = await warmUpSamples(request);
-    const count = config.instanceGroup.reduce((sum, group) => sum + group.count, 0);
-    const surroundings: InstanceSurroundings = {
+    const groups = config.instanceGroup.flatMap((group) => Array.from({ length: group.count }, () => group));
+    const count = groups.length;
+    const surroundings: Omit<InstanceSurroundings, 'permit'> = {
       decoupled: request.signature.decoupled,
       call: request.call,
       accept: (job, response) => this.#accept(request, job, response),
-      ahead: count === 1 && config.schedulingChoice.case === undefined ? BATCHES_AHEAD : 0,
+      ahead: count === 1 && config.schedulingChoice.case === undefined && !request.limiter ? BATCHES_AHEAD : 0,
       executed: (rows, times, ended) =>
         this.#statistics.executed(rows, {
           computeInput: times.computeStart - times.begun,
@@ -107,8 +113,10 @@ class TypeScriptModel implements BackendModel {
           computeOutput: ended - times.computeEnd,
         }),
     };
+    for (const { rateLimiter } of groups) this.#permit(request, rateLimiter);
     const start = async (number: number): Promise<Instance> => {
-      const instance = await Instance.start({ ...data, instance: number }, surroundings);
+      const permit = this.#permits[number];
+      const instance = await Instance.start({ ...data, instance: number }, { ...surroundings, permit });
       try {
         await warmUp(instance, samples, this.#statistics);
         return instance;
@@ -134,7 +142,23 @@ class TypeScriptModel implements BackendModel {
     const failed = started.find((result) => result.status === 'rejected');
     if (failed === undefined) return;
     await Promise.all(this.#instances.map((instance) => instance.close()));
+    this.#forgetPermits();
     throw failed.reason;
+  }
+
+  #permit({ limiter }: LoadRequest, { resources = [], priority = 0 }: Partial<ModelRateLimiter> = {}): void {
+    if (limiter === undefined) return;
+    this.#limiter = limiter;
+    try {
+      this.#permits.push(limiter.register({ resources, priority }));
+    } catch (error) {
+      this.#forgetPermits();
+      throw error;
+    }
+  }
+
+  #forgetPermits(): void {
+    for (const permit of this.#permits) this.#limiter?.forget(permit);
   }
 
   #up(instance: Instance): void {

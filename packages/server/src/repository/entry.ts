@@ -40,7 +40,7 @@ interface LoadedVersion {
 }
 
 /** What versions need of the rest of the server. */
-export interface VersionSurroundings extends Pick<LoadRequest, 'call' | 'find' | 'observe' | 'warn'> {
+export interface VersionSurroundings extends Pick<LoadRequest, 'call' | 'find' | 'limiter' | 'observe' | 'warn'> {
   /** What an operator may want to know. */
   readonly info: (message: string) => void;
   /** Undefined: responses are not kept, whatever configurations say. */

@@ -6,6 +6,7 @@ import { typescriptBackend } from '../backend/typescript.ts';
 import { ResponseCache } from '../cache/response-cache.ts';
 import { linkEnsemble } from '../ensemble/link.ts';
 import type { ModelConfig } from '../grpc/proto/model_config_pb.js';
+import { RateLimiter } from '../scheduling/rate-limiter.ts';
 import { TritonError } from '../triton/errors.ts';
 import type { TritonModel } from '../triton/model.ts';
 import { checkParts, ensemblesOf, loadOrder, partsOf } from './dependencies.ts';
@@ -28,6 +29,11 @@ export interface RepositoryOptions {
   readonly pollSeconds?: number;
   /** Bytes of a cache for responses of models whose configuration enables it. Left out: there is none. */
   readonly responseCacheBytes?: number;
+  /** Instances execute by Triton's rules of resources and priorities. Left out: each when it can. */
+  readonly rateLimit?: {
+    /** How much there is of each resource; left out: as much as the instance wants that wants most. */
+    readonly resources?: ReadonlyMap<string, number>;
+  };
   /** Whether a model that cannot be loaded at the start ends it. Default true. */
   readonly exitOnError?: boolean;
   /** How checkpoints are found and run. */
@@ -56,6 +62,7 @@ export class ModelRepository {
   readonly #backends: Backends;
   readonly #entries: Map<string, Entry> = new Map();
   readonly cache: ResponseCache | undefined;
+  readonly #limiter: RateLimiter | undefined;
   #poll: NodeJS.Timeout | undefined;
   #polling: Promise<void> = Promise.resolve();
   #closed = false;
@@ -85,7 +92,8 @@ export class ModelRepository {
       ['rose', engine],
       ['vllm', engine],
     ]);
-    const { responseCacheBytes } = options;
+    const { responseCacheBytes, rateLimit } = options;
+    this.#limiter = rateLimit && new RateLimiter(rateLimit.resources);
     this.cache = responseCacheBytes === undefined ? undefined : new ResponseCache(responseCacheBytes);
   }
 
@@ -342,7 +350,7 @@ export class ModelRepository {
     if (entry === undefined) {
       const { call, observe, warn, info } = this.#surroundings;
       const find = (part: string, version: number | undefined): TritonModel => this.#model(part, version);
-      entry = new Entry(name, { call, find, observe, warn, info, cache: this.cache });
+      entry = new Entry(name, { call, find, observe, warn, info, cache: this.cache, limiter: this.#limiter });
       this.#entries.set(name, entry);
     }
     return entry;

@@ -2,6 +2,7 @@ import { now } from '../backend/protocol.ts';
 import { nextBatch, type Batching } from './batching.ts';
 import type { Job, JobHolder } from './job.ts';
 import { PolicyQueue, type QueuePolicy } from './policy-queue.ts';
+import type { Permit } from './rate-limiter.ts';
 
 /** Requests of one model that wait, and the executors that take them. */
 export interface JobQueue {
@@ -21,6 +22,8 @@ export interface JobQueue {
 export interface Executor {
   /** Whether it cannot take a batch now. */
   readonly busy: boolean;
+  /** What it needs for every batch; undefined: nothing. */
+  readonly permit: Permit | undefined;
   execute(batch: readonly Job[]): void;
 }
 
@@ -98,28 +101,59 @@ export class Scheduler implements JobQueue, JobHolder {
     this.#soon = undefined;
     const at = now();
     for (const level of this.#levels) level.expire(at);
+    const asking = this.#giveOut(at);
+    // Who has got a permit and needs it no longer, as when a request was cancelled, gives it back.
+    for (const { busy, permit } of this.#executors) if (!busy && permit !== asking) permit?.end(false);
+  }
+
+  /** Returns the permit for which the next batch waits; undefined: it waits for none. */
+  #giveOut(at: number): Permit | undefined {
     const { batching } = this.#options;
-    for (const executor of this.#executors) {
-      while (!executor.busy) {
-        if (batching === undefined) {
-          const job = this.#shift();
-          if (job === undefined) return;
-          executor.execute([job]);
-          continue;
-        }
-        const jobs = this.#levels.flatMap((level) => level.jobs);
-        if (jobs.length === 0) return;
-        const decision = nextBatch(jobs, batching, at);
-        if ('waitNs' in decision) {
-          this.#wake(Math.min(decision.waitNs, this.#expiry() - at));
-          return;
-        }
-        const batch = new Set(decision.batch);
-        for (const level of this.#levels) level.remove(batch);
-        executor.execute(decision.batch);
+    for (let executor = this.#free(); executor !== undefined; executor = this.#free()) {
+      const { permit } = executor;
+      if (batching === undefined && permit === undefined) {
+        const job = this.#shift();
+        if (job === undefined) return undefined;
+        executor.execute([job]);
+        continue;
       }
+      const jobs = this.#levels.flatMap((level) => level.jobs);
+      if (jobs.length === 0) return undefined;
+      const decision = batching === undefined ? { batch: jobs.slice(0, 1) } : nextBatch(jobs, batching, at);
+      if ('waitNs' in decision) {
+        this.#wake(Math.min(decision.waitNs, this.#expiry() - at));
+        return undefined;
+      }
+      if (permit?.take(() => this.dispatch()) === false) {
+        this.#wakeForExpiry(at);
+        return permit;
+      }
+      const batch = new Set(decision.batch);
+      for (const level of this.#levels) level.remove(batch);
+      executor.execute(decision.batch);
     }
-    // Nobody is free, and what expires is told so at once.
+    this.#wakeForExpiry(at);
+    return undefined;
+  }
+
+  /** Who takes the next batch: where they need permits, the one that waits for it, or has the next turn. */
+  #free(): Executor | undefined {
+    let best: Executor | undefined;
+    let least = Infinity;
+    for (const executor of this.#executors) {
+      if (executor.busy) continue;
+      const { permit } = executor;
+      if (permit === undefined) return executor;
+      const turn = permit.waiting || permit.granted ? -1 : permit.turn;
+      if (turn >= least) continue;
+      best = executor;
+      least = turn;
+    }
+    return best;
+  }
+
+  /** What expires is told so at once, even if nobody is free. */
+  #wakeForExpiry(at: number): void {
     const expiry = this.#expiry();
     if (expiry < Infinity) this.#wake(expiry - at);
   }

@@ -166,10 +166,17 @@ export class SequenceScheduler implements JobQueue, JobHolder {
     const ready = this.#sequences.filter(
       (sequence) => sequence.executor === executor && sequence.queue.length > 0 && sequence.running === undefined,
     );
-    if (ready.length === 0) return Infinity;
+    if (ready.length === 0) {
+      executor.permit?.end(false);
+      return Infinity;
+    }
     const jobs = ready.map(({ queue }) => queue[0]).sort((a, b) => a.arrived - b.arrived);
     const decision = nextBatch(jobs, this.#options.batching, at);
-    if ('waitNs' in decision) return decision.waitNs;
+    if ('waitNs' in decision) {
+      executor.permit?.end(false);
+      return decision.waitNs;
+    }
+    if (executor.permit?.take(() => this.dispatch()) === false) return Infinity;
     for (const sequence of ready) {
       if (!decision.batch.includes(sequence.queue[0])) continue;
       sequence.running = sequence.queue.shift();
