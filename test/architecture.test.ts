@@ -13,6 +13,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   cuda: ['cute'],
   kernels: ['cute'],
   cpu: [],
+  client: [],
   engine: ['cpu', 'cuda', 'cute', 'kernels'],
   server: ['engine'],
   rose: ['cpu', 'cuda', 'cute', 'engine', 'kernels', 'server'],
