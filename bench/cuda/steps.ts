@@ -1,0 +1,180 @@
+/**
+ * Steps of whole models on an NVIDIA GPU, without scheduler, server or sampling options: milliseconds of decode steps and of
+ * prompts, beside the time that reading the weights (and the keys and values) takes at the bandwidth of a copy from device to
+ * device in the same run.
+ *
+ *     node --conditions=development --import @rose/cute/register bench/cuda/steps.ts [--shape llama-8b,llama-1b] [--json FILE]
+ *
+ * Without --json the result goes to bench/results.
+ */
+import { writeFileSync } from 'node:fs';
+import { parseArgs } from 'node:util';
+import { copyBandwidth } from '@rose/cuda';
+import { openCheckpoint } from '../../packages/engine/src/checkpoint/open.ts';
+import { DriverGpu } from '../../packages/engine/src/device/cuda/driver-gpu.ts';
+import { CudaModel } from '../../packages/engine/src/device/cuda/model.ts';
+import { Batch } from '../../packages/engine/src/engine/batch.ts';
+import { circumstances, writeResult } from '../measure/report.ts';
+import { LLAMA_SHAPES, makeLlamaShape, type LlamaShape } from '../models/llama-shapes.ts';
+
+const { values } = parseArgs({
+  options: { shape: { type: 'string' }, json: { type: 'string' }, steps: { type: 'string', default: '60' } },
+});
+const STEPS = Number(values.steps);
+const wanted = values.shape?.split(',');
+
+interface Figure {
+  readonly shape: string;
+  readonly kind: 'decode' | 'prompt';
+  readonly sequences: number;
+  readonly context: number;
+  readonly milliseconds: number;
+  readonly tokensPerSecond: number;
+  /** Of the step, the time in which this thread hands it to the GPU. */
+  readonly hostMicroseconds: number;
+  /** Weights, keys and values at the bandwidth of a copy, and its share of the step's time. */
+  readonly limitMilliseconds: number;
+  readonly shareOfLimit: number;
+}
+
+const gpu = DriverGpu.open(0);
+const copy = copyBandwidth(gpu.stream.stream);
+const figures: Figure[] = [];
+for (const shape of LLAMA_SHAPES) {
+  if (wanted !== undefined && !wanted.includes(shape.name)) continue;
+  await measureShape(shape);
+}
+const result = { ...(await circumstances()), device: gpu.description, copyGigabytes: copy / 1e9, figures };
+if (values.json === undefined) await writeResult('cuda-steps', result);
+else writeFileSync(values.json, JSON.stringify(result, undefined, 2));
+gpu.close();
+
+async function measureShape(shape: LlamaShape): Promise<void> {
+  let at = performance.now();
+  const lap = (): string => {
+    const seconds = ((performance.now() - at) / 1000).toFixed(2);
+    at = performance.now();
+    return `${seconds} s`;
+  };
+  const directory = await makeLlamaShape(shape);
+  console.log(`${shape.name}: written in ${lap()}`);
+  const checkpoint = await openCheckpoint(directory);
+  const model = await CudaModel.load(gpu, checkpoint, {
+    quantize: undefined,
+    cacheDtype: 'bf16',
+    maxSequences: 256,
+    maxRows: 8192,
+  });
+  console.log(`${shape.name}: loaded in ${lap()}`, JSON.stringify(model.memory));
+  const weights = model.memory.weights - (shape.tied ? 0 : 2 * shape.vocabulary * shape.hidden);
+  for (const [sequences, context] of [
+    [1, 128],
+    [1, 8000],
+    [32, 1024],
+    [64, 1024],
+    [256, 1024],
+  ] as const) {
+    const batch = decodeBatch(model, sequences, context);
+    const { milliseconds, host } = await time(model, batch, STEPS);
+    report('decode', shape, weights, sequences, context, sequences, milliseconds, host);
+  }
+  for (const rows of [512, 2048, 8192]) {
+    const batch = promptBatch(model, rows);
+    const { milliseconds, host } = await time(model, batch, Math.ceil(STEPS / 8));
+    report('prompt', shape, weights, 1, rows, rows, milliseconds, host);
+  }
+  console.log(`${shape.name}: measured in ${lap()}`);
+  model.close();
+  await checkpoint.close();
+}
+
+function report(
+  kind: Figure['kind'],
+  shape: LlamaShape,
+  weights: number,
+  sequences: number,
+  context: number,
+  tokens: number,
+  milliseconds: number,
+  host: number,
+): void {
+  const keys = kind === 'decode' ? sequences * context * shape.layers * shape.kvHeads * shape.headDim * 4 : 0;
+  const limit = ((weights + keys) / copy) * 1000;
+  const figure = {
+    shape: shape.name,
+    kind,
+    sequences,
+    context,
+    milliseconds,
+    tokensPerSecond: (tokens / milliseconds) * 1000,
+    hostMicroseconds: host,
+    limitMilliseconds: limit,
+    shareOfLimit: limit / milliseconds,
+  };
+  figures.push(figure);
+  console.log(
+    `${shape.name} ${kind} ${sequences} x ${context}: ${milliseconds.toFixed(3)} ms, ${figure.tokensPerSecond.toFixed(0)} tokens/s, ` +
+      `${(100 * figure.shareOfLimit).toFixed(1)} % of the limit, host ${host.toFixed(0)} us`,
+  );
+}
+
+/** Every sequence continues its answer behind `context` tokens, in pages of its own. */
+function decodeBatch(model: CudaModel, sequences: number, context: number): Batch {
+  const batch = new Batch(model.capacity);
+  batch.clear();
+  const tokens = new Int32Array(context + 1).fill(7);
+  const count = Math.ceil((context + 1) / 16);
+  const [{ pages }] = model.cache.groups;
+  for (let s = 0; s < sequences; s++) {
+    const table = Int32Array.from({ length: count }, (_, i) => (s * count + i) % pages);
+    batch.addSequence(tokens, undefined, context, context + 1, [table], count, -1, true);
+    addOutput(batch);
+  }
+  return batch;
+}
+
+function promptBatch(model: CudaModel, rows: number): Batch {
+  const batch = new Batch(model.capacity);
+  batch.clear();
+  const tokens = Int32Array.from({ length: rows }, (_, i) => 300 + ((i * 37) % 20_000));
+  const table = Int32Array.from({ length: Math.ceil(rows / 16) }, (_, i) => i);
+  batch.addSequence(tokens, undefined, 0, rows, [table], table.length);
+  addOutput(batch);
+  return batch;
+}
+
+/** Greedily, without anything else. */
+function addOutput(batch: Batch): void {
+  const o = batch.outputs++;
+  batch.outputRows[o] = batch.rows - 1;
+  batch.temperature[o] = 0;
+  batch.topP[o] = 1;
+  batch.repetitionPenalty[o] = 1;
+  batch.logprobs[o] = -1;
+  batch.maskOf[o] = -1;
+  batch.biasStart[o + 1] = 0;
+  batch.historyStart[o + 1] = 0;
+}
+
+/** Median time between two steps' ends, two under way at a time as the overlapped loop has them. */
+async function time(model: CudaModel, batch: Batch, steps: number): Promise<{ milliseconds: number; host: number }> {
+  await model.step(batch);
+  await model.step(batch);
+  const gaps: number[] = [];
+  const hosts: number[] = [];
+  let before: Promise<unknown> | undefined;
+  let last = 0;
+  for (let i = 0; i < steps; i++) {
+    const began = performance.now();
+    const running = Promise.resolve(model.step(batch));
+    hosts.push(1000 * (performance.now() - began));
+    await before;
+    const now = performance.now();
+    if (i > 1) gaps.push(now - last);
+    last = now;
+    before = running;
+  }
+  await before;
+  const median = (list: number[]): number => list.sort((a, b) => a - b)[Math.floor(list.length / 2)];
+  return { milliseconds: median(gaps), host: median(hosts) };
+}
