@@ -17,7 +17,7 @@ function idsOf(name: string): number[][] {
 
 const modes: readonly { name: string; load: Partial<LoadOptions> }[] = [
   { name: 'bfloat16 weights', load: {} },
-  { name: 'float32 weights', load: { upcast: true } },
+  { name: 'float32 weights', load: { dtype: 'f32' } },
   { name: 'int8 weights', load: { quantize: 'int8' } },
   { name: 'int4 weights', load: { quantize: 'int4' } },
   { name: 'bfloat16 keys and values', load: { cacheDtype: 'bf16' } },

@@ -35,7 +35,7 @@ const PRINTED = 5e-5;
 const modes: readonly { name: string; load: Partial<LoadOptions>; bound: number }[] = [
   // The kernels multiply bfloat16 weights with float32 activations, so little is lost; the issue allows 2e-2.
   { name: 'bfloat16 weights', load: {}, bound: 2e-2 },
-  { name: 'float32 weights', load: { upcast: true }, bound: 1e-4 + PRINTED },
+  { name: 'float32 weights', load: { dtype: 'f32' }, bound: 1e-4 + PRINTED },
 ];
 
 for (const { name, load, bound } of modes) {

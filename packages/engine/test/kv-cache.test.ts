@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { PAGE_TOKENS } from '@rose/cpu';
-import { planPages } from '../src/device/cpu/memory.ts';
+import { planPages } from '../src/device/pages.ts';
 import { PagePool } from '../src/engine/pages.ts';
 import { layerGroups } from '../src/model/groups.ts';
 import type { AttentionSpec, BlockSpec, ModelSpec } from '../src/model/spec.ts';

@@ -112,7 +112,8 @@ test('an engine that cannot be started again is tried as often as it may be, and
     return {
       ...link,
       // As a device does that is still held by what ended.
-      post: (message) => link.post(message.kind === 'open' ? { ...message, device: 'none' } : message),
+      post: (message) =>
+        link.post(message.kind === 'open' ? { ...message, choice: { device: 'none', threads: 1 } } : message),
     };
   };
   const hub = await openModels(

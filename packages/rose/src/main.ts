@@ -1,6 +1,7 @@
 import { Command } from 'commander';
 import { benchCommand } from './commands/bench.ts';
 import { chatCommand } from './commands/chat.ts';
+import { devicesCommand } from './commands/devices.ts';
 import { embedCommand } from './commands/embed.ts';
 import { generateCommand } from './commands/generate.ts';
 import { infoCommand } from './commands/info.ts';
@@ -37,6 +38,7 @@ Exit codes:
 
 Environment:
   HF_HOME, HF_TOKEN, HF_ENDPOINT, HF_HUB_OFFLINE   as for other users of the Hugging Face hub
+  ROSE_DEVICE               the device where --device does not name one
   ROSE_TUNE_TABLE           a table of rose tune to use instead of the cache's; none: no table
   ROSE_DEBUG=1              show where an error comes from
   ROSE_NO_REVECTORIZE=1     do not let V8 fuse WebAssembly operations into 256-bit ones`;
@@ -61,6 +63,7 @@ for (const command of [
   rerankCommand(),
   pullCommand(),
   infoCommand(),
+  devicesCommand(),
   benchCommand(),
   layoutCommand(),
   kernelCommand(),

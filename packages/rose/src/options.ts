@@ -26,14 +26,8 @@ export function decimal(low: number, high: number): (text: string) => number {
 export const collect = (text: string, before: string[] | undefined): string[] => [...(before ?? []), text];
 
 function device(text: string): string {
-  if (text === 'cpu') return text;
-  if (/^cuda(:\d+)?$/.test(text)) {
-    throw new CommandError(
-      ExitCode.device,
-      `the device ${text} is not there yet: this version of Rose runs on the CPU alone. Leave --device out, or say --device cpu.`,
-    );
-  }
-  throw new InvalidArgumentError('Give cpu, cuda or cuda:N.');
+  if (/^(cpu|cuda|cuda:\d+|auto)$/.test(text)) return text;
+  throw new InvalidArgumentError('Give cpu, cuda, cuda:N or auto.');
 }
 
 /** Where and how a model is loaded. */
@@ -42,6 +36,7 @@ export type DeviceOptions = Pick<
   | 'device'
   | 'threads'
   | 'quantize'
+  | 'dtype'
   | 'cacheDtype'
   | 'memoryShare'
   | 'maxSequences'
@@ -54,34 +49,53 @@ export type DeviceOptions = Pick<
 
 export function addDeviceOptions(command: Command): Command {
   return command
-    .option('--device <device>', 'where to run: cpu, cuda or cuda:N', device, 'cpu')
-    .option('--threads <n>', 'threads that compute (default: all cores, 16 at most)', integer(1, 256))
+    .hook('preAction', (_, action) => {
+      const { device, threads } = action.opts<DeviceOptions>();
+      if (device?.startsWith('cuda') !== true || threads === undefined) return;
+      const message = `--threads says how many CPU threads compute, and ${device} computes on a GPU: leave it out.`;
+      throw new CommandError(ExitCode.usage, message);
+    })
     .addOption(
-      new Option('--quantize <format>', 'hold weights in fewer bits (default: as the checkpoint has them)').choices([
+      new Option('--device <device>', 'where to run: cpu, cuda, cuda:N, or auto: a GPU where there is one')
+        .argParser(device)
+        .env('ROSE_DEVICE')
+        .default('cpu'),
+    )
+    .option('--threads <n>', 'CPU threads that compute (default: all cores, 16 at most)', integer(1, 256))
+    .addOption(
+      new Option(
+        '--dtype <dtype>',
+        'what weights are held in (default: auto, as the checkpoint has them; bf16 and f16: GPUs)',
+      ).choices(['auto', 'bf16', 'f16', 'f32']),
+    )
+    .addOption(
+      new Option('--quantize <format>', 'hold weights in fewer bits (int8, int4: CPU; fp8: GPUs)').choices([
         'int8',
         'int4',
+        'fp8',
       ]),
     )
     .addOption(
-      new Option('--cache-dtype <dtype>', 'how keys and values of the context are held (default: f32)').choices([
-        'f32',
-        'bf16',
-      ]),
+      new Option(
+        '--cache-dtype <dtype>',
+        'how keys and values of the context are held (default: f32; on a GPU as the weights)',
+      ).choices(['f32', 'bf16', 'f16', 'fp8']),
     )
     .option(
       '--memory-share <s>',
-      "share of the machine's memory for each model (default: pages of 1 GiB at most)",
+      'share of the memory of the machine or GPU for each model (default: CPU, pages of 1 GiB at most; GPU, what is free)',
       decimal(0.001, 1),
     );
 }
 
 export function deviceOptions(options: DeviceOptions): DeviceOptions {
-  const { device, threads, quantize, cacheDtype, memoryShare, maxSequences } = options;
+  const { device, threads, quantize, dtype, cacheDtype, memoryShare, maxSequences } = options;
   const { maxRows, queueLimit, queueTimeoutMs, stepMs, loop } = options;
   return {
     ...(device !== undefined && { device }),
     ...(threads !== undefined && { threads }),
     ...(quantize !== undefined && { quantize }),
+    ...(dtype !== undefined && { dtype }),
     ...(cacheDtype !== undefined && { cacheDtype }),
     ...(memoryShare !== undefined && { memoryShare }),
     ...(maxSequences !== undefined && { maxSequences }),

@@ -15,6 +15,7 @@ test('--version and --help succeed on stdout', async () => {
     'rerank',
     'pull',
     'info',
+    'devices',
     'bench',
     'layout',
     'Exit codes',
@@ -29,8 +30,8 @@ const WRONG: readonly (readonly [args: readonly string[], code: number, says: Re
   [['serve', '--port', '65536'], 2, /a whole number from 0 to 65535/],
   [['serve', '--port', 'http'], 2, /a whole number from 0 to 65535/],
   [['serve', '--threads', '0'], 2, /a whole number from 1 to 256/],
-  [['serve', '--quantize', 'int3'], 2, /Allowed choices are int8, int4/],
-  [['serve', '--device', 'gpu'], 2, /Give cpu, cuda or cuda:N/],
+  [['serve', '--quantize', 'int3'], 2, /Allowed choices are int8, int4, fp8/],
+  [['serve', '--device', 'gpu'], 2, /Give cpu, cuda, cuda:N or auto/],
   [['serve', '--no-grpc', '--grpc-port', '1'], 2, /--grpc-port and --no-grpc contradict each other/],
   [['serve', '--port', '65535'], 2, /no port after 65535 for gRPC/],
   [['generate', 'x', '--temperature', '-1'], 2, /a number from 0 to 100/],
@@ -50,8 +51,15 @@ const WRONG: readonly (readonly [args: readonly string[], code: number, says: Re
   [['info', 'tiny-chatt'], 3, /there is no model "tiny-chatt"[^]*tiny-chat, tiny-embed, tiny-rerank/],
   [['info', './no-such-directory'], 3, /there is no model/],
   [['info', new URL('.', import.meta.url).pathname], 3, /config\.json/],
-  [['serve', '--device', 'cuda'], 5, /the device cuda is not there yet/],
-  [['generate', 'x', '--device', 'cuda:1'], 5, /the device cuda:1 is not there yet/],
+  [['serve', '--device', 'cuda', '--threads', '2', '--port', '0'], 2, /--threads says how many CPU threads compute/],
+  [
+    ['generate', 'x', '--device', 'cuda:99'],
+    5,
+    /No NVIDIA driver was found|there is no GPU 99: this machine has GPU 0/,
+  ],
+  [['generate', 'x', '--quantize', 'fp8'], 3, /the CPU device does not have fp8 weights: it has int8 and int4/],
+  [['generate', 'x', '--dtype', 'bf16'], 3, /the CPU device does not have a choice of bf16: it has auto/],
+  [['generate', 'x', '--cache-dtype', 'f16'], 3, /the CPU device does not have a f16 cache: it has f32 and bf16/],
   [['serve', '--port', '0', '--host', 'no-such-host.invalid'], 4, /no-such-host\.invalid/],
 ];
 
@@ -75,4 +83,18 @@ test('a port that is taken is said before anything is loaded', async () => {
   assert.equal(ended.code, 4);
   assert.match(ended.stderr, new RegExp(`port ${port} on 127\\.0\\.0\\.1 is taken`));
   assert.doesNotMatch(ended.stderr, /device/);
+});
+
+test('rose devices lists the CPU, and the GPUs or why there are none', async () => {
+  const [plain, json] = await Promise.all([rose(['devices']), rose(['devices', '--json'])]);
+  assert.deepEqual([plain.code, json.code], [0, 0], plain.stderr);
+  const { cpu, gpus, reason } = JSON.parse(json.stdout) as {
+    cpu: { name: string };
+    gpus: { device: string; name: string }[];
+    reason?: string;
+  };
+  assert.ok(plain.stdout.startsWith('cpu ') && plain.stdout.includes(cpu.name));
+  for (const { device, name } of gpus) assert.ok(plain.stdout.includes(`${device} `) && plain.stdout.includes(name));
+  assert.equal(gpus.length === 0, reason !== undefined);
+  if (reason !== undefined) assert.ok(plain.stdout.trimEnd().endsWith(reason));
 });

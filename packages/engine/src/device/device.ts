@@ -6,27 +6,54 @@ import type { CacheShape } from '../engine/kv-cache.ts';
 export interface Device {
   /** For people, such as `cpu (2 threads, wide tiles)`. */
   readonly description: string;
+  /** What is taken where nobody chooses. */
+  readonly defaults: DeviceDefaults;
   /** Compile the checkpoint's plan and stream its weights into memory. Leaves nothing behind when it throws. */
   load(checkpoint: Checkpoint, options: LoadOptions): Promise<DeviceModel>;
   close(): Promise<void>;
 }
 
+export interface DeviceDefaults {
+  readonly maxSequences: number;
+  readonly maxRows: number;
+  /** `overlapped` where the device computes beside the engine's own thread. */
+  readonly loop: 'plain' | 'overlapped';
+}
+
+/** Weights in fewer bits than the checkpoint has. */
+export type Quantization = 'int8' | 'int4' | 'fp8';
+/** What weights are held in, and computed with where the device has that choice; `auto`: as the checkpoint has them. */
+export type WeightDtype = 'auto' | 'bf16' | 'f16' | 'f32';
+/** How keys and values of the context are held. */
+export type CacheFormat = 'f32' | 'bf16' | 'f16' | 'fp8';
+
+/** A device refuses what it does not do with RoseError `unsupported`. */
 export interface LoadOptions {
-  readonly quantize: 'int8' | 'int4' | undefined;
-  /** Hold all weights in float32 (the exactness tests' reference mode). */
-  readonly upcast?: boolean;
-  readonly cacheDtype: 'f32' | 'bf16';
+  readonly quantize: Quantization | undefined;
+  /** Default `auto`. With `f32` all weights are float32: the reference that others are held against. */
+  readonly dtype?: WeightDtype;
+  /** Default: what suits the device. */
+  readonly cacheDtype: CacheFormat | undefined;
   /** Run steps of answers from captured graphs where the device has them, to the same bits. Default true. */
   readonly graphs?: boolean;
   /** Decoders: bring the logits to the host (`values` of a step's result). The CPU device always does. Default false. */
   readonly readLogits?: boolean;
-  /** Share of the machine's memory that the model may take, 0 to 1; undefined: what `DEFAULT_CACHE_BYTES` allows. */
+  /** Share of the device's memory that the model may take, 0 to 1; undefined: what suits the device. */
   readonly memoryShare?: number;
+  /** Models that are to come to the same device, where none says its share. */
+  readonly toCome?: readonly ModelToCome[];
   /** Sequences that may run together. */
   readonly maxSequences: number;
   /** Rows of a step; raised to the context length for encoders, whose sequences cannot be cut. */
   readonly maxRows: number;
   readonly onProgress?: (bytes: number, totalBytes: number) => void;
+}
+
+/** What a model that is yet to be loaded will want, as far as its configuration tells. */
+export interface ModelToCome {
+  readonly parameters: number;
+  /** Whether it keeps pages: it gets as much room for them as each other decoder. */
+  readonly decoder: boolean;
 }
 
 /** A model on a device: its weights, its pages and its compiled plan. */
@@ -35,6 +62,8 @@ export interface DeviceModel {
   /** Pages for keys and values by layer group; none for encoders, whose pages live for one step inside the workspace. */
   readonly cache: CacheShape;
   readonly memory: MemoryReport;
+  /** What its owner should know of how it is run; sentences, often none. */
+  readonly notes?: readonly string[];
   /**
    * Whether rows of answers go another way than rows of prompts, and so come to other bits: then a token's row must be what
    * it was at first whenever it is computed again, and what an answer left in its pages serves no prompt.

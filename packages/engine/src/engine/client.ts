@@ -1,4 +1,5 @@
 import { assert, RoseError } from '../errors.ts';
+import type { DeviceChoice } from '../device/open.ts';
 import type { EngineLink } from './link.ts';
 import type { EngineLoadOptions, FromEngine, LoadReport, ToEngine } from './protocol.ts';
 import type { EngineState } from './engine.ts';
@@ -70,8 +71,8 @@ export class EngineClient {
   }
 
   /** Open the device; the answer describes it. */
-  async open(device: string, threads: number | undefined): Promise<string> {
-    return (await this.#call({ kind: 'open', device, threads })) as string;
+  async open(choice: DeviceChoice): Promise<string> {
+    return (await this.#call({ kind: 'open', choice })) as string;
   }
 
   async load(model: number, options: EngineLoadOptions): Promise<LoadReport> {

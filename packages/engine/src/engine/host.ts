@@ -1,9 +1,9 @@
 import { setImmediate } from 'node:timers/promises';
 import { assert, RoseError } from '../errors.ts';
 import { openCheckpoint } from '../checkpoint/open.ts';
-import { CpuDevice } from '../device/cpu/device.ts';
 import { WorkerGrammars } from '../grammar/grammars.ts';
 import type { Device } from '../device/device.ts';
+import { openDevice, type DeviceChoice } from '../device/open.ts';
 import type { Engine, EngineState } from './engine.ts';
 import { LlmEngine } from './llm.ts';
 import { Outbox } from './outbox.ts';
@@ -58,7 +58,7 @@ export class EngineHost {
         this.#probes.push(message.call);
         break;
       case 'open':
-        void this.#answer(message.call, () => this.#open(message.device, message.threads));
+        void this.#answer(message.call, () => this.#open(message.choice));
         break;
       case 'load':
         void this.#answer(message.call, () => this.#load(message.model, message.options));
@@ -111,18 +111,8 @@ export class EngineHost {
     for (const call of calls) this.#transport.post({ kind: 'reply', call, value: failed });
   }
 
-  async #open(device: string, threads: number | undefined): Promise<string> {
-    if (device !== 'cpu') {
-      const known = /^cuda(:\d+)?$/.test(device);
-      throw new RoseError(
-        known ? 'unavailable' : 'invalid',
-        known
-          ? `this version of Rose has no '${device}' device yet: use --device cpu`
-          : `there is no device '${device}': use cpu`,
-        { param: 'device' },
-      );
-    }
-    this.#device = await CpuDevice.open(threads);
+  async #open(choice: DeviceChoice): Promise<string> {
+    this.#device = await openDevice(choice);
     return this.#device.description;
   }
 
@@ -131,17 +121,21 @@ export class EngineHost {
     const checkpoint = await openCheckpoint(options.directory);
     try {
       const { spec } = checkpoint;
+      const { defaults } = this.#device;
+      const { dtype, memoryShare, toCome } = options;
       const loaded = await this.#device.load(checkpoint, {
         quantize: options.quantize,
         cacheDtype: options.cacheDtype,
-        ...(options.memoryShare !== undefined && { memoryShare: options.memoryShare }),
-        maxSequences: options.maxSequences,
-        maxRows: options.maxRows,
+        ...(dtype !== undefined && { dtype }),
+        ...(memoryShare !== undefined && { memoryShare }),
+        ...(toCome !== undefined && { toCome }),
+        maxSequences: options.maxSequences ?? defaults.maxSequences,
+        maxRows: options.maxRows ?? defaults.maxRows,
         onProgress: (bytes, totalBytes) => this.#transport.post({ kind: 'progress', model, bytes, totalBytes }),
       });
       const decoder = spec.head.kind === 'logits';
       const limits = { entries: options.queueLimit, timeoutMs: options.queueTimeoutMs };
-      const { stepMs, loop = 'plain' } = options;
+      const { stepMs, loop = defaults.loop } = options;
       const clock = (): number => performance.now();
       const { endTokens } = checkpoint.defaults;
       const grammars = new WorkerGrammars({ directory: options.directory, vocabSize: spec.vocabSize, endTokens });
@@ -153,6 +147,7 @@ export class EngineHost {
       return {
         memory: loaded.memory,
         contextLength: decoder ? contextOf(spec, loaded) : spec.contextLength,
+        notes: loaded.notes ?? [],
       };
     } finally {
       await checkpoint.close();

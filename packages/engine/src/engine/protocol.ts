@@ -1,5 +1,6 @@
 import type { SerializedError } from '../errors.ts';
-import type { MemoryReport } from '../device/device.ts';
+import type { LoadOptions, MemoryReport } from '../device/device.ts';
+import type { DeviceChoice } from '../device/open.ts';
 import type { EngineState } from './engine.ts';
 import type { EngineEvent, EngineRequest } from './request.ts';
 
@@ -8,7 +9,7 @@ import type { EngineEvent, EngineRequest } from './request.ts';
  * nobody else can tell the difference. Calls carry a number; their reply carries it back.
  */
 export type ToEngine =
-  | { readonly kind: 'open'; readonly call: number; readonly device: string; readonly threads: number | undefined }
+  | { readonly kind: 'open'; readonly call: number; readonly choice: DeviceChoice }
   | { readonly kind: 'load'; readonly call: number; readonly model: number; readonly options: EngineLoadOptions }
   | { readonly kind: 'unload'; readonly call: number; readonly model: number }
   /** Answered with the model numbers whose last step failed, after a canary step of each idle model. */
@@ -39,16 +40,19 @@ export type FromEngine =
 
 export interface EngineLoadOptions {
   readonly directory: string;
-  readonly quantize: 'int8' | 'int4' | undefined;
-  readonly cacheDtype: 'f32' | 'bf16';
+  readonly quantize: LoadOptions['quantize'];
+  readonly dtype: LoadOptions['dtype'] | undefined;
+  readonly cacheDtype: LoadOptions['cacheDtype'];
   readonly memoryShare: number | undefined;
-  readonly maxSequences: number;
-  readonly maxRows: number;
+  readonly toCome: LoadOptions['toCome'] | undefined;
+  /** Default: the device's. */
+  readonly maxSequences: number | undefined;
+  readonly maxRows: number | undefined;
   /** Requests that may wait; one more is refused. */
   readonly queueLimit: number;
   readonly queueTimeoutMs: number | undefined;
   readonly stepMs: number | undefined;
-  /** Default: `plain` for a device that computes on the engine's own thread, `overlapped` for others. */
+  /** Default: the device's. */
   readonly loop: 'plain' | 'overlapped' | undefined;
 }
 
@@ -57,6 +61,8 @@ export interface LoadReport {
   readonly memory: MemoryReport;
   /** Most tokens a sequence can have on this device: the model's context, or less where its pages are fewer. */
   readonly contextLength: number;
+  /** What the device says of how it runs the model. */
+  readonly notes: readonly string[];
 }
 
 /** One end of a channel: a worker's port or a process's pipe. */

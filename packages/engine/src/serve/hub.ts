@@ -1,15 +1,15 @@
 import { RoseError } from '../errors.ts';
 import { readModel } from '../checkpoint/open.ts';
+import type { ModelToCome } from '../device/device.ts';
 import { EngineClient } from '../engine/client.ts';
 import { startProcess, startWorker, type EngineLink } from '../engine/link.ts';
 import type { EngineLoadOptions } from '../engine/protocol.ts';
+import { parameterCount } from '../model/memory.ts';
 import { openText } from '../text/open.ts';
 import type { HubStats, ModelHub, ServedModel } from './api.ts';
 import { HubModel } from './model.ts';
 import type { ModelSource, OpenOptions } from './options.ts';
 
-const DEFAULT_SEQUENCES = 32;
-const DEFAULT_ROWS = 512;
 /** Tokenizers of each model: a long document in one leaves the other to everybody else. */
 const TEXT_WORKERS = 2;
 /** Requests that may wait for each model. */
@@ -103,8 +103,8 @@ class Hub implements ModelHub {
   }
 
   async #openDevice(): Promise<string> {
-    const { device = 'cpu', threads } = this.#options;
-    const description = await this.#client.open(device, threads);
+    const { device = process.env.ROSE_DEVICE || 'cpu', threads } = this.#options;
+    const description = await this.#client.open({ device, threads });
     this.stats = { ...this.stats, device: description };
     return description;
   }
@@ -157,10 +157,12 @@ class Hub implements ModelHub {
       const load: EngineLoadOptions = {
         directory: source.directory,
         quantize: options.quantize,
-        cacheDtype: options.cacheDtype ?? 'f32',
+        dtype: options.dtype,
+        cacheDtype: options.cacheDtype,
         memoryShare: options.memoryShare,
-        maxSequences: options.maxSequences ?? DEFAULT_SEQUENCES,
-        maxRows: options.maxRows ?? DEFAULT_ROWS,
+        toCome: await this.#toCome(),
+        maxSequences: options.maxSequences,
+        maxRows: options.maxRows,
         queueLimit,
         queueTimeoutMs: options.queueTimeoutMs,
         stepMs: options.stepMs,
@@ -187,6 +189,13 @@ class Hub implements ModelHub {
     }
     const milliseconds = performance.now() - started;
     options.onProgress?.({ kind: 'ready', model: source.name, milliseconds });
+  }
+
+  /** What the models behind the one that is being loaded will want. */
+  async #toCome(): Promise<ModelToCome[]> {
+    const behind = this.#options.models.slice(this.models.length + 1);
+    const specs = await Promise.all(behind.map(async ({ directory }) => (await readModel(directory)).spec));
+    return specs.map((spec) => ({ parameters: parameterCount(spec), decoder: spec.head.kind === 'logits' }));
   }
 
   /** Models whose steps fail; undefined when the engine does not answer at all. */

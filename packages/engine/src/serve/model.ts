@@ -100,7 +100,7 @@ export class HubModel implements ServedModel {
     this.vocabulary = parts.text.vocabulary;
     this.dialect = parts.text.dialect;
     this.text = parts.text.pool;
-    this.notes = parts.checkpoint.notes;
+    this.notes = [...parts.checkpoint.notes, ...parts.report.notes];
     this.memory = parts.report.memory;
     this.ready = parts.ready;
     this.#longestToken = longestToken(this.vocabulary);

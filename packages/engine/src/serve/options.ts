@@ -1,27 +1,39 @@
 import type { RoseError } from '../errors.ts';
 import type { DialectOptions } from '../answer/dialect.ts';
+import type { CacheFormat, Quantization, WeightDtype } from '../device/device.ts';
 
 /** What to load and where. */
 export interface OpenOptions {
   readonly models: readonly ModelSource[];
-  /** Default: `cpu`. `cuda` and `cuda:N` are refused until Rose has that device. */
+  /**
+   * `cpu`, `cuda` (the first GPU), `cuda:N`, or `auto`: the first GPU where there is one, else the CPU. Default: what
+   * ROSE_DEVICE says, else `cpu`.
+   */
   readonly device?: string;
   /**
    * Where the engine lives: in a thread of this process, or in a process of its own, whose end is not that of this one.
    * Default `thread`; `rose serve` uses `process`.
    */
   readonly engine?: 'thread' | 'process';
-  /** Threads that compute. Default: the machine's cores, 16 at most. */
+  /** CPU threads that compute; not for a GPU. Default: the machine's cores, 16 at most. */
   readonly threads?: number;
-  /** Weights in fewer bits; undefined keeps the checkpoint's (float16 is widened to float32). */
-  readonly quantize?: 'int8' | 'int4';
-  /** Keys and values of the context. Default f32. */
-  readonly cacheDtype?: 'f32' | 'bf16';
-  /** Share of the machine's memory that each model may take, above 0, at most 1. Default: pages of 1 GiB at most. */
+  /** Weights in fewer bits; undefined keeps the checkpoint's. `int8` and `int4` on the CPU, `fp8` on GPUs. */
+  readonly quantize?: Quantization;
+  /**
+   * What weights are held in. Default `auto`: as in the checkpoint, but float16 as float32 on the CPU and float32 as
+   * bfloat16 on GPUs. `f32` everywhere is the exactest; `bf16` and `f16` only on GPUs.
+   */
+  readonly dtype?: WeightDtype;
+  /** Keys and values of the context: `f32` or `bf16` on the CPU. Default: f32; on a GPU what weights are held in. */
+  readonly cacheDtype?: CacheFormat;
+  /**
+   * Share of the memory of the machine, or of the GPU, that each model may take, above 0, at most 1. Default on the CPU:
+   * pages of 1 GiB at most; on a GPU: what is free, less what the models behind it will want.
+   */
   readonly memoryShare?: number;
-  /** Sequences that run together. Default 32. */
+  /** Sequences that run together. Default: 32 on the CPU, 128 on a GPU. */
   readonly maxSequences?: number;
-  /** Rows of a step: running answers and prompt tokens. Default 512. */
+  /** Rows of a step: running answers and prompt tokens. Default: 512 on the CPU, 4096 on a GPU. */
   readonly maxRows?: number;
   /** Requests that may wait for each model; one more is refused with `overloaded`. Default 1024. */
   readonly queueLimit?: number;

@@ -54,8 +54,8 @@ export function serveCommand(): Command {
         'how models mark reasoning (default: as the chat template tells)',
       ).choices(['think', 'mistral', 'none']),
     )
-    .option('--max-sequences <n>', 'sequences that run together (default: 32)', integer(1, 4096))
-    .option('--max-rows <n>', 'tokens in one step (default: 512)', integer(1, 65_536))
+    .option('--max-sequences <n>', 'sequences that run together (default: 32; on a GPU 128)', integer(1, 4096))
+    .option('--max-rows <n>', 'tokens in one step (default: 512; on a GPU 4096)', integer(1, 65_536))
     .option('--step-ms <n>', 'how long a step with running answers may take (default: by their pace)', integer(1))
     .option('--queue-limit <n>', 'requests that may wait for each model (default: 1024)', integer(1))
     .option('--queue-timeout-ms <n>', 'refuse what has not begun after so long (default: never)', integer(1))

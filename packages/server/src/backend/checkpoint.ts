@@ -16,6 +16,7 @@ export type EngineSettings = Partial<
     OpenOptions,
     | 'threads'
     | 'quantize'
+    | 'dtype'
     | 'cacheDtype'
     | 'memoryShare'
     | 'maxSequences'
@@ -59,8 +60,9 @@ const count = z.int().min(1).optional();
 const schema = z.strictObject({
   model: z.string().min(1).optional(),
   threads: count,
-  quantize: z.enum(['int8', 'int4']).optional(),
-  cache_dtype: z.enum(['f32', 'bf16']).optional(),
+  quantize: z.enum(['int8', 'int4', 'fp8']).optional(),
+  dtype: z.enum(['auto', 'bf16', 'f16', 'f32']).optional(),
+  cache_dtype: z.enum(['f32', 'bf16', 'f16', 'fp8']).optional(),
   memory_share: z.number().gt(0).max(1).optional(),
   max_sequences: count,
   max_rows: count,
@@ -91,6 +93,7 @@ export async function versionCheckpoint(version: string, locate: Locate): Promis
     settings: given({
       threads: rest.threads,
       quantize: rest.quantize,
+      dtype: rest.dtype,
       cacheDtype: rest.cache_dtype,
       memoryShare: rest.memory_share,
       maxSequences: rest.max_sequences,

@@ -16,7 +16,8 @@ import type { ModelSpec, RopeSpec } from '../../model/spec.ts';
 import type { Operation, Plan, RowKind } from '../../plan/plan.ts';
 import type { Batch } from '../../engine/batch.ts';
 import type { CpuWeights } from './load.ts';
-import { layerPageBytes, rowsOf, type MemoryPlan } from './memory.ts';
+import { layerPageBytes } from '../pages.ts';
+import { rowsOf, type MemoryPlan } from './memory.ts';
 
 /** A plan with every pointer resolved; recording a step only fills in its counts. */
 export interface CompiledPlan {

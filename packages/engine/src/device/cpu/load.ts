@@ -3,8 +3,8 @@ import type { Arena, Cpu, PackedMatrix, SourceDtype } from '@rose/cpu';
 import type { Checkpoint, CheckpointTensor } from '../../checkpoint/checkpoint.ts';
 import { sizeOf } from '../../model/parameters.ts';
 import { buildPlan } from '../../plan/build.ts';
-import type { DeviceModel, LoadOptions } from '../device.ts';
-import { planMemory, tableBytes, tableDtype, type MemoryPlan } from './memory.ts';
+import type { DeviceModel } from '../device.ts';
+import { planMemory, tableBytes, tableDtype, type CpuLoadOptions, type MemoryPlan } from './memory.ts';
 import { CpuModel } from './model.ts';
 
 /** The smallest page that a system gives memory in. */
@@ -21,7 +21,7 @@ export interface CpuWeights {
 }
 
 /** Plan the memory, make the arena, stream the weights into it and compile the plan. */
-export async function loadCpuModel(cpu: Cpu, checkpoint: Checkpoint, options: LoadOptions): Promise<DeviceModel> {
+export async function loadCpuModel(cpu: Cpu, checkpoint: Checkpoint, options: CpuLoadOptions): Promise<DeviceModel> {
   const plan = buildPlan(checkpoint.spec);
   const memory = planMemory(checkpoint, plan, options, cpu);
   const arena = await cpu.createArena(memory.arenaBytes);
@@ -48,7 +48,7 @@ async function touch(arena: Arena): Promise<void> {
   }
 }
 
-async function loadWeights(arena: Arena, memory: MemoryPlan, options: LoadOptions): Promise<CpuWeights> {
+async function loadWeights(arena: Arena, memory: MemoryPlan, options: CpuLoadOptions): Promise<CpuWeights> {
   const matrices = new Map<string, { matrix: PackedMatrix; bias: number }>();
   const tables = new Map<string, { pointer: number; dtype: 'f32' | 'bf16' }>();
   const vectors = new Map<string, number>();

@@ -1,5 +1,5 @@
 import { totalmem } from 'node:os';
-import { PAGE_TOKENS, type Cpu, type MatrixFormat, type ScratchNeed } from '@rose/cpu';
+import { PAGE_TOKENS, type CacheDtype, type Cpu, type MatrixFormat, type ScratchNeed } from '@rose/cpu';
 import { RoseError } from '../../errors.ts';
 import type { Checkpoint, CheckpointTensor } from '../../checkpoint/checkpoint.ts';
 import { sizeOf } from '../../model/parameters.ts';
@@ -7,19 +7,25 @@ import { layerGroups, type LayerGroup } from '../../model/groups.ts';
 import type { ModelSpec } from '../../model/spec.ts';
 import type { Plan, RowKind } from '../../plan/plan.ts';
 import type { BatchCapacity } from '../../engine/batch.ts';
-import type { LoadOptions, MemoryReport, PageReport } from '../device.ts';
+import type { LoadOptions, MemoryReport } from '../device.ts';
+import { layerPageBytes, pageBytes, planPages } from '../pages.ts';
 import { CpuSampler } from './sampler.ts';
 
 /** What a 32-bit WebAssembly memory can hold. */
 const ARENA_LIMIT = 4 * 1024 ** 3 - 65536;
-/** Pages for keys and values, where no share of memory is given; one full context may take more. */
-const DEFAULT_CACHE_BYTES = 1024 ** 3;
 /** Half of the staging buffer is read into while the other half is packed. */
 const STAGING_BYTES = 16 * 1024 ** 2;
 /** Rows of logits at a time, or as many as there may be sequences: enough to make good use of the output matrix. */
 const LOGIT_ROWS = 32;
 /** Every allocation starts at a multiple of this. */
 const ALIGN = 64;
+
+/** What the CPU does of what a load may ask for. */
+export interface CpuLoadOptions extends LoadOptions {
+  readonly quantize: 'int8' | 'int4' | undefined;
+  readonly dtype?: 'auto' | 'f32';
+  readonly cacheDtype: CacheDtype;
+}
 
 /** A weight matrix of the plan: the named matrices one under the other. */
 export interface MatrixGroup {
@@ -56,7 +62,7 @@ type Sizes = Pick<Cpu, 'matrixBytes' | 'scratchBytes'>;
  * cannot cache heads of its size in the format asked for.
  * @param sizes tells what packed matrices and kernel scratch take
  */
-export function planMemory(checkpoint: Checkpoint, plan: Plan, options: LoadOptions, sizes: Sizes): MemoryPlan {
+export function planMemory(checkpoint: Checkpoint, plan: Plan, options: CpuLoadOptions, sizes: Sizes): MemoryPlan {
   const { spec } = checkpoint;
   checkCache(spec, options);
   const byName = new Map(checkpoint.tensors.map((tensor) => [tensor.parameter.name, tensor]));
@@ -125,57 +131,17 @@ export function planMemory(checkpoint: Checkpoint, plan: Plan, options: LoadOpti
   };
 }
 
-/**
- * How many pages each group of layers gets. As many as all sequences at full context need, if there is room; otherwise
- * every group gets the same share of that, so that none runs out long before the others; and where not even one full
- * context fits, the context is what fits.
- *
- * A sequence at position p needs pages for all of its context where attention is full. Where it has a window, it needs
- * those the window sees, those of the prompt rows of one step, and as many again for the place where its prompt ended,
- * which the prefix tree keeps.
- */
-export function planPages(
-  spec: ModelSpec,
-  layers: readonly LayerGroup[],
-  options: Pick<LoadOptions, 'cacheDtype' | 'memoryShare' | 'maxSequences'> & { readonly rows: number },
-  room: number,
-): PageReport[] {
-  const bytesOf = layers.map((group) => pageBytes(spec, group, options));
-  const chunk = Math.ceil(options.rows / PAGE_TOKENS);
-  const needed = (tokens: number): number[] =>
-    layers.map(({ window }) => {
-      const all = Math.ceil(tokens / PAGE_TOKENS);
-      return window === undefined ? all : Math.min(all, 2 * (Math.ceil(window / PAGE_TOKENS) + 1) + chunk);
-    });
-  const cost = (tokens: number): number => sum(needed(tokens), (pages, group) => pages * bytesOf[group]);
-
-  const whole = cost(spec.contextLength);
-  const limit = options.memoryShare === undefined ? Math.min(room, Math.max(whole, DEFAULT_CACHE_BYTES)) : room;
-  const contexts = Math.min(options.maxSequences, limit / whole);
-  let counts: number[];
-  if (contexts >= 1) counts = needed(spec.contextLength).map((pages) => Math.floor(pages * contexts));
-  else {
-    let tokens = Math.floor(contexts * spec.contextLength);
-    while (tokens > 0 && cost(tokens) > limit) tokens -= PAGE_TOKENS;
-    counts = needed(Math.max(tokens, 0));
-  }
-  return layers.map(({ window, layers: { length } }, group) => {
-    const pages = counts[group];
-    return { window, layers: length, pages, tokens: pages * PAGE_TOKENS, bytes: pages * bytesOf[group] };
-  });
-}
-
 /** A tied embedding is looked up in the packed output matrix, unless that is quantized: then it keeps a table too. */
-export function embeddingIsTable(spec: ModelSpec, options: LoadOptions): boolean {
+export function embeddingIsTable(spec: ModelSpec, options: CpuLoadOptions): boolean {
   return !(spec.head.kind === 'logits' && spec.head.tied) || options.quantize !== undefined;
 }
 
 /** Tables of bfloat16 checkpoints stay bfloat16, all others are widened to float32. */
-export function tableDtype(tensor: CheckpointTensor, options: LoadOptions): 'f32' | 'bf16' {
-  return tensor.dtype === 'BF16' && options.upcast !== true ? 'bf16' : 'f32';
+export function tableDtype(tensor: CheckpointTensor, options: CpuLoadOptions): 'f32' | 'bf16' {
+  return tensor.dtype === 'BF16' && options.dtype !== 'f32' ? 'bf16' : 'f32';
 }
 
-export function tableBytes(tensor: CheckpointTensor, options: LoadOptions): number {
+export function tableBytes(tensor: CheckpointTensor, options: CpuLoadOptions): number {
   return sizeOf(tensor.parameter) * (tableDtype(tensor, options) === 'bf16' ? 2 : 4);
 }
 
@@ -184,7 +150,11 @@ export function rowsOf(kind: RowKind, { capacity, logitRows }: Pick<MemoryPlan, 
   return rows[kind];
 }
 
-function matrixGroups(plan: Plan, byName: ReadonlyMap<string, CheckpointTensor>, options: LoadOptions): MatrixGroup[] {
+function matrixGroups(
+  plan: Plan,
+  byName: ReadonlyMap<string, CheckpointTensor>,
+  options: CpuLoadOptions,
+): MatrixGroup[] {
   const groups: MatrixGroup[] = [];
   for (const operation of plan.operations) {
     if (operation.kind !== 'linear') continue;
@@ -203,26 +173,15 @@ function matrixGroups(plan: Plan, byName: ReadonlyMap<string, CheckpointTensor>,
   return groups;
 }
 
-function formatOf(tensors: readonly CheckpointTensor[], options: LoadOptions): MatrixFormat {
-  if (options.upcast === true) return 'f32';
+function formatOf(tensors: readonly CheckpointTensor[], options: CpuLoadOptions): MatrixFormat {
+  if (options.dtype === 'f32') return 'f32';
   if (options.quantize !== undefined) return options.quantize;
   return tensors.every((tensor) => tensor.dtype === 'BF16') ? 'bf16' : 'f32';
 }
 
-/** Bytes of one page in all layers of a group. */
-function pageBytes(spec: ModelSpec, { layers }: LayerGroup, options: Pick<LoadOptions, 'cacheDtype'>): number {
-  return sum(layers, (layer) => layerPageBytes(spec, layer, options));
-}
-
 /** Bytes of the largest page of any layer: what an encoder's layers share. */
-function widestPage(spec: ModelSpec, options: LoadOptions): number {
+function widestPage(spec: ModelSpec, options: CpuLoadOptions): number {
   return Math.max(...spec.blocks.map((_, layer) => layerPageBytes(spec, layer, options)));
-}
-
-/** Bytes of one page in one layer: keys and values of every key-value head. */
-export function layerPageBytes(spec: ModelSpec, layer: number, options: Pick<LoadOptions, 'cacheDtype'>): number {
-  const { kvHeads, headDim } = spec.blocks[layer].mixer;
-  return kvHeads * 2 * PAGE_TOKENS * headDim * (options.cacheDtype === 'bf16' ? 2 : 4);
 }
 
 function ropeBytes(spec: ModelSpec): number {
@@ -247,7 +206,7 @@ function sum<T>(items: readonly T[], size: (item: T, index: number) => number): 
 }
 
 /** The kernels take bfloat16 values in groups of 16 columns. */
-function checkCache(spec: ModelSpec, options: LoadOptions): void {
+function checkCache(spec: ModelSpec, options: CpuLoadOptions): void {
   const odd = spec.blocks.find(({ mixer }) => mixer.headDim % 16 !== 0);
   if (options.cacheDtype !== 'bf16' || odd === undefined) return;
   throw new RoseError(

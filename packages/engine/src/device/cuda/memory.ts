@@ -5,8 +5,8 @@ import { RoseError } from '../../errors.ts';
 import { layerGroups, type LayerGroup } from '../../model/groups.ts';
 import type { ModelSpec } from '../../model/spec.ts';
 import type { Plan } from '../../plan/plan.ts';
-import { layerPageBytes, planPages } from '../cpu/memory.ts';
-import type { LoadOptions, MemoryReport } from '../device.ts';
+import type { LoadOptions, MemoryReport, ModelToCome } from '../device.ts';
+import { layerPageBytes, planPages } from '../pages.ts';
 import { partSizes } from './attention.ts';
 import { Buffers, type BufferRows, type CudaBuffer } from './buffers.ts';
 import { fuse } from './fuse.ts';
@@ -18,6 +18,8 @@ import { TYPE_BYTES, weightBytes, type ComputeType } from './weights.ts';
 const DEFAULT_SHARE = 0.9;
 /** Left for the driver: modules, local memory, graphs. */
 const RESERVE_BYTES = 600 * 1024 ** 2;
+/** Buffers of a model that is yet to come, about. */
+const BUFFERS_TO_COME = 1024 ** 3;
 /** Rows of logits at a time, or as many as there may be sequences. */
 const LOGIT_ROWS = 32;
 
@@ -55,22 +57,23 @@ export function planCudaMemory(
   const rowsOf = { tokens: rows + PADDING, outputs: logitRows, sequences, once: 1 };
   const buffers = buffersOf(plan, spec, capacity, type);
 
-  const cacheDtype = type === 'f32' ? 'f32' : 'bf16';
   const weights = weightBytes(checkpoint, type);
   const shared = decoder
     ? 0
-    : stepPages * Math.max(...spec.blocks.map((_block, layer) => layerPageBytes(spec, layer, { cacheDtype })));
+    : stepPages * Math.max(...spec.blocks.map((_block, layer) => layerPageBytes(spec, layer, { cacheDtype: type })));
   const workspace =
     Buffers.bytes(buffers, rowsOf) +
     shared +
     StepLayout.bytes(capacity, layers, spec.contextLength) +
     samplingBytes(capacity, spec);
   const { free, total } = gpu.memory();
-  const share = options.memoryShare ?? DEFAULT_SHARE;
+  const { memoryShare: share = DEFAULT_SHARE, toCome = [] } = options;
+  // What others hold, models that were loaded before among them, is not there to be shared.
   const usable = Math.min(total * share, free - RESERVE_BYTES);
   const room = usable - weights - workspace;
+  const own = options.memoryShare === undefined ? shareOf(room, toCome, type) : room;
   const planned = decoder
-    ? planPages(spec, layers, { cacheDtype, memoryShare: share, maxSequences: sequences, rows }, room)
+    ? planPages(spec, layers, { cacheDtype: type, memoryShare: share, maxSequences: sequences, rows }, own)
     : [];
   if (room < 0 || planned.some(({ pages }) => pages < 1)) {
     throw doesNotFit(gpu, { weights, workspace, usable, free, share });
@@ -84,6 +87,12 @@ export function planCudaMemory(
     rowsOf,
     logitRows,
   };
+}
+
+/** The room for pages that the models to come leave: all decoders get as much. */
+function shareOf(room: number, toCome: readonly ModelToCome[], type: ComputeType): number {
+  const wanted = toCome.reduce((sum, { parameters }) => sum + TYPE_BYTES[type] * parameters + BUFFERS_TO_COME, 0);
+  return (room - wanted) / (1 + toCome.filter(({ decoder }) => decoder).length);
 }
 
 /** The plan's buffers that are left when operations are fused, and those that attention's kernels need. */

@@ -13,11 +13,12 @@ import { graphSize, rowBuckets } from './grids.ts';
 import type { Gpu, GpuGraph, GpuLaunch, GpuRange } from './gpu.ts';
 import { kernelNamed } from './kernels.ts';
 import { planCudaMemory, type CudaMemoryPlan } from './memory.ts';
+import { chooseType } from './options.ts';
 import { Pages } from './pages.ts';
 import { CudaParts } from './parts.ts';
 import { CudaResult } from './result.ts';
 import { PADDING, StepLayout } from './step-shape.ts';
-import { loadWeights, type ComputeType, type CudaWeights } from './weights.ts';
+import { loadWeights, type CudaWeights } from './weights.ts';
 
 /** Steps of at most so many rows, answers all, are captured as graphs. */
 const MOST_GRAPH_ROWS = 512;
@@ -32,6 +33,7 @@ export class CudaModel implements DeviceModel {
   readonly cache: CacheShape;
   readonly memory: MemoryReport;
   readonly answersApart = true;
+  readonly notes: readonly string[];
   readonly #gpu: Gpu;
   readonly #parts: CudaParts;
   readonly #owned: readonly { free(): void }[];
@@ -48,11 +50,11 @@ export class CudaModel implements DeviceModel {
 
   /** Plan the memory, read the weights, compile the plan. Leaves nothing behind when it throws. */
   static async load(gpu: Gpu, checkpoint: Checkpoint, options: LoadOptions): Promise<CudaModel> {
-    const type = computeType(checkpoint, options);
+    const { type, notes } = chooseType(checkpoint, options);
     const plan = buildPlan(checkpoint.spec);
     const memory = planCudaMemory(gpu, checkpoint, plan, type, options);
     const weights = await loadWeights(gpu, checkpoint, plan, type, options.onProgress);
-    return new CudaModel(gpu, checkpoint, memory, weights, plan, options);
+    return new CudaModel(gpu, checkpoint, memory, weights, plan, options, notes);
   }
 
   private constructor(
@@ -62,7 +64,9 @@ export class CudaModel implements DeviceModel {
     weights: CudaWeights,
     plan: Plan,
     options: LoadOptions,
+    notes: readonly string[],
   ) {
+    this.notes = notes;
     const operations = fuse(plan, spec);
     this.#gpu = gpu;
     this.#useGraphs = options.graphs !== false;
@@ -172,12 +176,6 @@ export class CudaModel implements DeviceModel {
     for (const graph of this.#graphs.values()) graph.free();
     for (const owner of this.#owned) owner.free();
   }
-}
-
-/** What weights and activations are held in. */
-function computeType({ tensors }: Checkpoint, { upcast }: LoadOptions): ComputeType {
-  if (upcast === true) return 'f32';
-  return tensors.every(({ dtype }) => dtype === 'F16') ? 'f16' : 'bf16';
 }
 
 interface SizedBody {

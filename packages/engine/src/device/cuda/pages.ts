@@ -1,5 +1,5 @@
 import type { ModelSpec } from '../../model/spec.ts';
-import { layerPageBytes } from '../cpu/memory.ts';
+import { layerPageBytes } from '../pages.ts';
 import type { Gpu, GpuMemory, GpuStream } from './gpu.ts';
 import type { CudaMemoryPlan } from './memory.ts';
 import type { CacheLayer } from './parts.ts';
@@ -15,10 +15,9 @@ export class Pages {
   constructor(gpu: Gpu, spec: ModelSpec, { layers: groups, pages }: CudaMemoryPlan, type: ComputeType) {
     this.#groups = groups;
     this.#pages = pages;
-    const cacheDtype = type === 'f32' ? 'f32' : 'bf16';
     const decoder = spec.head.kind === 'logits';
     const bytesOf = (layer: number, group: number): number =>
-      pages[group] * layerPageBytes(spec, layer, { cacheDtype });
+      pages[group] * layerPageBytes(spec, layer, { cacheDtype: type });
     const layers: CacheLayer[] = [];
     this.#memory = groups.map((group, g) => {
       const sizes = group.layers.map((layer) => bytesOf(layer, g));

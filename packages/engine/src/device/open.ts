@@ -1,0 +1,48 @@
+import { RoseError } from '../errors.ts';
+import type { Device } from './device.ts';
+
+/** Which device, and how it is opened. */
+export interface DeviceChoice {
+  /** `cpu`, `cuda` (the first GPU), `cuda:N`, or `auto`: the first GPU where there is one, else the CPU. */
+  readonly device: string;
+  /** CPU threads that compute; not for GPUs. */
+  readonly threads: number | undefined;
+}
+
+/**
+ * Open a device by its name.
+ * @throws RoseError `invalid` for a name that is none, `unavailable` for a device that this machine does not have
+ */
+export async function openDevice({ device, threads }: DeviceChoice): Promise<Device> {
+  if (device === 'cpu') return openCpu(threads);
+  if (device === 'auto') return (await openFirstGpu()) ?? openCpu(threads);
+  const index = gpuIndex(device);
+  if (index === undefined) {
+    throw new RoseError('invalid', `there is no device '${device}': use cpu, cuda, cuda:N or auto`, {
+      param: 'device',
+    });
+  }
+  if (threads !== undefined) {
+    const message = `threads says how many CPU threads compute, and ${device} computes on a GPU: leave it out`;
+    throw new RoseError('invalid', message, { param: 'threads' });
+  }
+  // What a GPU needs is loaded only where one is asked for.
+  const { CudaDevice } = await import('./cuda/device.ts');
+  return CudaDevice.open(index);
+}
+
+/** N of `cuda:N`; 0 for `cuda`; undefined: not a GPU's name. */
+function gpuIndex(device: string): number | undefined {
+  const [, index = '0'] = /^cuda(?::(\d+))?$/.exec(device) ?? [undefined, ''];
+  return index === '' ? undefined : Number(index);
+}
+
+async function openCpu(threads: number | undefined): Promise<Device> {
+  const { CpuDevice } = await import('./cpu/device.ts');
+  return CpuDevice.open(threads);
+}
+
+async function openFirstGpu(): Promise<Device | undefined> {
+  const { CudaDevice } = await import('./cuda/device.ts');
+  return CudaDevice.present() ? CudaDevice.open(0) : undefined;
+}
