@@ -14,6 +14,8 @@ const ROWS = 300;
 const base = 'linear_mma';
 const LAYERS: readonly Layer[] = [
   { base, columns: 320, depth: 1000, options: { bias: true, residual: true } },
+  { base, columns: 136, depth: 200, options: { bias: true, activation: 'gelu', residual: true } },
+  { base, columns: 64, depth: 320, options: { activation: 'tanh', output: 'f32' } },
   { base, columns: 256, depth: 4096, options: { leaves: 8 } },
   { base, columns: 192, depth: 14336, options: { leaves: 8, type: 'f16', output: 'f32' } },
   { base, columns: 512, depth: 768, options: { gate: 'silu', scale: true, leaves: 4 } },
