@@ -3,15 +3,14 @@ import {
   e4m3,
   f32,
   fma,
+  Fragment,
   idiv,
-  laneId,
   min,
   rsqrt,
-  shuffleIndex,
+  select,
   shuffleXor,
   tid,
   _,
-  type Fragment,
   type i32,
   type KernelIR,
   type Tensor,
@@ -33,6 +32,7 @@ import {
   output,
   scalar,
   updated,
+  type Dims,
   type Fill,
   type KernelModule,
   type Specialisation,
@@ -46,19 +46,20 @@ const ROTATED = bound(
 const STORED = bound(1, 'a quotient by the scale');
 
 const OPTIONS = {
-  type: ['bf16', 'f16'],
+  type: ['bf16', 'f16', 'f32'],
   /** Keys and values in the cache: as they are, or of 8 bits, each key head's divided by its scale. */
   cache: ['same', 'e4m3'],
   norm: [true, false],
   weight: ['plain', 'plus_one'],
   layout: ['neox', 'interleaved'],
 } as const;
-const TUNING = { threads: [128, 256] } as const;
+/** `turns`: heads of a token that a thread has a part of, one after the other, with the same angles and weights. */
+const TUNING = { threads: [128, 256], turns: [1, 2, 4, 8] } as const;
 
 /**
  * From the rows of the QKV product to attention's inputs, in one pass: RMSNorm of every query and key head (Qwen3),
- * rotary position embedding (Su et al. 2021) of the first `rotary` elements of a head, queries out, keys and values into
- * the pages of the cache.
+ * rotary position embedding (Su et al. 2021) of the first `rotary` elements of a head (none where that size is absent: models
+ * with learned positions), queries out, keys and values into the pages of the cache.
  *
  * A row of `qkv` has the query heads, the key heads, the value heads. `layout`: `neox` pairs element i with i +
  * rotary / 2, `interleaved` 2i with 2i + 1. `table[p]` has the cosines of position p for its rotary / 2 angles, then the
@@ -74,22 +75,25 @@ const qkRopeCache: KernelModule = defineKernel({
     qHeads: 'query heads',
     kvHeads: 'key and value heads',
     head: 'elements of a head',
-    rotary: 'elements of a head that are rotated',
-    positions: 'rows of the table of angles',
     pages: 'pages of the cache',
   },
+  optionalDims: { rotary: 'elements of a head that are rotated', positions: 'rows of the table of angles' },
   options: OPTIONS,
   tuning: TUNING,
-  refuse: ({ dims: { head, rotary, qHeads, kvHeads }, options: { layout } }) => {
-    if (![32, 64, 128, 256].includes(head)) return `heads of ${head} elements are not had: 32, 64, 128 or 256`;
-    const step = layout === 'neox' ? 16 : 8;
-    if (rotary > head || rotary % step !== 0)
-      return `rotary is ${rotary}; it must be a multiple of ${step} up to ${head}`;
+  refuse: ({ dims: { head, rotary, positions, qHeads, kvHeads } }) => {
+    if (head > 256 || head % VECTOR !== 0) {
+      return `heads of ${head} elements are not had: multiples of ${VECTOR} up to 256 are`;
+    }
+    if ((rotary === undefined) !== (positions === undefined)) return 'rotary and positions are given both or neither';
+    if (rotary !== undefined && (rotary > head || rotary % VECTOR !== 0)) {
+      return `rotary is ${rotary}; it must be a multiple of ${VECTOR} up to ${head}, or absent`;
+    }
     return qHeads % kvHeads === 0 ? undefined : `${qHeads} query heads do not divide among ${kvHeads} key heads`;
   },
-  choose: () => ({ threads: 128 }),
+  choose: () => ({ threads: 128, turns: 4 }),
   tables: {
-    key: ({ tokens, qHeads, kvHeads, head, rotary }, options) => {
+    version: 2,
+    key: ({ tokens, qHeads, kvHeads, head, rotary = 0 }, options) => {
       return { ...options, tokens: rowBucket(tokens), qHeads, kvHeads, head, rotary };
     },
   },
@@ -102,8 +106,8 @@ const qkRopeCache: KernelModule = defineKernel({
     return {
       qkv: input(type, [tokens, (qHeads + 2 * kvHeads) * head]),
       ...(norm ? { qWeight: input(type, [head], weights), kWeight: input(type, [head], weights) } : {}),
-      table: input('f32', [positions, 2, rotary / 2], angles(rotary / 2)),
-      positions: input('i32', [tokens], integers(positions)),
+      ...(rotary === undefined ? {} : { table: input('f32', [positions, 2, rotary / 2], angles(rotary / 2)) }),
+      ...(rotary === undefined ? {} : { positions: input('i32', [tokens], integers(positions)) }),
       slots: input('i32', [tokens], slots(pages * PAGE)),
       ...(narrow ? { keyScale: scales, valueScale: scales } : {}),
       q: output(type, [tokens, qHeads * head], ROTATED),
@@ -114,12 +118,12 @@ const qkRopeCache: KernelModule = defineKernel({
     };
   },
   trace: record,
-  grid: ({ dims: { tokens, qHeads, kvHeads, head }, tuning: { threads } }) => [
-    Math.ceil((tokens * (qHeads + 2 * kvHeads) * (head / 8)) / threads),
+  grid: ({ dims, options, tuning: { threads, turns } }) => [
+    Math.ceil((dims.tokens * groupsOf(dims, turns) * lanesOf(dims, options)) / threads),
     1,
     1,
   ],
-  reference: (given, { tokens, qHeads, kvHeads, head, rotary }, options) => {
+  reference: (given, { tokens, qHeads, kvHeads, head, rotary = 0 }, options) => {
     const { qkv, qWeight, kWeight, keyScale, valueScale, table, positions, slots, eps } = given;
     const rowLength = (qHeads + 2 * kvHeads) * head;
     const q = { values: new Float64Array(tokens * qHeads * head), magnitude: new Float64Array(tokens * qHeads * head) };
@@ -139,6 +143,7 @@ const qkRopeCache: KernelModule = defineKernel({
       const x = from.map((v, i) => v * r * (weight ? weight[i] + one : 1));
       to.values.set(x, at);
       to.magnitude.set(x.map(Math.abs), at);
+      if (!table || !positions) return;
       const angle = positions[token] * rotary;
       for (let i = 0; i < half; i++) {
         const [a, b] = options.layout === 'neox' ? [i, i + half] : [2 * i, 2 * i + 1];
@@ -174,12 +179,12 @@ const qkRopeCache: KernelModule = defineKernel({
     }
     return { q, keys, values };
   },
-  roofline: ({ tokens, qHeads, kvHeads, head, rotary, positions }, options) => ({
+  roofline: ({ tokens, qHeads, kvHeads, head, rotary = 0, positions = 0 }, options) => ({
     bytes:
       bytesOf(options.type, 2 * tokens * (qHeads + kvHeads) * head) +
       bytesOf(cacheType(options), 2 * tokens * kvHeads * head) +
       bytesOf('f32', Math.min(tokens, positions) * rotary) +
-      bytesOf('i32', 2 * tokens),
+      bytesOf('i32', (rotary === 0 ? 1 : 2) * tokens),
     flops: tokens * (qHeads + kvHeads) * (4 * head + 3 * rotary),
   }),
   cases: [
@@ -202,6 +207,15 @@ const qkRopeCache: KernelModule = defineKernel({
       options: { cache: 'e4m3' },
     },
     {
+      dims: { tokens: 5, qHeads: 2, kvHeads: 1, head: 96, rotary: 96, positions: 32, pages: 3 },
+      options: { type: 'f32' },
+    },
+    {
+      dims: { tokens: 3, qHeads: 3, kvHeads: 1, head: 80, rotary: 40, positions: 32, pages: 3 },
+      options: { type: 'f16', weight: 'plus_one' },
+    },
+    { dims: { tokens: 3, qHeads: 2, kvHeads: 2, head: 24, pages: 3 }, options: { norm: false } },
+    {
       dims: { tokens: 8192, qHeads: 32, kvHeads: 8, head: 128, rotary: 128, positions: 32768, pages: 1024 },
       large: true,
     },
@@ -216,8 +230,8 @@ interface Tensors {
   readonly kWeight?: Tensor;
   readonly keyScale?: Tensor<f32>;
   readonly valueScale?: Tensor<f32>;
-  readonly table: Tensor;
-  readonly positions: Tensor;
+  readonly table?: Tensor;
+  readonly positions?: Tensor;
   readonly slots: Tensor;
   readonly q: Tensor;
   readonly keys: Tensor;
@@ -226,54 +240,121 @@ interface Tensors {
   readonly tokens: i32;
 }
 
-/** Elements of a head that a thread has: 16 bytes. */
+/** Elements of a head that a thread has: four pairs that turn by an angle each. */
 const VECTOR = 8;
+const PAIRS = VECTOR / 2;
 
-function record({ dims, options, tuning: { threads } }: Specialisation<typeof OPTIONS, typeof TUNING>): KernelIR {
-  const { qHeads, kvHeads, head, rotary } = dims;
-  const heads = qHeads + 2 * kvHeads;
+/** Threads of a head; those that reduce it together are a power of two, of which the last may have nothing. */
+function lanesOf({ head }: Dims, { norm }: { readonly norm: boolean }): number {
   const lanes = head / VECTOR;
+  return norm ? 2 ** Math.ceil(Math.log2(lanes)) : lanes;
+}
+
+/** A token's heads divided by `turns`: head g, g + groups, ... are those of a group of threads. */
+function groupsOf({ qHeads, kvHeads }: Dims, turns: number): number {
+  return Math.ceil((qHeads + 2 * kvHeads) / turns);
+}
+
+function record({ dims, options, tuning }: Specialisation<typeof OPTIONS, typeof TUNING>): KernelIR {
+  const { qHeads, kvHeads, head, rotary = 0 } = dims;
+  const { threads, turns } = tuning;
+  const heads = qHeads + 2 * kvHeads;
+  const groups = groupsOf(dims, turns);
+  const lanes = lanesOf(dims, options);
+  const vectors = head / VECTOR;
   return traceKernel('qk_rope_cache', qkRopeCache.args(dims, options), threads, (t: Tensors) => {
     'use gpu';
-    const wanted = idiv(bid() * threads + tid(), lanes);
-    const lane = tid() & (lanes - 1);
-    const item = min(wanted, t.tokens * heads - 1);
-    const token = idiv(item, heads);
-    const h = item - token * heads;
-    const raw = vectorsOf(t.qkv(token, _), VECTOR)(_, h * lanes + lane).load();
-    const position = t.positions[token];
+    const at = bid() * threads + tid();
+    const wanted = idiv(at, lanes);
+    const own = at - wanted * lanes;
+    const lane = min(own, vectors - 1);
+    const item = min(wanted, t.tokens * groups - 1);
+    const token = idiv(item, groups);
+    const group = item - token * groups;
+    const place = new PlaceInHead(options.layout === 'neox' ? rotary : 0, lane);
+    const all = Array.from({ length: turns }, (_none, turn) => {
+      'use gpu';
+      const h = group + turn * groups;
+      const even = (turn + 1) * groups <= heads;
+      // Where heads do not divide, the last one is loaded several times.
+      const raw = place.load(t.qkv(token, _), (even ? h : min(h, heads - 1)) * vectors);
+      return { h, raw, live: wanted < t.tokens * groups && own < vectors && (even || h < heads) };
+    });
     const slot = t.slots[token];
-
-    let x = raw.to(f32);
-    if (t.qWeight && t.kWeight) {
-      const [qw, kw] = [t.qWeight, t.kWeight].map((w) => vectorsOf(w, VECTOR)(_, lane).load().to(f32));
-      let squares = sumOfSquares(x);
-      for (let distance = lanes / 2; distance >= 1; distance /= 2) squares += shuffleXor(squares, distance);
-      const r = rsqrt(squares * (1 / head) + t.eps);
-      x = x.map((e, i) => {
-        const w = h < qHeads ? qw[i] : kw[i];
-        return e * r * (options.weight === 'plus_one' ? w + 1 : w);
-      });
-    }
-    const angles = t.table(position, _, _);
-    const rotated =
-      options.layout === 'neox' ? rotateHalves(x, angles, lane, rotary) : rotatePairs(x, angles, lane, rotary);
-    const y = rotated.to(t.q.type);
-    if (wanted < t.tokens * heads) {
-      if (h < qHeads) vectorsOf(t.q(token, _), VECTOR)(_, h * lanes + lane).store(y);
-      else if (slot >= 0) {
-        const page = slot >> 4;
+    const weights = t.qWeight && t.kWeight && [t.qWeight, t.kWeight].map((w) => place.load(w, 0).to(f32));
+    const turned = min(lane, rotary / VECTOR - 1);
+    const angles =
+      t.table &&
+      t.positions &&
+      [0, 1].map((which) => vectorsOf(t.table!(t.positions![token], which, _), PAIRS)(_, turned).load());
+    for (const { h, raw, live } of all) {
+      let x = raw.to(f32);
+      if (weights) {
+        let squares = select(own < vectors, sumOfSquares(x), f32(0));
+        for (let distance = lanes / 2; distance >= 1; distance /= 2) squares += shuffleXor(squares, distance);
+        const r = rsqrt(squares * (1 / head) + t.eps);
+        x = x.map((e, i) => {
+          const w = h < qHeads ? weights[0][i] : weights[1][i];
+          return e * r * (options.weight === 'plus_one' ? w + 1 : w);
+        });
+      }
+      if (live) {
         if (h < qHeads + kvHeads) {
-          const kept = t.keyScale ? quotients(rotated, t.keyScale[h - qHeads]) : y;
-          vectorsOf(t.keys(page, h - qHeads, slot & (PAGE - 1), _), VECTOR)(_, lane).store(kept);
-        } else {
+          const rotated = angles ? rotate(x, angles, options.layout, lane < rotary / VECTOR) : x;
+          if (h < qHeads) place.store(t.q(token, _), h * vectors, rotated.to(t.q.type));
+          else if (slot >= 0) {
+            const kept = t.keyScale ? quotients(rotated, t.keyScale[h - qHeads]) : rotated.to(t.keys.type);
+            place.store(t.keys(slot >> 4, h - qHeads, slot & (PAGE - 1), _), 0, kept);
+          }
+        } else if (slot >= 0) {
           const kvHead = h - qHeads - kvHeads;
           const kept = t.valueScale ? quotients(raw.to(f32), t.valueScale[kvHead]) : raw;
-          vectorsOf(t.values(page, kvHead, slot & (PAGE - 1), _), VECTOR)(_, lane).store(kept);
+          place.store(t.values(slot >> 4, kvHead, slot & (PAGE - 1), _), 0, kept);
         }
       }
     }
   });
+}
+
+/**
+ * A thread's eight elements of a head: neighbours, or, where halves of the first `halves` elements turn together, four of
+ * either half. Behind those are neighbours.
+ */
+class PlaceInHead {
+  private readonly halves: number;
+  private readonly lane: i32;
+
+  constructor(halves: number, lane: i32) {
+    this.halves = halves;
+    this.lane = lane;
+  }
+
+  /** `first`: vectors of eight before the head in its row. */
+  load<T>(row: Tensor<T>, first: i32): Fragment<T> {
+    'use gpu';
+    if (this.halves === 0) return vectorsOf(row, VECTOR)(_, first + this.lane).load();
+    const [a, b] = this.quads(first).map((quad) => vectorsOf(row, PAIRS)(_, quad).load());
+    return new Fragment([...a.values(), ...b.values()], row.type);
+  }
+
+  store<T>(row: Tensor<T>, first: i32, values: Fragment<T>): void {
+    'use gpu';
+    if (this.halves === 0) {
+      vectorsOf(row, VECTOR)(_, first + this.lane).store(values);
+      return;
+    }
+    for (const [i, quad] of this.quads(first).entries()) {
+      const half = new Fragment(values.values().slice(PAIRS * i, PAIRS * (i + 1)), row.type);
+      vectorsOf(row, PAIRS)(_, quad).store(half);
+    }
+  }
+
+  private quads(first: i32): readonly i32[] {
+    'use gpu';
+    const turning = this.halves / VECTOR;
+    const inside = this.lane < turning;
+    return [0, 1].map((i) => 2 * first + select(inside, this.lane + i * turning, 2 * this.lane + i));
+  }
 }
 
 /** What a cache of 8 bits keeps. */
@@ -282,35 +363,20 @@ function quotients(x: Fragment, scale: f32): Fragment {
   return x.map((e) => e / scale).to(e4m3);
 }
 
-/** Element i with i + rotary / 2, which another lane has. `angles`: (cosine or sine, angle). */
-function rotateHalves(x: Fragment, angles: Tensor, lane: i32, rotary: number): Fragment {
+/** Each of the four pairs by its angle, where `turned`. `angles`: cosines, sines. */
+function rotate(
+  x: Fragment,
+  [cos, sin]: readonly Fragment[],
+  layout: 'neox' | 'interleaved',
+  turned: boolean,
+): Fragment {
   'use gpu';
-  const apart = rotary / 2 / VECTOR;
-  const first = lane < apart;
-  const turned = lane < 2 * apart;
-  const at = first ? lane : min(lane - apart, apart - 1);
-  const cos = vectorsOf(angles(0, _), VECTOR)(_, at).load();
-  const sin = vectorsOf(angles(1, _), VECTOR)(_, at).load();
-  const other = turned ? (first ? laneId() + apart : laneId() - apart) : laneId();
   return x.map((e, i) => {
-    const partner = shuffleIndex(e, other);
-    const cross = partner * sin[i];
-    const y = fma(e, cos[i], first ? -cross : cross);
-    return turned ? y : e;
-  });
-}
-
-/** Element 2i with 2i + 1. */
-function rotatePairs(x: Fragment, angles: Tensor, lane: i32, rotary: number): Fragment {
-  'use gpu';
-  const turned = lane < rotary / VECTOR;
-  const at = min(lane, rotary / VECTOR - 1);
-  const cos = vectorsOf(angles(0, _), VECTOR / 2)(_, at).load();
-  const sin = vectorsOf(angles(1, _), VECTOR / 2)(_, at).load();
-  return x.map((e, i) => {
-    const cross = x[i ^ 1] * sin[i >> 1];
-    const y = fma(e, cos[i >> 1], i % 2 === 0 ? -cross : cross);
-    return turned ? y : e;
+    const [partner, pair, isFirst] =
+      layout === 'neox' ? [i ^ PAIRS, i % PAIRS, i < PAIRS] : [i ^ 1, i >> 1, i % 2 === 0];
+    const cross = x[partner] * sin[pair];
+    const y = fma(e, cos[pair], isFirst ? -cross : cross);
+    return select(turned, y, e);
   });
 }
 

@@ -13,7 +13,7 @@ export interface Elements {
   readonly cache: 'same' | 'e4m3';
 }
 
-export function cacheType({ type, cache }: Elements): TypeName {
+export function cacheType({ type, cache }: { readonly type: TypeName; readonly cache: Elements['cache'] }): TypeName {
   return cache === 'same' ? type : cache;
 }
 
