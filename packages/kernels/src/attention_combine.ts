@@ -117,6 +117,7 @@ const attentionCombine: KernelModule = defineKernel({
     { dims: { sequences: 1, tokens: 1, splits: 1, qHeads: 2, head: 64 } },
     { dims: { sequences: 2, tokens: 2, splits: 7, qHeads: 3, head: 128 }, options: { sinks: true } },
     { dims: { sequences: 1, tokens: 1, splits: 37, qHeads: 1, head: 96 }, options: { type: 'f16' } },
+    { dims: { sequences: 2, tokens: 1, splits: 5, qHeads: 3, head: 32 } },
     { dims: { sequences: 32, tokens: 1, splits: 8, qHeads: 32, head: 128 }, large: true },
     { dims: { sequences: 1, tokens: 1, splits: 64, qHeads: 32, head: 128 }, large: true },
   ],

@@ -24,6 +24,7 @@ import {
   shuffleIndex,
   sync,
   syncWarp,
+  tensorAt,
   tid,
   TYPE_TOKENS,
   u32,
@@ -195,6 +196,7 @@ const attentionDecode: KernelModule = defineKernel({
       dims: { sequences: 2, tokens: 2, longest: 67, shortest: 16, qHeads: 2, kvHeads: 2, head: 64 },
       options: { cache: 'e4m3' },
     },
+    { dims: { sequences: 2, tokens: 3, longest: 40, shortest: 7, qHeads: 4, kvHeads: 2, head: 32 } },
     {
       dims: { sequences: 32, tokens: 1, longest: 4096, shortest: 4096, qHeads: 32, kvHeads: 8, head: 128 },
       large: true,
@@ -332,8 +334,9 @@ function record({ dims, options }: Specialisation<typeof OPTIONS>): KernelIR {
     const wanted = mine + WARPS * min(lane, splitPages / WARPS - 1);
     const pageOfLane = t.table[t.tableStarts[sequence] + splitPage + min(wanted, end - 1)];
 
-    const keysTile = shared(stored, makeLayout([WARPS * stages * PAGE, head], [pitch, 1]), { name: 'keys' });
-    const valuesTile = shared(stored, makeLayout([WARPS * stages * PAGE, head], [pitch, 1]), { name: 'values' });
+    const tileRows = WARPS * stages * PAGE;
+    const pages = shared(stored, makeLayout([2, tileRows, head], [tileRows * pitch, pitch, 1]), { name: 'pages' });
+    const [keysTile, valuesTile] = [pages(0, _, _), pages(1, _, _)];
     const chunks = (head * unit) / 16;
     const fetch = (turn: i32, stage: i32): void => {
       'use gpu';
@@ -441,8 +444,8 @@ function record({ dims, options }: Specialisation<typeof OPTIONS>): KernelIR {
     cpAsyncWait(0);
     sync();
 
-    // The warps' parts, in their order.
-    const parts = shared(f32, makeLayout([WARPS, ROWS, head], [ROWS * (head + 4), head + 4, 1]), { name: 'parts' });
+    // The warps' parts, in their order; where pages were, so that two CTAs have room.
+    const parts = tensorAt(pages.address, f32, makeLayout([WARPS, ROWS, head], [ROWS * (head + 4), head + 4, 1]));
     const tops = shared(f32, makeLayout([WARPS, ROWS, 2], [2 * ROWS, 2, 1]), { name: 'tops' });
     for (const [r, { top, sum }] of softmax.rows().entries()) {
       if (quarter === 0) {

@@ -73,6 +73,10 @@ const attentionPrefill: KernelModule = defineKernel({
       tuning: { pack: true },
     },
     {
+      dims: { sequences: 2, tokens: 19, longest: 131, shortest: 19, qHeads: 2, kvHeads: 1, head: 32 },
+      options: { layout: 'rows', mask: 'bidirectional' },
+    },
+    {
       dims: { sequences: 1, tokens: 8192, longest: 8192, shortest: 8192, qHeads: 32, kvHeads: 8, head: 128 },
       large: true,
     },

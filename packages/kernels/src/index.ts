@@ -4,6 +4,7 @@ import attentionCombine from './attention_combine.ts';
 import attentionDecode from './attention_decode.ts';
 import attentionPrefill from './attention_prefill.ts';
 import attentionPrefillWgmma from './attention_prefill_wgmma.ts';
+import attentionRows from './attention_rows.ts';
 import cast from './cast.ts';
 import embedding from './embedding.ts';
 import layernorm from './layernorm.ts';
@@ -40,6 +41,7 @@ export const KERNELS: readonly KernelModule[] = [
   attentionDecode,
   attentionPrefill,
   attentionPrefillWgmma,
+  attentionRows,
   cast,
   embedding,
   layernorm,

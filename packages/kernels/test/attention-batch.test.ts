@@ -5,6 +5,7 @@ import attentionCombine from '../src/attention_combine.ts';
 import attentionDecode from '../src/attention_decode.ts';
 import attentionPrefill from '../src/attention_prefill.ts';
 import attentionPrefillWgmma from '../src/attention_prefill_wgmma.ts';
+import attentionRows from '../src/attention_rows.ts';
 import { specialise, type Dims, type KernelCase, type KernelModule } from '../src/spec.ts';
 import { decodeAttention, randomSequence, type Shape } from './attention-sequences.ts';
 
@@ -18,6 +19,9 @@ const BATCHES: readonly Dims[] = [
   { sequences: 700, longest: 300, shortest: 20 },
 ];
 
+/** With one or several queries of each. */
+const PROMPTS: readonly Dims[] = BATCHES.flatMap((batch) => [1, 9].map((tokens) => ({ ...batch, tokens })));
+
 /** Kernels, and of their sizes those that a batch may have otherwise without another kernel. */
 const COMPILED: readonly [KernelModule, KernelCase, readonly Dims[]][] = [
   [attentionDecode, { dims: { ...SHAPE, tokens: 2 } }, BATCHES],
@@ -27,11 +31,11 @@ const COMPILED: readonly [KernelModule, KernelCase, readonly Dims[]][] = [
     { dims: { qHeads: 4, head: 64, tokens: 2 } },
     [1, 2, 700].map((sequences) => ({ sequences, splits: sequences })),
   ],
+  [attentionRows, { dims: { ...SHAPE } }, PROMPTS],
   ...[attentionPrefill, attentionPrefillWgmma].flatMap((module) =>
     [false, true].flatMap((pack) =>
       ['paged', 'rows'].map((layout): [KernelModule, KernelCase, readonly Dims[]] => {
-        const batches = BATCHES.flatMap((batch) => [1, 9].map((tokens) => ({ ...batch, tokens })));
-        return [module, { dims: { ...SHAPE }, options: { layout }, tuning: { pack } }, batches];
+        return [module, { dims: { ...SHAPE }, options: { layout }, tuning: { pack } }, PROMPTS];
       }),
     ),
   ),
@@ -114,5 +118,11 @@ test('of prompts, a sequence without tokens leaves its rows as they are', () => 
     ...{ y, scale: 1 },
   };
   clean(attentionPrefill, dims, args);
+  clean(attentionRows, dims, {
+    ...args,
+    q: new Float32Array(1),
+    keys: new Float32Array(1),
+    values: new Float32Array(1),
+  });
   assert.ok(y.every((e) => e === 7));
 });

@@ -115,7 +115,8 @@ export interface Backend {
 
 export type BackendArgs = Readonly<Record<string, Uint16Array | Int32Array | Float32Array | number>>;
 
-const SIMULATOR: Backend = {
+/** In the simulator, which must find nothing. */
+export const SIMULATED: Backend = {
   prefill: attentionPrefill,
   run(module, s, grid, args) {
     const { findings } = simulate(module.trace(s), { grid, args });
@@ -132,7 +133,7 @@ export function decodeAttention(
   shape: Shape,
   settings: Settings = {},
   seed = 1,
-  backend: Backend = SIMULATOR,
+  backend: Backend = SIMULATED,
 ): Uint16Array {
   const { qHeads, kvHeads, head } = shape;
   const longest = Math.max(...asked.map(({ length }) => length));
@@ -177,7 +178,7 @@ export function prefillAttention(
   shape: Shape,
   { window, cap, sinks, mask = 'causal' }: Settings = {},
   seed?: number,
-  backend: Backend = SIMULATOR,
+  backend: Backend = SIMULATED,
 ): Uint16Array {
   const { qHeads, kvHeads, head } = shape;
   const longest = Math.max(...asked.map(({ length }) => length));
@@ -186,7 +187,7 @@ export function prefillAttention(
   const y = new Uint16Array(q.length).fill(0xffff);
   const dims = { sequences: asked.length, tokens, longest, shortest: longest, qHeads, kvHeads, head };
   const options = {
-    ...{ mask, window: window !== undefined, cap: cap !== undefined, sinks: sinks !== undefined },
+    ...{ type: 'bf16', mask, window: window !== undefined, cap: cap !== undefined, sinks: sinks !== undefined },
     layout: seed === undefined ? 'rows' : 'paged',
   };
   const s = specialise(backend.prefill, { dims, options });

@@ -1,9 +1,12 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import attentionPrefill from '../src/attention_prefill.ts';
+import attentionRows from '../src/attention_rows.ts';
 import {
   decodeAttention,
   expectedAttention,
   prefillAttention,
+  SIMULATED,
   randomSequence,
   relativeError,
   type Settings,
@@ -53,22 +56,32 @@ const PREFILLS: readonly [string, Settings][] = [
   ['window, cap and sinks', { window: 40, cap: 3, sinks: [0.5, -1] }],
 ];
 
-for (const [name, settings] of PREFILLS) {
-  test(`attention for prompts, ${name}: a row's bits are its own`, () => {
-    const shape: Shape = { qHeads: 2, kvHeads: 1, head: 64 };
-    const [a, b] = [randomSequence(shape, 150, 1), randomSequence(shape, 33, 2)];
-    const whole = { sequence: a, length: 150, count: 150 };
-    const bits = prefillAttention([whole], shape, settings, 1);
-    assert.ok(relativeError(bits, expectedAttention([whole], shape, settings)) < CLOSE);
-    const row = shape.qHeads * shape.head;
-    const chunk = (from: number, to: number) => ({ sequence: a, length: to, count: to - from });
-    const other = { sequence: b, length: 33, count: 33 };
-    const batch = prefillAttention([other, chunk(0, 70), chunk(117, 150)], shape, settings, 5);
-    assert.deepEqual(batch.subarray(33 * row, 103 * row), bits.subarray(0, 70 * row), 'the first chunk, in a batch');
-    assert.deepEqual(batch.subarray(103 * row), bits.subarray(117 * row), 'the last chunk, in a batch');
-    const rows = prefillAttention([chunk(70, 131)], shape, settings);
-    assert.deepEqual(rows, bits.subarray(70 * row, 131 * row), 'the middle, from rows instead of pages');
-  });
+const BY = [
+  ['the tensor cores', attentionPrefill, { qHeads: 2, kvHeads: 1, head: 64 }],
+  ['multiply-adds', attentionRows, { qHeads: 2, kvHeads: 1, head: 24 }],
+] as const;
+
+for (const [how, prefill, shape] of BY) {
+  for (const [name, settings] of PREFILLS) {
+    test(`attention for prompts by ${how}, ${name}: a row's bits are its own`, () => {
+      const backend = { ...SIMULATED, prefill };
+      const [a, b] = [randomSequence(shape, 150, 1), randomSequence(shape, 33, 2)];
+      const whole = { sequence: a, length: 150, count: 150 };
+      const bits = prefillAttention([whole], shape, settings, 1, backend);
+      assert.ok(relativeError(bits, expectedAttention([whole], shape, settings)) < CLOSE);
+      const row = shape.qHeads * shape.head;
+      const chunk = (from: number, to: number) => ({ sequence: a, length: to, count: to - from });
+      const other = { sequence: b, length: 33, count: 33 };
+      const batch = prefillAttention([other, chunk(0, 70), chunk(117, 150)], shape, settings, 5, backend);
+      assert.deepEqual(batch.subarray(33 * row, 103 * row), bits.subarray(0, 70 * row), 'the first chunk, in a batch');
+      assert.deepEqual(batch.subarray(103 * row), bits.subarray(117 * row), 'the last chunk, in a batch');
+      const rows = prefillAttention([chunk(70, 131)], shape, settings, undefined, backend);
+      assert.deepEqual(rows, bits.subarray(70 * row, 131 * row), 'the middle, from rows instead of pages');
+      const answers = [131, 132].map((at) => chunk(at, at + 1));
+      const two = prefillAttention(answers, shape, settings, 6, backend);
+      assert.deepEqual(two, bits.subarray(131 * row, 133 * row), 'two tokens, one at a time, in the same pages');
+    });
+  }
 }
 
 test('attention of whole texts sees both sides, and of a batch each its own', () => {

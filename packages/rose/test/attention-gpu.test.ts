@@ -3,6 +3,7 @@ import { test } from 'node:test';
 import { compileKernel } from '@rose/cute';
 import { DeviceMemory, encodeTensorMap, Kernel, type Argument } from '@rose/cuda';
 import { KERNELS, makeCase, seededRandom, specialise } from '@rose/kernels';
+import { PAGE } from '../../kernels/src/support/page.ts';
 import {
   decodeAttention,
   expectedAttention,
@@ -24,7 +25,8 @@ const skip = withoutGpu();
 /** bf16 weights and results each round to 2^-9; against a float64 reference. */
 const CLOSE = 1e-2;
 
-function backendOf(gpu: Gpu, prefill: string): Backend {
+/** `before`: pages of the cache before those that are used, of which nothing is written. */
+function backendOf(gpu: Gpu, prefill: string, before = 0): Backend {
   return {
     prefill: KERNELS.find(({ name }) => name === prefill)!,
     run(module, s, grid, args) {
@@ -38,16 +40,19 @@ function backendOf(gpu: Gpu, prefill: string): Backend {
           values[name] = given;
           continue;
         }
-        const memory = stack.use(new DeviceMemory(gpu.context, given.byteLength));
-        const bytes = new Uint8Array(given.buffer, given.byteOffset, given.byteLength);
-        memory.write(bytes);
-        outputs.push([memory, bytes]);
+        const { kvHeads, head } = s.dims;
+        const unused = name === 'keys' || name === 'values' ? before * kvHeads * PAGE * head : 0;
+        const memory = stack.use(new DeviceMemory(gpu.context, unused * given.BYTES_PER_ELEMENT + given.byteLength));
+        const own = name === 'table' ? given.map((page) => page + before) : given;
+        const bytes = new Uint8Array(own.buffer, own.byteOffset, own.byteLength);
+        memory.write(bytes, unused * given.BYTES_PER_ELEMENT);
+        if (name !== 'keys' && name !== 'values') outputs.push([memory, bytes]);
         const map = maps[name];
         if (map === undefined) values[name] = memory;
         else {
           // As many rows as there are here.
           const row = map.shape.slice(0, -1);
-          const shape = [...row, given.length / row.reduce((a, b) => a * b, 1)];
+          const shape = [...row, (unused + given.length) / row.reduce((a, b) => a * b, 1)];
           values[name] = encodeTensorMap(gpu.context, { ...map, shape, memory });
         }
       }
@@ -66,7 +71,7 @@ const SETTINGS: readonly [string, Settings][] = [
   ['causal', {}],
   ['window, cap and sinks', { window: 700, cap: 3, sinks: [0.5, -1, 2, 0] }],
 ];
-const SHAPES: readonly Shape[] = [64, 96, 128, 192, 256].map((head) => ({ qHeads: 4, kvHeads: 2, head }));
+const SHAPES: readonly Shape[] = [32, 64, 96, 128, 192, 256].map((head) => ({ qHeads: 4, kvHeads: 2, head }));
 
 for (const shape of SHAPES) {
   for (const [name, settings] of SETTINGS) {
@@ -142,6 +147,96 @@ test('prompts over caches of 8 bits: by wgmma, packed or not, the bits of mma.sy
     }
     for (const i of [1, 2, 3]) assert.ok(Buffer.compare(bits[i], bits[0]) === 0, `heads of ${head}, run ${i}`);
   }
+});
+
+for (const head of [16, 32, 80, 256]) {
+  for (const [name, settings] of SETTINGS) {
+    test(
+      `by multiply-adds, heads of ${head}, ${name}: prompts and answers, any chunks, batch and pages`,
+      { skip },
+      () => {
+        using gpu = openGpu(0);
+        const backend = backendOf(gpu, 'attention_rows');
+        const shape = { qHeads: 6, kvHeads: 2, head };
+        const row = shape.qHeads * head;
+        const own = settings.sinks ? { ...settings, sinks: [0.5, -1, 2, 0, 1, -2] } : settings;
+        const [long, other] = [randomSequence(shape, 1100, 1), randomSequence(shape, 77, 2)];
+        const whole = prefillAttention([all(long)], shape, own, 1, backend);
+        const last = [{ sequence: long, length: 1100, count: 3 }];
+        assert.ok(relativeError(whole.subarray(1097 * row), expectedAttention(last, shape, own)) < CLOSE);
+        const random = seededRandom(head);
+        for (let round = 0; round < 6; round++) {
+          const from = random.integer(1099);
+          const to = round % 2 === 0 ? from + 1 : from + 1 + random.integer(1099 - from);
+          const asked = [all(other), { sequence: long, length: to, count: to - from }];
+          const got = prefillAttention(asked, shape, own, round === 5 ? undefined : 3 + round, backend);
+          assert.deepEqual(got.subarray(77 * row), whole.subarray(from * row, to * row), `tokens ${from} to ${to}`);
+        }
+      },
+    );
+  }
+}
+
+/** 2^31 elements of keys lie before the first page that is used. */
+const FAR_SHAPE: Shape = { qHeads: 4, kvHeads: 8, head: 128 };
+const FAR = 2 ** 31 / (FAR_SHAPE.kvHeads * PAGE * FAR_SHAPE.head) + 3;
+
+test('caches of more than 2^31 elements are read where the pages are', { skip }, () => {
+  using gpu = openGpu(0);
+  const shape = { ...FAR_SHAPE, qHeads: 8 };
+  const asked = [700, 33].map((length, i) => ({ sequence: randomSequence(shape, length, i), length, count: 5 }));
+  for (const prefill of ['attention_prefill_wgmma', 'attention_prefill', 'attention_rows']) {
+    const [near, far] = [0, FAR].map((before) =>
+      prefillAttention(asked, shape, {}, 1, backendOf(gpu, prefill, before)),
+    );
+    assert.deepEqual(far, near, prefill);
+  }
+  const [near, far] = [0, FAR].map((before) => decodeAttention(asked, shape, {}, 1, backendOf(gpu, 'none', before)));
+  assert.deepEqual(far, near, 'attention_decode');
+});
+
+test('and written there', { skip }, () => {
+  using gpu = openGpu(0);
+  const module = KERNELS.find(({ name }) => name === 'qk_rope_cache')!;
+  const dims = { ...FAR_SHAPE, tokens: 40, rotary: 128, positions: 50, pages: 9 };
+  const s = specialise(module, { dims });
+  const { args } = makeCase(module, s);
+  const run = (before: number): Record<string, Uint8Array> => {
+    using kernel = new Kernel(gpu.context, compileKernel(module.trace(s), { arch: gpu.arch }).program);
+    using stack = new DisposableStack();
+    const values: Record<string, Argument> = {};
+    const caches: Record<string, () => Uint8Array> = {};
+    for (const [name, given] of Object.entries(args)) {
+      if (typeof given === 'number') {
+        values[name] = given;
+        continue;
+      }
+      const bytes = given.bytes.slice(given.offset, given.offset + given.length);
+      if (name === 'slots') {
+        const slots = new Int32Array(bytes.buffer);
+        for (const [i, slot] of slots.entries()) if (slot >= 0) slots[i] = slot + before * PAGE;
+      }
+      const isCache = name === 'keys' || name === 'values';
+      const offset = isCache ? (before / dims.pages) * bytes.length : 0;
+      const memory = stack.use(new DeviceMemory(gpu.context, offset + bytes.length));
+      memory.write(bytes, offset);
+      values[name] = memory;
+      if (isCache) {
+        caches[name] = () => {
+          memory.read(bytes, offset);
+          return bytes;
+        };
+      }
+    }
+    kernel
+      .prepare()
+      .grid(...module.grid(s, { multiprocessors: 1 }))
+      .args(values)
+      .launch(gpu.stream);
+    gpu.stream.synchronize();
+    return Object.fromEntries(Object.entries(caches).map(([name, read]) => [name, read()]));
+  };
+  assert.deepEqual(run(FAR), run(0));
 });
 
 function all(sequence: Sequence): Asked {

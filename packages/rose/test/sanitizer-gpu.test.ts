@@ -29,6 +29,7 @@ const REPRESENTATIVE = [
   'attention_combine',
   'attention_prefill',
   'attention_prefill_wgmma',
+  'attention_rows',
   'rmsnorm',
   'softmax',
   'topk',

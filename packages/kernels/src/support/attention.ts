@@ -3,7 +3,7 @@ import { ex2, f32, fma, packWord, rcp, widenWord, type i32, type TypeName, type 
 /** What the attention kernels share: which keys a query sees, scores, and operands of mma.sync m16n8k16. */
 
 /** Elements of a head that attention is built for. */
-export const HEADS: readonly number[] = [64, 96, 128, 192, 256];
+export const HEADS: readonly number[] = [32, 64, 96, 128, 192, 256];
 
 export const MMA = 'm16n8k16';
 

@@ -1,7 +1,7 @@
 import { attendRow, cacheType, HEADS, seenBy } from './attention.ts';
 import { PAGE, pagesOf } from './page.ts';
-import type { PrefillOptions } from './prefill.ts';
-import { bound } from './rounding.ts';
+import type { RowsOptions } from './prefill.ts';
+import { bound as boundOf } from './rounding.ts';
 import { bytesOf } from './storage.ts';
 import {
   input,
@@ -9,6 +9,7 @@ import {
   output,
   scalar,
   values,
+  type Bound,
   type Dims,
   type Expected,
   type Roofline,
@@ -19,7 +20,7 @@ import {
 
 /** The specification that the kernels of attention over many queries share. */
 
-const BOUND = bound(
+const BOUND = boundOf(
   2 ** 15 + 4096,
   'powers are rounded to 16 bits (8 of them in bf16) before they weigh values; scores err by float32',
 );
@@ -35,8 +36,12 @@ export const PREFILL_DIMS = {
   head: 'elements of a head',
 } as const;
 
-export function prefillRefused({ tokens, longest, shortest, qHeads, kvHeads, head }: Dims): string | undefined {
-  if (!HEADS.includes(head)) return `heads of ${head} elements are not had: ${HEADS.join(', ')} are`;
+export function prefillRefused(dims: Dims): string | undefined {
+  if (!HEADS.includes(dims.head)) return `heads of ${dims.head} elements are not had: ${HEADS.join(', ')} are`;
+  return sizesRefused(dims);
+}
+
+export function sizesRefused({ tokens, longest, shortest, qHeads, kvHeads }: Dims): string | undefined {
   if (tokens > shortest || shortest > longest) {
     return `the shortest sequence (${shortest}) lies between ${tokens} queries and ${longest} tokens`;
   }
@@ -101,7 +106,8 @@ function caseOf({ sequences, tokens, longest, shortest }: Dims): Case {
   return { lengths, rowStarts };
 }
 
-export function prefillArgs(dims: Dims, options: PrefillOptions): PrefillArgs {
+/** `bound`: how far off results may be. */
+export function prefillArgs(dims: Dims, options: RowsOptions, bound: Bound = BOUND): PrefillArgs {
   const { sequences, qHeads, kvHeads, head } = dims;
   const { lengths, rowStarts } = caseOf(dims);
   const { pages, table, tableStarts } = pagesOf(lengths);
@@ -120,7 +126,7 @@ export function prefillArgs(dims: Dims, options: PrefillOptions): PrefillArgs {
     rowStarts: input('i32', [sequences + 1], values(rowStarts)),
     lengths: input('i32', [sequences], values(lengths)),
     ...(options.sinks ? { sinks: input('f32', [qHeads], normal(2)) } : {}),
-    y: output(options.type, [rowStarts[sequences], qHeads * head], BOUND),
+    y: output(options.type, [rowStarts[sequences], qHeads * head], bound),
     scale: scalar('f32', 1 / Math.sqrt(head)),
     ...(options.cap ? { cap: scalar('f32', 5) } : {}),
     ...(options.window ? { window: scalar('i32', CASE_WINDOW) } : {}),
@@ -131,7 +137,7 @@ export function prefillArgs(dims: Dims, options: PrefillOptions): PrefillArgs {
 export function prefillReference(
   given: Values<PrefillArgs>,
   dims: Dims,
-  options: PrefillOptions,
+  options: RowsOptions,
 ): Readonly<Record<string, Expected>> {
   const { qHeads, kvHeads, head, sequences } = dims;
   const y = { values: new Float64Array(given.q.length), magnitude: new Float64Array(given.q.length) };
@@ -173,7 +179,7 @@ export function prefillReference(
 }
 
 /** The least work: what is seen, read once. */
-export function prefillRoofline(dims: Dims, options: PrefillOptions): Roofline {
+export function prefillRoofline(dims: Dims, options: RowsOptions): Roofline {
   const { qHeads, kvHeads, head } = dims;
   const { lengths, rowStarts } = caseOf(dims);
   let pairs = 0;

@@ -14,6 +14,9 @@ export const PREFILL_OPTIONS = {
 } as const;
 export type PrefillOptions = Chosen<typeof PREFILL_OPTIONS>;
 
+/** The same for kernels that compute in float32, too. */
+export type RowsOptions = Omit<PrefillOptions, 'type'> & { readonly type: PrefillOptions['type'] | 'f32' };
+
 export interface PrefillTensors {
   readonly q: Tensor;
   readonly keys: Tensor;
@@ -111,15 +114,18 @@ export function masks(
   return mask === 'causal' ? either : either || at + tile - 1 >= lowest + t.window;
 }
 
-/** What a row's sums are multiplied by at the end: 1 / (sum of powers), a sink's among them. */
+/** What a thread's rows' sums are multiplied by at the end; see `lastFactor`. */
 export function lastFactors(t: PrefillTensors, softmax: OnlineSoftmax, h: i32, valueScale: f32): f32[] {
   'use gpu';
-  return softmax.rows().map(({ top, sum }) => {
-    'use gpu';
-    if (t.sinks === undefined) return rcp(sum) * valueScale;
-    const sink = t.sinks[h] * Math.LOG2E;
-    const largest = max(top, sink);
-    const share = select(top === -Infinity, f32(0), ex2(top - largest));
-    return share * valueScale * rcp(fma(sum, share, ex2(sink - largest)));
-  });
+  return softmax.rows().map(({ top, sum }) => lastFactor(t, top, sum, h, valueScale));
+}
+
+/** 1 / (sum of powers), a sink's among them; `top` is the largest score in powers of two. */
+export function lastFactor(t: PrefillTensors, top: f32, sum: f32, h: i32, valueScale: f32): f32 {
+  'use gpu';
+  if (t.sinks === undefined) return rcp(sum) * valueScale;
+  const sink = t.sinks[h] * Math.LOG2E;
+  const largest = max(top, sink);
+  const share = select(top === -Infinity, f32(0), ex2(top - largest));
+  return share * valueScale * rcp(fma(sum, share, ex2(sink - largest)));
 }

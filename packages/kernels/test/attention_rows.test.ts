@@ -1,0 +1,4 @@
+import attentionRows from '../src/attention_rows.ts';
+import { testKernel } from './support.ts';
+
+testKernel(attentionRows);
