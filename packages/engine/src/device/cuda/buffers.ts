@@ -50,6 +50,11 @@ export class Buffers {
     return this.#buffer(name).width;
   }
 
+  /** Bytes of an element. */
+  element(name: string): number {
+    return this.#buffer(name).element;
+  }
+
   free(): void {
     this.#memory.free();
   }

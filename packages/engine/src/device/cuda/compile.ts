@@ -1,15 +1,16 @@
-import { interleaveGate, leavesOf, linearKernelFor, type Dims, type KernelCase } from '@rose/kernels';
+import { leavesOf, linearKernelFor, type Dims, type KernelCase } from '@rose/kernels';
 import { assert } from '../../errors.ts';
 import type { BufferRows } from './buffers.ts';
 import type { NormSpec } from '../../model/spec.ts';
 import { attentionRecorders, cacheRecorder } from './attention.ts';
 import type { FusedLinear, FusedOperation } from './fuse.ts';
 
+import type { RowCount } from './grids.ts';
 import type { GpuKernel, GpuRange, GpuStream } from './gpu.ts';
 import { kernelNamed } from './kernels.ts';
 import type { CudaParts } from './parts.ts';
 import type { StepShape } from './step-shape.ts';
-import type { ComputeType } from './weights.ts';
+import type { ComputeType, CudaMatrix } from './weights.ts';
 
 /** Puts one launch, or a few, into the stream. Made once for each operation, so that a step looks nothing up. */
 export type Recorder = (shape: StepShape, stream: GpuStream) => void;
@@ -58,39 +59,67 @@ class Maker {
       case 'gather':
         return [this.#gather(operation.input, operation.output)];
       case 'pool':
+        return [this.#pool(operation)];
       case 'normalize':
-        return [];
+        return [this.#normalize(operation.input)];
     }
   }
 
   #embed(operation: FusedOperation & { kind: 'embed' }): Recorder {
     const { spec, weights, layout, buffers, drawn } = this.#parts;
-    const { tokens, positions, output } = operation;
-    const placed = positions !== undefined;
+    const { tokens, positions, types, output } = operation;
+    const decoder = spec.head.kind === 'logits';
     const kernel = this.#load('embedding', {
       dims: {
         tokens: this.#bucket,
         columns: spec.hiddenSize,
         vocabulary: spec.vocabSize,
-        positions: Math.max(1, spec.embedding.positions),
+        ...(positions !== undefined && { positions: spec.embedding.positions }),
+        ...(types !== undefined && { types: spec.embedding.types }),
+        ...(decoder && { drawn: drawn.bytes / 4 }),
       },
-      options: { type: this.#type, positions: placed },
+      options: { type: this.#type, positions: positions !== undefined, types: types !== undefined, fed: decoder },
     });
-    void drawn;
+    const { state } = layout;
     return this.#rows(kernel, 'tokens', 'tokens', {
-      ids: layout.state.range('tokens'),
+      ids: state.range('tokens'),
+      // What the step before drew need not pass the host.
+      ...(decoder && { fed: state.range('fed'), drawn }),
       table: weights.tables.get(tokens)!,
-      ...(placed && { positions: layout.state.range('positions'), positionTable: weights.tables.get(positions)! }),
+      ...(positions !== undefined && {
+        positions: state.range('positions'),
+        positionTable: weights.tables.get(positions)!,
+      }),
+      ...(types !== undefined && { types: state.range('types'), typeTable: weights.tables.get(types)! }),
       y: buffers.range(output),
     });
   }
 
   #gather(input: string, output: string): Recorder {
     const { spec, capacity, layout, buffers } = this.#parts;
-    const dims = { tokens: this.#bucket, columns: spec.hiddenSize, vocabulary: capacity.rows, positions: 1 };
+    const dims = { tokens: this.#bucket, columns: spec.hiddenSize, vocabulary: capacity.rows };
     const kernel = this.#load('embedding', { dims, options: { type: this.#type } });
     const ids = layout.state.range('outputRows');
     return this.#rows(kernel, 'tokens', 'outputs', { ids, table: buffers.range(input), y: buffers.range(output) });
+  }
+
+  #pool({ pooling, input, output }: FusedOperation & { kind: 'pool' }): Recorder {
+    const { spec, layout, buffers } = this.#parts;
+    const wide = buffers.element(output) === 4;
+    const kernel = this.#load('pool', {
+      dims: { sequences: this.#bucket, rows: this.#bucket, columns: spec.hiddenSize },
+      options: { kind: pooling, type: this.#type, output: wide ? 'f32' : 'same' },
+    });
+    const rowStart = layout.state.range('promptRowStarts');
+    const x = buffers.range(input);
+    return this.#rows(kernel, 'sequences', 'sequences', { x, rowStart, y: buffers.range(output) });
+  }
+
+  #normalize(name: string): Recorder {
+    const { spec, buffers } = this.#parts;
+    const dims = { rows: this.#bucket, columns: spec.hiddenSize };
+    const kernel = this.#load('normalize', { dims, options: { type: 'f32' } });
+    return this.#rows(kernel, 'rows', 'sequences', { x: buffers.range(name), y: buffers.range(name) });
   }
 
   #norm({
@@ -118,24 +147,24 @@ class Maker {
   }
 
   #linear(operation: FusedLinear): Recorder {
-    const { weights, buffers, gpu } = this.#parts;
+    const { weights, buffers } = this.#parts;
     const matrix = weights.matrices.get(operation.weights.join('+'));
     assert(matrix, `no matrix '${operation.weights.join('+')}' was loaded`);
     const { output, gate, residual, activation } = operation;
     const split = typeof output !== 'string';
-    const kind = buffers.kind(split ? output[0] : output);
-    const logits = kind === 'outputs';
-    assert(gate === undefined || interleaveGate(matrix.outputs / 2).length > 0, 'a gate of interleaved rows');
+    const first = split ? output[0] : output;
+    const kind = buffers.kind(first);
     const dims: Dims = {
       rows: this.#bucket,
       columns: matrix.outputs,
       depth: matrix.inputs,
-      ...(split && { keys: this.#widthOf(output[1]), values: this.#widthOf(output[2]) }),
+      ...(split && { keys: buffers.width(output[1]), values: buffers.width(output[2]) }),
     };
-    const kernel = this.#load(this.#type === 'f32' ? 'linear_f32' : linearKernelFor(this.#bucket, gpu.arch), {
+    const kernel = this.#load(this.#productFor(matrix), {
       dims,
       options: {
-        ...(this.#type !== 'f32' && { type: this.#type, output: logits ? 'f32' : 'same' }),
+        type: this.#type,
+        output: buffers.element(first) === 4 && this.#type !== 'f32' ? 'f32' : 'same',
         leaves: leavesOf(matrix.inputs, residual !== undefined),
         bias: matrix.bias !== undefined,
         ...(gate !== undefined && { gate }),
@@ -155,8 +184,11 @@ class Maker {
     });
   }
 
-  #widthOf(name: string): number {
-    return this.#parts.buffers.width(name);
+  /** The kernel of a matrix: tensor cores where they have whole tiles, and that follows from the matrix alone. */
+  #productFor({ outputs, inputs, interleaved }: CudaMatrix): string {
+    const whole = outputs % (interleaved ? 16 : 8) === 0 && inputs % 8 === 0;
+    if (this.#type === 'f32' || !whole) return 'linear_f32';
+    return linearKernelFor(this.#bucket, this.#parts.gpu.arch);
   }
 
   #load(name: string, wanted: KernelCase): GpuKernel {
@@ -166,7 +198,7 @@ class Maker {
   /** A launch over rows of a kind, whose number is the kernel's parameter `count`. */
   #rows(
     kernel: GpuKernel,
-    count: 'rows' | 'tokens',
+    count: RowCount,
     kind: BufferRows,
     args: Readonly<Record<string, GpuRange | number>>,
   ): Recorder {

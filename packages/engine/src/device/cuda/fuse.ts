@@ -80,7 +80,7 @@ export function fuse(plan: Plan, spec: ModelSpec): FusedOperation[] {
       }
       case 'norm': {
         const { add, sum } = operation;
-        const input = at(add ?? operation.input);
+        const input = normsItself(operation) ? 'delta' : at(add ?? operation.input);
         if (add !== undefined && sum !== undefined) {
           place.set(add, at(sum));
           place.set(sum, input);
@@ -95,7 +95,11 @@ export function fuse(plan: Plan, spec: ModelSpec): FusedOperation[] {
       case 'sample':
         break;
       case 'embed':
-        fused.push({ ...operation, output: at(operation.output) });
+        // A norm does not write where it reads.
+        fused.push({
+          ...operation,
+          output: i + 1 < operations.length && normsItself(operations[i + 1]) ? 'delta' : at(operation.output),
+        });
         break;
       case 'gather':
       case 'pool':
@@ -114,4 +118,9 @@ const SPLIT_OUTPUT: readonly [string, string, string] = ['q', 'keys', 'values'];
 /** Encoders keep nothing: where keys are not turned or normed either, the product writes them where attention reads them. */
 export function splits({ rope, qkNorm }: Pick<CacheOperation, 'rope' | 'qkNorm'>, spec: ModelSpec): boolean {
   return spec.head.kind !== 'logits' && rope === undefined && qkNorm === undefined;
+}
+
+/** The norm of the embedding, in the residual stream's own buffer. */
+function normsItself(operation: Operation): boolean {
+  return operation.kind === 'norm' && operation.add === undefined && operation.input === operation.output;
 }

@@ -1,13 +1,16 @@
 import type { GpuKernel } from './gpu.ts';
 
+/** The name by which a kernel knows its number of rows. */
+export type RowCount = 'rows' | 'tokens' | 'sequences';
+
 /** CTAs of a kernel by its number of rows. The last answer is kept: all layers ask for the same in a step. */
 export class RowGrid {
   readonly #kernel: GpuKernel;
-  readonly #name: 'rows' | 'tokens';
+  readonly #name: RowCount;
   #rows = -1;
   #grid: readonly [number, number, number] = [1, 1, 1];
 
-  constructor(kernel: GpuKernel, name: 'rows' | 'tokens') {
+  constructor(kernel: GpuKernel, name: RowCount) {
     this.#kernel = kernel;
     this.#name = name;
   }

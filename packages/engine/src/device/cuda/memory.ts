@@ -106,8 +106,8 @@ function buffersOf(plan: Plan, spec: ModelSpec, capacity: BatchCapacity, type: C
     if (operation.kind === 'normalize') used.add(operation.input);
   }
   const planned = plan.buffers.flatMap(({ name, rows, width }): CudaBuffer[] => {
-    const wide = rows !== 'tokens' && name !== 'selected';
-    return used.has(name) ? [{ name, rows, width, element: wide ? 4 : element }] : [];
+    // What comes to the host is float32.
+    return used.has(name) ? [{ name, rows, width, element: name === plan.result ? 4 : element }] : [];
   });
   const heads = (width: (mixer: ModelSpec['blocks'][number]['mixer']) => number): number =>
     Math.max(...spec.blocks.map(({ mixer }) => width(mixer)));

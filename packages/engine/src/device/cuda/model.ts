@@ -98,7 +98,7 @@ export class CudaModel implements DeviceModel {
     this.#bodies = rowBuckets(memory.rowsOf.tokens).map((rows) => {
       return { rows, body: new Body(this.#parts, operations.slice(0, gather), rows) };
     });
-    this.#heads = rowBuckets(memory.rowsOf.outputs).map((rows) => {
+    this.#heads = rowBuckets(decoder ? memory.rowsOf.outputs : capacity.sequences).map((rows) => {
       return { rows, body: new Body(this.#parts, operations.slice(gather), rows) };
     });
     this.#pages = pages;
@@ -137,7 +137,8 @@ export class CudaModel implements DeviceModel {
     if (sized && shape.passCount === 1) this.#graph().run(stream);
     else {
       bodyFor(this.#bodies, shape.rows).run(shape, stream);
-      if (shape.outputs > 0) bodyFor(this.#heads, shape.outputs).run(shape, stream);
+      const heads = this.#draw === undefined ? shape.sequences : shape.outputs;
+      if (heads > 0) bodyFor(this.#heads, heads).run(shape, stream);
     }
     if (batch.outputs > 0) this.#draw?.grid(batch.outputs).run(stream);
     result.take(stream, this.#values, drawn, batch, this.#draw !== undefined);

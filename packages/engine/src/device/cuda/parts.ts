@@ -2,7 +2,7 @@ import type { BatchCapacity } from '../../engine/batch.ts';
 import type { LayerGroup } from '../../model/groups.ts';
 import type { ModelSpec } from '../../model/spec.ts';
 import type { Buffers } from './buffers.ts';
-import { RowGrid } from './grids.ts';
+import { RowGrid, type RowCount } from './grids.ts';
 import type { Gpu, GpuKernel, GpuRange } from './gpu.ts';
 import type { StepLayout } from './step-shape.ts';
 import type { CudaWeights } from './weights.ts';
@@ -40,7 +40,7 @@ export class CudaParts {
     this.drawn = parts.drawn;
   }
 
-  gridOf(kernel: GpuKernel, count: 'rows' | 'tokens'): RowGrid {
+  gridOf(kernel: GpuKernel, count: RowCount): RowGrid {
     let grid = this.#grids.get(kernel);
     if (grid === undefined) {
       grid = new RowGrid(kernel, count);
