@@ -139,6 +139,7 @@ interface Tensors {
   readonly scale?: Tensor;
   readonly y: Tensor;
   readonly scales?: Tensor;
+  readonly pitch?: i32;
   readonly rows: i32;
 }
 
@@ -176,7 +177,7 @@ function record({ dims, options, tuning }: Specialisation<typeof OPTIONS, typeof
           const scaled = act(options.kind, gate, value);
           return inverseScale === undefined ? scaled : scaled * inverseScale;
         });
-        const kept = t.scales ? quantisedVector(y, t.scales, row, at, t.rows, live) : y;
+        const kept = t.scales ? quantisedVector(y, t.scales, row, at, t.pitch!, live) : y;
         if (live) vectorsOf(t.y(row, _), vector)(_, at).store(kept.to(t.y.type));
       }
     }

@@ -34,13 +34,14 @@ import {
   linearFp8Refused,
   linearFp8Roofline,
   promoted,
+  scalePitch,
   type Fp8Tensors,
 } from './support/linear-fp8.ts';
 import { scaledFragment } from './support/linear-fp8-fragments.ts';
 import { fragmentOutputs } from './support/linear-fragments.ts';
 import { copyRows, MMA_SHAPES, MMA_THREADS, mmaTileOf, outputColumn } from './support/linear-mma.ts';
 import { traceKernel } from './support/trace.ts';
-import { defineKernel, type KernelModule, type Specialisation } from './spec.ts';
+import { defineKernel, scalar, type KernelModule, type Specialisation } from './spec.ts';
 
 const TUNING = {
   /** Rows and columns of a tile, of four warps. */
@@ -70,7 +71,11 @@ const linearFp8Mma: KernelModule = defineKernel({
       : undefined),
   choose: ({ rows }, { leaves }) => ({ tile: rows <= 16 ? '16x64' : leaves > 2 ? '32x64' : '64x64', stages: 3 }),
   tables: { key: (dims, options) => ({ ...linearFp8Key(dims, options), rows: rowBucket(dims.rows) }) },
-  args: linearFp8Args,
+  args: ({ rows, ...dims }, options) => ({
+    ...linearFp8Args({ rows, ...dims }, options),
+    // From one group's scales of x to the next one's, whose tensor may have room for more rows than there are.
+    ...(options.scales === 'block' ? { pitch: scalar('i32', scalePitch(rows)) } : {}),
+  }),
   trace: record,
   grid: ({ dims, tuning }) => {
     const { rows, columns } = mmaTileOf(tuning.tile);
@@ -94,6 +99,10 @@ const linearFp8Mma: KernelModule = defineKernel({
 
 export default linearFp8Mma;
 
+interface Tensors extends Fp8Tensors {
+  readonly pitch?: i32;
+}
+
 function record({ dims, options, tuning }: Mma): KernelIR {
   const { leaves } = options;
   const { stages } = tuning;
@@ -103,7 +112,7 @@ function record({ dims, options, tuning }: Mma): KernelIR {
   const eights = shape.columns / 8;
   const groups = groupsOf(dims.depth);
   const rounds = groups / leaves;
-  const body = (t: Fp8Tensors): void => {
+  const body = (t: Tensors): void => {
     'use gpu';
     const stageX = shared('e4m3', makeLayout([tile.rows, GROUP, stages], [PITCH, 1, tile.rows * PITCH]), { name: 'x' });
     const stageW = shared('e4m3', makeLayout([tile.columns, GROUP, stages], [PITCH, 1, tile.columns * PITCH]), {
@@ -190,7 +199,7 @@ function multiply(sums: Fragment, eight: number, wordsX: readonly number[], word
  * scales are of rows or tensors.
  */
 function scalesOf(
-  t: Fp8Tensors,
+  t: Tensors,
   firstRow: i32,
   firstColumn: i32,
   parts: number,
@@ -198,7 +207,6 @@ function scalesOf(
 ): (group: i32) => f32[][] {
   'use gpu';
   if (options.scales !== 'block') return () => [];
-  const pitch = (t.rows + 3) & ~3;
   const rows = Array.from({ length: 2 * parts }, (_none, i) => {
     'use gpu';
     return min(firstRow + 8 * i, t.rows - 1);
@@ -209,7 +217,7 @@ function scalesOf(
     const ofBlocks = blocks.map((block) => t.wScale(block, _)[group]);
     return rows.map((row) => {
       'use gpu';
-      const own = t.xScale[group * pitch + row];
+      const own = t.xScale[group * t.pitch! + row];
       return ofBlocks.map((scale) => own * scale);
     });
   };

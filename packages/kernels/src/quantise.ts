@@ -66,6 +66,7 @@ interface Tensors {
   readonly x: Tensor;
   readonly y: Tensor;
   readonly scales: Tensor;
+  readonly pitch?: i32;
   readonly rows: i32;
 }
 
@@ -79,7 +80,7 @@ function record({ dims, options, tuning }: Specialisation<typeof OPTIONS, typeof
       const row = min(first + place.sub, t.rows - 1);
       const x = loadRow(t.x(row, _), plan, place);
       release();
-      const y = quantised(x, t.scales, `e4m3_${options.scales}`, row, t.rows, plan, place, live);
+      const y = quantised(x, t.scales, `e4m3_${options.scales}`, row, t.pitch, plan, place, live);
       storeRow(
         t.y(row, _),
         y.map((v) => v.to(t.y.type)),

@@ -142,6 +142,7 @@ interface Tensors {
   readonly sum?: Tensor;
   readonly y: Tensor;
   readonly scales?: Tensor;
+  readonly pitch?: i32;
   readonly eps: f32;
   readonly rows: i32;
 }
@@ -182,7 +183,7 @@ function record({ dims, options, tuning }: Specialisation<typeof OPTIONS, typeof
           return inverseScale === undefined ? scaled : scaled * inverseScale;
         }),
       );
-      const kept = quantised(y, t.scales, options.output, row, t.rows, plan, place, live);
+      const kept = quantised(y, t.scales, options.output, row, t.pitch, plan, place, live);
       storeRow(
         t.y(row, _),
         kept.map((v) => v.to(t.y.type)),

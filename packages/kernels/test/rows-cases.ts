@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { compileKernel } from '@rose/cute';
 import { makeCase, type ExecutorArgument } from '../src/check.ts';
-import { KERNELS } from '../src/index.ts';
+import { KERNELS, scalePitch } from '../src/index.ts';
 import { specialise, type KernelCase, type KernelModule, type Specialisation } from '../src/spec.ts';
 
 /**
@@ -28,6 +28,7 @@ export const ROWS_CASES: readonly RowsCase[] = [
   { kernel: 'softmax', dims: { columns: 72 }, rows: 3, capacity: 41 },
   { kernel: 'activation', dims: { columns: 72 }, rows: 3, capacity: 41 },
   { kernel: 'quantise', dims: { columns: 72 }, options: { scales: 'row' }, rows: 3, capacity: 41 },
+  { kernel: 'quantise', dims: { columns: 128 }, rows: 3, capacity: 43 },
   { kernel: 'embedding', dims: { columns: 72, vocabulary: 9 }, rows: 3, capacity: 41 },
   {
     kernel: 'embedding',
@@ -54,13 +55,12 @@ export const ROWS_CASES: readonly RowsCase[] = [
   {
     kernel: 'linear_fp8',
     dims: { columns: 72, depth: 144 },
-    options: { scales: 'row' },
     rows: 5,
     capacity: 150,
     stored: 128,
   },
-  { kernel: 'linear_fp8_small', dims: { columns: 72, depth: 144 }, options: { scales: 'row' }, rows: 3, capacity: 13 },
-  { kernel: 'linear_fp8_mma', dims: { columns: 72, depth: 144 }, options: { scales: 'row' }, rows: 3, capacity: 41 },
+  { kernel: 'linear_fp8_small', dims: { columns: 72, depth: 144 }, rows: 3, capacity: 13 },
+  { kernel: 'linear_fp8_mma', dims: { columns: 72, depth: 144 }, rows: 3, capacity: 41 },
 ];
 
 /** Runs a case's kernel on its arguments, whose bytes it changes. */
@@ -92,11 +92,16 @@ export async function compareRows(
 
   const shapes = module.args(s.dims, s.options);
   const [{ args }, alone] = [makeCase(module, s), makeCase(module, exact)];
-  const outputs: string[] = [];
+  const [outputs, scales]: string[][] = [[], []];
   for (const [name, tensor] of Object.entries(args)) {
     const [shape, own] = [shapes[name], alone.args[name]];
     if (typeof tensor === 'number' || typeof own === 'number' || shape.kind === 'scalar') continue;
     const bytes = bytesOf(tensor);
+    if (isGrouped(name, shape.shape, capacity)) {
+      bytesOf(own).set(scalesOf(bytes, capacity, rows));
+      if (shape.role !== 'in') scales.push(name);
+      continue;
+    }
     bytesOf(own).set(bytes.subarray(0, own.length));
     if (shape.shape[0] !== capacity) continue;
     bytes.fill(0xff, own.length);
@@ -104,6 +109,10 @@ export async function compareRows(
   }
   await run(module, exact, alone.args);
   await run(module, s, { ...args, [size]: rows });
+  for (const name of scales) {
+    const after = scalesOf(bytesOf(args[name]), capacity, rows);
+    assert.deepEqual(after, Uint8Array.from(bytesOf(alone.args[name])), `${name} of the rows`);
+  }
   for (const name of outputs) {
     const [after, expected] = [bytesOf(args[name]), bytesOf(alone.args[name])];
     assert.deepEqual(after.slice(0, expected.length), Uint8Array.from(expected), `${name} of the rows`);
@@ -114,6 +123,20 @@ export async function compareRows(
       `${name} is left as it is from row ${end} on`,
     );
   }
+}
+
+/** Whether a tensor has scales of groups, [groups, pitch]. */
+function isGrouped(name: string, shape: readonly number[], capacity: number): boolean {
+  return ['scales', 'xScale'].includes(name) && shape[0] !== capacity && shape[0] % scalePitch(capacity) === 0;
+}
+
+/** Scales of groups for so many rows, from those for a capacity. */
+function scalesOf(bytes: Uint8Array, capacity: number, rows: number): Uint8Array {
+  const [from, to] = [4 * scalePitch(capacity), 4 * scalePitch(rows)];
+  return Uint8Array.from({ length: (bytes.length / from) * to }, (_none, at) => {
+    const inside = at % to;
+    return inside < 4 * rows ? bytes[Math.floor(at / to) * from + inside] : 0xff;
+  });
 }
 
 function bytesOf(tensor: ExecutorArgument): Uint8Array {

@@ -100,7 +100,8 @@ export class Bench implements Disposable {
     for (const output of this.outputs) gpu.stream.fill(memory[output], 0xff);
     if (this.#scales) memory.xScale.write(this.#scalesOf(this.#scales, first, rows));
     const maps = module(name).maps(s);
-    const args: Record<string, Argument> = { rows };
+    const ofGroups = 'pitch' in module(name).args(s.dims, s.options);
+    const args: Record<string, Argument> = { rows, ...(ofGroups ? { pitch: scalePitch(rows) } : {}) };
     for (const [tensor, whole] of Object.entries(memory)) {
       const own = pitch[tensor];
       const part: DeviceRange =

@@ -1,4 +1,4 @@
-import { output, type Bound, type KernelArgument } from '../spec.ts';
+import { output, scalar, type Bound, type KernelArgument } from '../spec.ts';
 import { GROUP, groupsOf, scalePitch } from './linear-fp8.ts';
 import { saturated } from './reference.ts';
 import { bound } from './rounding.ts';
@@ -15,15 +15,20 @@ export function largestScale(largest: number): number {
 /** What a kernel can give out: e4m3 by a scale that it is given, or by scales that follow from the values. */
 export type QuantisedOutput = 'same' | 'e4m3' | 'e4m3_group' | 'e4m3_row';
 
-/** The argument for scales that follow from the values, where there are any. */
+/**
+ * The arguments for scales that follow from the values, where there are any: those of groups lie as [groups, pitch], and the
+ * pitch is an argument by itself, since the tensor may have room for more rows than there are.
+ */
 export function scalesOutput(
   kind: QuantisedOutput,
   rows: number,
   columns: number,
   bound: Bound = SCALE_BOUND,
-): { scales?: KernelArgument } {
+): { scales?: KernelArgument; pitch?: KernelArgument } {
   if (kind === 'e4m3_row') return { scales: output('f32', [rows], bound) };
-  return kind === 'e4m3_group' ? { scales: output('f32', [groupsOf(columns) * scalePitch(rows)], bound) } : {};
+  if (kind !== 'e4m3_group') return {};
+  const pitch = scalePitch(rows);
+  return { scales: output('f32', [groupsOf(columns) * pitch], bound), pitch: scalar('i32', pitch) };
 }
 
 /**

@@ -56,13 +56,14 @@ function groupScale(own: Fragment): Scale {
  * those of neighbouring threads.
  *
  * @param scales [groups, pitch]
+ * @param pitch from one group's scales to the next one's
  * @param at number of the vector in its row
  */
-export function quantisedVector(v: Fragment, scales: Tensor, row: i32, at: i32, rows: i32, live: boolean): Fragment {
+export function quantisedVector(v: Fragment, scales: Tensor, row: i32, at: i32, pitch: i32, live: boolean): Fragment {
   'use gpu';
   const lanes = groupLanes(v.length);
   const { scale, inverse } = groupScale(v);
-  if (live && (at & (lanes - 1)) === 0) scales[(at >> Math.log2(lanes)) * ((rows + 3) & ~3) + row] = scale;
+  if (live && (at & (lanes - 1)) === 0) scales[(at >> Math.log2(lanes)) * pitch + row] = scale;
   return v.map((e) => f32(e) * inverse);
 }
 
@@ -84,13 +85,13 @@ function quantiseRow(
   return values.map((v) => v.map((e) => f32(e) * inverse));
 }
 
-/** A row's vectors as they are, or in e4m3's range with their scales stored, where `live`. */
+/** A row's vectors as they are, or in e4m3's range with their scales stored, where `live`; `pitch` is that of groups. */
 export function quantised(
   values: readonly Fragment[],
   scales: Tensor | undefined,
   kind: QuantisedOutput,
   row: i32,
-  rows: i32,
+  pitch: i32 | undefined,
   plan: RowPlan,
   place: RowPlace,
   live: boolean,
@@ -100,7 +101,7 @@ export function quantised(
     return values.map((v, turn) => {
       'use gpu';
       const own = live && inside(turn, plan, place);
-      return quantisedVector(v, scales!, row, place.lane + turn * plan.lanes, rows, own);
+      return quantisedVector(v, scales!, row, place.lane + turn * plan.lanes, pitch!, own);
     });
   }
   return kind === 'e4m3_row' ? quantiseRow(values, scales!, row, plan, place, live) : values;
