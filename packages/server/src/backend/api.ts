@@ -74,10 +74,11 @@ export interface Model {
 /**
  * The class itself. `autoCompleteConfig` may fill in what `config.pbtxt` leaves out (inputs, outputs, `max_batch_size`...)
  * before the configuration is checked; it gets and returns protobuf's JSON of ModelConfig with Triton's field names.
+ * `directory` is that of the version that is completed.
  */
 export interface ModelClass {
   new (): Model;
-  autoCompleteConfig?(config: ModelConfig): ModelConfig | Promise<ModelConfig>;
+  autoCompleteConfig?(config: ModelConfig, where: { readonly directory: string }): ModelConfig | Promise<ModelConfig>;
 }
 
 /** A model's configuration, as `GET /v2/models/NAME/config` answers. */

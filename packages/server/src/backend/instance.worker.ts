@@ -21,7 +21,9 @@ const outlet: Outlet = { post, writer: new PacketWriter(), forget: ({ number }) 
 async function start(): Promise<void> {
   const made = await load(data.file);
   if (data.complete) {
-    const config = made.autoCompleteConfig ? await made.autoCompleteConfig(structuredClone(data.config)) : data.config;
+    const { directory } = data;
+    const given = structuredClone(data.config);
+    const config = made.autoCompleteConfig ? await made.autoCompleteConfig(given, { directory }) : given;
     post({ kind: 'completed', config });
     return;
   }

@@ -27,14 +27,22 @@ const FILES = ['model.ts', 'model.mts', 'model.js', 'model.mjs'];
 const BATCHES_AHEAD = 15;
 
 /** Models written in TypeScript or JavaScript, each instance in a thread of its own. */
-export const typescriptBackend: Backend = {
-  files: FILES,
-  complete: async (config, directory) => {
-    const data = { ...instanceData(config, directory), version: '', instance: 0 };
-    return configFromJson(await completeByModel(data), `the configuration that ${data.file} returned`);
-  },
-  load: (request) => TypeScriptModel.load(request),
-};
+export const typescriptBackend: Backend = instancesBackend(FILES, modelFile);
+
+/** The file of the class that a model's instances run. */
+type FindFile = (config: ModelConfig, directory: string) => string;
+
+/** Models whose instances are objects of a class. */
+export function instancesBackend(files: readonly string[], find: FindFile): Backend {
+  return {
+    files,
+    complete: async (config, directory) => {
+      const data = { ...instanceData(config, directory, find), version: '', instance: 0 };
+      return configFromJson(await completeByModel(data), `the configuration that ${data.file} returned`);
+    },
+    load: (request) => TypeScriptModel.load(request, find),
+  };
+}
 
 class TypeScriptModel implements BackendModel {
   readonly #statistics: ModelStatistics;
@@ -48,9 +56,9 @@ class TypeScriptModel implements BackendModel {
   #closing = false;
   #onIdle: () => void = () => {};
 
-  static async load(request: LoadRequest): Promise<TypeScriptModel> {
+  static async load(request: LoadRequest, find: FindFile): Promise<TypeScriptModel> {
     const model = new TypeScriptModel(request);
-    await model.#start(request);
+    await model.#start(request, find);
     return model;
   }
 
@@ -95,9 +103,9 @@ class TypeScriptModel implements BackendModel {
   }
 
   /** Start all instances; when one fails none is left. */
-  async #start(request: LoadRequest): Promise<void> {
+  async #start(request: LoadRequest, find: FindFile): Promise<void> {
     const { config, directory, version } = request;
-    const data = { ...instanceData(config, directory), version: String(version) };
+    const data = { ...instanceData(config, directory, find), version: String(version) };
     const samples = await warmUpSamples(request);
     const groups = config.instanceGroup.flatMap((group) => Array.from({ length: group.count }, () => group));
     const count = groups.length;
@@ -180,8 +188,12 @@ class TypeScriptModel implements BackendModel {
   }
 }
 
-function instanceData(config: ModelConfig, directory: string): Omit<InstanceData, 'complete' | 'version' | 'instance'> {
-  const file = modelFile(config, directory);
+function instanceData(
+  config: ModelConfig,
+  directory: string,
+  find: FindFile,
+): Omit<InstanceData, 'complete' | 'version' | 'instance'> {
+  const file = find(config, directory);
   return { file, directory, name: config.name, config: configJson(config) as ModelConfigJson };
 }
 

@@ -112,7 +112,7 @@ function backendOf(config: ModelConfig, backends: Backends): Backend {
     if (backend === '') return ensembleBackend;
     throw invalid(`Ensemble model '${name}' must have platform type '${ENSEMBLE_PLATFORM}' and empty backend type`);
   }
-  const found = backends.get(backend);
+  const found = backends.get(backend || platform);
   if (found !== undefined) return found;
   const there = [...backends.keys()].join(', ');
   const what = backend === '' ? `platform '${platform}'` : `backend '${backend}'`;

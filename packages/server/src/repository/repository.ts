@@ -2,6 +2,7 @@ import { rm } from 'node:fs/promises';
 import { RoseError, type ServedModel } from '@rose/engine';
 import type { LoadRequest } from '../backend/backend.ts';
 import { engineBackend, type EngineOptions } from '../backend/engine.ts';
+import { onnxruntimeBackend } from '../backend/onnxruntime.ts';
 import { typescriptBackend } from '../backend/typescript.ts';
 import { ResponseCache } from '../cache/response-cache.ts';
 import { linkEnsemble } from '../ensemble/link.ts';
@@ -91,6 +92,8 @@ export class ModelRepository {
       ['typescript', typescriptBackend],
       ['rose', engine],
       ['vllm', engine],
+      ['onnxruntime', onnxruntimeBackend],
+      ['onnxruntime_onnx', onnxruntimeBackend],
     ]);
     const { responseCacheBytes, rateLimit } = options;
     this.#limiter = rateLimit && new RateLimiter(rateLimit.resources);
