@@ -27,6 +27,9 @@ import qkRopeCache from './qk_rope_cache.ts';
 import quantise from './quantise.ts';
 import quantiseBlocks from './quantise_blocks.ts';
 import rmsnorm from './rmsnorm.ts';
+import sample from './sample.ts';
+import sampleHistory from './sample_history.ts';
+import sampleLogprobs from './sample_logprobs.ts';
 import softmax from './softmax.ts';
 import topk from './topk.ts';
 import transpose from './transpose.ts';
@@ -64,6 +67,9 @@ export const KERNELS: readonly KernelModule[] = [
   quantise,
   quantiseBlocks,
   rmsnorm,
+  sample,
+  sampleHistory,
+  sampleLogprobs,
   softmax,
   topk,
   transpose,

@@ -26,7 +26,10 @@ export function clusterSize(): Int {
 
 /** The same place in another CTA's shared memory. */
 export function mapShared(place: Place, rank: Int): Value {
-  return result('map_shared', 'ptr.cluster', { args: [addressIn(place, ['ptr.shared']), integer(rank, 'i32')] });
+  const own = addressIn(place, ['ptr.shared']);
+  const theirs: Value = result('map_shared', 'ptr.cluster', { args: [own, integer(rank, 'i32')] });
+  theirs.divisor = own.divisor;
+  return theirs;
 }
 
 /** Stores 1, 2 or 4 values into another CTA's shared memory; the barrier there counts the bytes. */

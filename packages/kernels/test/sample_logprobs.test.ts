@@ -1,0 +1,4 @@
+import sampleLogprobs from '../src/sample_logprobs.ts';
+import { testKernel } from './support.ts';
+
+testKernel(sampleLogprobs);
