@@ -88,3 +88,5 @@ export { leavesOf, linearKernelFor } from './support/linear.ts';
 export { interleaveGate } from './support/linear-epilogue.ts';
 export { groupedKernelFor } from './support/linear-grouped.ts';
 export { GROUP as FP8_GROUP, groupsOf, linearFp8KernelFor, scalePitch } from './support/linear-fp8.ts';
+export { SAMPLE_FACTS, SAMPLE_TOP, SAMPLE_WORDS, SampleFact, SampleField } from './support/sample-params.ts';
+export { pitchOf as sampleRowPitch } from './support/sample-held.ts';
