@@ -72,7 +72,10 @@ export class Batch {
    * when the step begins, and is waited for before the draw.
    */
   readonly grammars: (TokenMask | undefined)[];
-  /** Biases of output o: entries [biasStart[o], biasStart[o + 1]) of biasTokens and biasValues. */
+  /**
+   * Biases of output o: entries [biasStart[o], biasStart[o + 1]) of biasTokens and biasValues. -Infinity forbids a token;
+   * of others a token has one at most.
+   */
   readonly biasStart: Int32Array;
   biasTokens: Int32Array;
   biasValues: Float32Array;
@@ -83,11 +86,15 @@ export class Batch {
   readonly maskOf: Int32Array;
   maskBits: Int32Array;
   /**
-   * Tokens the penalties of output o look at: historyTokens[historyStart[o] .. historyStart[o + 1]), of which those from
-   * historyAnswer[o] on (an index of the same array) belong to the answer. Empty where no penalty is set.
+   * The penalties of output o look at all tokens of its sequence. The device counts them in history historySlot[o] (-1: no
+   * penalty is set) and is told of each once: historyTokens[historyStart[o] .. historyStart[o + 1]) are those from position
+   * historyFrom[o] on, and 0 begins a new history. Those from position historyPrompt[o] on belong to the answer. There are as
+   * many histories as sequences.
    */
+  readonly historySlot: Int32Array;
+  readonly historyFrom: Int32Array;
+  readonly historyPrompt: Int32Array;
   readonly historyStart: Int32Array;
-  readonly historyAnswer: Int32Array;
   historyTokens: Int32Array;
 
   constructor(capacity: BatchCapacity) {
@@ -122,7 +129,9 @@ export class Batch {
       biasStart: layout.add(outputs + 1),
       maskOf: layout.add(outputs),
       historyStart: layout.add(outputs + 1),
-      historyAnswer: layout.add(outputs),
+      historySlot: layout.add(outputs),
+      historyFrom: layout.add(outputs),
+      historyPrompt: layout.add(outputs),
     };
     const buffer = new ArrayBuffer(layout.words * 4);
     const i32 = ([at, words]: Span): Int32Array => new Int32Array(buffer, at * 4, words);
@@ -154,7 +163,9 @@ export class Batch {
     this.biasStart = i32(fields.biasStart);
     this.maskOf = i32(fields.maskOf);
     this.historyStart = i32(fields.historyStart);
-    this.historyAnswer = i32(fields.historyAnswer);
+    this.historySlot = i32(fields.historySlot);
+    this.historyFrom = i32(fields.historyFrom);
+    this.historyPrompt = i32(fields.historyPrompt);
     this.grammars = Array.from({ length: outputs }, () => undefined);
     // These grow with what requests ask for; they start with room for ordinary ones.
     this.copyGroup = new Int32Array(64);
@@ -281,13 +292,13 @@ export class Batch {
     this.biases++;
   }
 
-  /** Tokens[0 .. length) as an output's history. */
-  addHistory(tokens: Int32Array, length: number): void {
-    const needed = this.history + length;
+  /** Tokens[from .. to) go on with an output's history. */
+  addHistory(tokens: Int32Array, from: number, to: number): void {
+    const needed = this.history + to - from;
     if (needed > this.historyTokens.length) {
       this.historyTokens = grown(this.historyTokens, new Int32Array(2 * needed));
     }
-    for (let i = 0, at = this.history; i < length; i++, at++) this.historyTokens[at] = tokens[i];
+    for (let i = from, at = this.history; i < to; i++, at++) this.historyTokens[at] = tokens[i];
     this.history = needed;
   }
 }

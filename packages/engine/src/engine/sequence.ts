@@ -61,6 +61,10 @@ export class Sequence implements QueueEntry {
   readonly siblings: Sequence[] = [];
   /** The one it waits for, while it waits so. */
   elder: Sequence | undefined;
+  /** Whether penalties look at its tokens, in which of the device's histories while it runs, and how many that was told of. */
+  readonly looksBack: boolean;
+  historySlot = -1;
+  historyTold = 0;
   /** How its draws look back: those need to know all tokens before. */
   readonly needsTokens: boolean;
   readonly #mask: Int32Array | undefined;
@@ -102,7 +106,8 @@ export class Sequence implements QueueEntry {
     this.tokens.set(prompt);
     this.reported = command.promptLogprobs < 0 ? prompt.length - 1 : 0;
     const { allowedTokens, badWords } = command.sampling;
-    this.needsTokens = looksBack(command.sampling) || badWords.some((word) => word.length > 1);
+    this.looksBack = looksBack(command.sampling);
+    this.needsTokens = this.looksBack || badWords.some((word) => word.length > 1);
     if (allowedTokens !== undefined) this.#mask = maskOf(allowedTokens, vocabSize);
     this.grammar = grammar;
   }
@@ -191,8 +196,13 @@ export class Sequence implements QueueEntry {
     batch.biasStart[o + 1] = batch.biases;
     batch.maskOf[o] = this.#mask === undefined ? -1 : batch.addMask(this.#mask);
 
-    batch.historyAnswer[o] = batch.history + this.promptLength;
-    if (looksBack(sampling)) batch.addHistory(this.tokens, this.length);
+    batch.historySlot[o] = this.historySlot;
+    batch.historyFrom[o] = this.historyTold;
+    batch.historyPrompt[o] = this.promptLength;
+    if (this.historySlot >= 0) {
+      batch.addHistory(this.tokens, this.historyTold, this.length);
+      this.historyTold = this.length;
+    }
     batch.historyStart[o + 1] = batch.history;
     this.lastOutput = o;
     this.drawn++;

@@ -1,3 +1,4 @@
+import { NEGLIGIBLE, WEIGHT_ONE, weightOf, weightScale } from '@rose/kernels/weight';
 import { uniform } from './philox.ts';
 
 /**
@@ -28,62 +29,45 @@ export interface DrawParams {
   readonly position: number;
 }
 
-/**
- * Tokens less likely than the most likely one by more than this factor (natural logarithm) are never drawn: for
- * vocabularies up to 262,144 their mass together is below 2.5e-8.
- */
-const NEGLIGIBLE = 30;
+/** Weights of the tokens that may be drawn, in ascending order of id; as long as the longest row so far. */
+let weights = new Float64Array(0);
 
 /**
- * Draw a token: temperature, then top-k, top-p and min-p choose a set (ties go to the smaller id), then the draw walks
- * that set in ascending order of id. Sums are float64, so the choice does not depend on the order of addition for any
- * practical purpose. `temperature` must be above 0.
+ * Draw a token: temperature, then top-k, top-p and min-p choose a set (ties go to the smaller id), then the draw walks that
+ * set in ascending order of id. Weights are whole numbers whose sums are exact (`@rose/kernels/weight`), so the choice does
+ * not depend on the order of addition, and is the same on every device. `temperature` must be above 0.
  */
 export function drawToken(row: LogitRow, params: DrawParams): number {
   const { temperature, topK, topP, minP } = params;
-  const scale = 1 / temperature;
-  const weight = (logit: number): number => Math.exp((logit - row.maximum) * scale);
+  const { maximum } = row;
+  const scale = weightScale(temperature);
 
-  let floor = row.maximum - NEGLIGIBLE * temperature;
+  let floor = below(maximum - NEGLIGIBLE * temperature);
   if (topK > 0 && topK < row.vocabSize) floor = Math.max(floor, kthLogit(row, topK, floor));
-  if (minP > 0) floor = Math.max(floor, minPFloor());
+  // Without top-p, what min-p leaves out need not be collected; with top-p its set is cut afterwards.
+  if (minP > 0 && topP >= 1) floor = Math.max(floor, below(maximum + (Math.log(minP) - MIN_P_SLACK) * temperature));
   let count = row.collect(floor);
   if (topK > 0) count = dropTies(row, count, topK);
+  if (weights.length < count) weights = new Float64Array(row.vocabSize);
+  for (let i = 0; i < count; i++) weights[i] = weightOf(row.logits[i], maximum, scale);
+  if (topP < 1) count = keepNucleus(row, count, topP);
 
-  if (topP < 1) count = keepNucleus(row, count, topP, weight, nucleusMass());
-  return walk();
+  const least = minP * WEIGHT_ONE;
+  let total = 0;
+  for (let i = 0; i < count; i++) if (weights[i] >= least) total += weights[i];
+  const target = Math.min(Math.floor(uniform(params.seed, params.position) * total), total - 1);
+  let sum = 0;
+  let drawn = 0;
+  while (weights[drawn] < least || (sum += weights[drawn]) <= target) drawn++;
+  return row.tokens[drawn];
+}
 
-  /** Without top-p or top-k, min-p alone may cut; with top-p its set is cut afterwards, so it must not cut here. */
-  function minPFloor(): number {
-    return topP < 1 ? -Infinity : row.maximum + Math.log(minP) * temperature;
-  }
+/** More than all that rounding may make of the logit at which min-p cuts: the weights decide. */
+const MIN_P_SLACK = 1e-3;
 
-  /** The whole mass top-p takes its share of. */
-  function nucleusMass(): number {
-    let mass = 0;
-    for (let i = 0; i < count; i++) mass += weight(row.logits[i]);
-    return mass;
-  }
-
-  function walk(): number {
-    const least = minP > 0 ? minP : 0;
-    let total = 0;
-    for (let i = 0; i < count; i++) {
-      const w = weight(row.logits[i]);
-      if (w >= least) total += w;
-    }
-    const target = uniform(params.seed, params.position) * total;
-    let sum = 0;
-    let last = row.tokens[0];
-    for (let i = 0; i < count; i++) {
-      const w = weight(row.logits[i]);
-      if (w < least) continue;
-      sum += w;
-      last = row.tokens[i];
-      if (sum > target) break;
-    }
-    return last;
-  }
+/** A little less, so that rounding to float32 leaves out nothing. */
+function below(logit: number): number {
+  return logit - Math.abs(logit) * 2 ** -22;
 }
 
 /**
@@ -141,22 +125,19 @@ function dropTies(row: LogitRow, count: number, k: number): number {
   return kept;
 }
 
-/** Keep the smallest set of most likely tokens whose weights sum to at least topP of `mass`, in ascending id order. */
-function keepNucleus(
-  row: LogitRow,
-  count: number,
-  topP: number,
-  weight: (logit: number) => number,
-  mass: number,
-): number {
+/** Keep the smallest set of most likely tokens whose weights sum to at least topP of all, in ascending id order. */
+function keepNucleus(row: LogitRow, count: number, topP: number): number {
+  let mass = 0;
+  for (let i = 0; i < count; i++) mass += weights[i];
   const order = byLikelihood(row, count);
   let sum = 0;
   let size = 0;
-  while (size < count && (size === 0 || sum < topP * mass)) sum += weight(row.logits[order[size++]]);
+  while (size < count && (size === 0 || sum < topP * mass)) sum += weights[order[size++]];
   const kept = order.subarray(0, size).sort();
   for (let i = 0; i < size; i++) {
     row.tokens[i] = row.tokens[kept[i]];
     row.logits[i] = row.logits[kept[i]];
+    weights[i] = weights[kept[i]];
   }
   return size;
 }

@@ -50,6 +50,10 @@ export function resolveSampling(
     check('logit_bias', token, known, `token ids below ${vocabSize}`);
     check('logit_bias', bias, bias >= -100 && bias <= 100, 'values from -100 to 100');
   }
+  const biased = new Set(params.logitBias.map(([token]) => token));
+  if (biased.size < params.logitBias.length) {
+    throw new RoseError('invalid', 'logit_bias names a token twice', { param: 'logit_bias' });
+  }
   if (params.allowedTokens?.length === 0) {
     throw new RoseError('invalid', 'allowed_token_ids is empty: it must hold at least one token id', {
       param: 'allowed_token_ids',

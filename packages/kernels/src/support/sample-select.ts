@@ -8,6 +8,7 @@ import {
   f64,
   i32,
   laneId,
+  max,
   min,
   popc,
   range,
@@ -58,7 +59,8 @@ export function placeOfCount(row: SampleRow, weighing: Weighing, wanted: i32, pa
 /** Of the tokens up to place `end` the last one of the smallest set of most likely ones that has this share of the mass. */
 export function placeOfShare(row: SampleRow, weighing: Weighing, end: u64, share: f32, parity: i32): Threshold {
   'use gpu';
-  return threshold(row, 'mass', weighing, end, (mass) => ceil64(f64(share) * f64(mass)), parity);
+  // A share that is nothing is that of the most likely token.
+  return threshold(row, 'mass', weighing, end, (mass) => max(ceil64(f64(share) * f64(mass)), u64(1)), parity);
 }
 
 /** A number of at least 0, rounded up. */

@@ -1,6 +1,7 @@
 import type { Arena, Program } from '@rose/cpu';
 import type { Batch } from '../../engine/batch.ts';
 import { MAX_LOGPROBS, type StepResult } from '../device.ts';
+import { penalised } from '../../sampling/penalties.ts';
 import { drawToken, rankOf, topTokens, type LogitRow } from '../../sampling/draw.ts';
 
 /**
@@ -18,8 +19,8 @@ export class CpuSampler {
   readonly #logSum: Float64Array;
   /** For each row, the logits that bias and penalties changed, as they were: token -> raw logit. */
   readonly #before: readonly Map<number, number>[];
-  /** Scratch of one row's penalties: token -> occurrences in the answer. */
-  readonly #counts = new Map<number, number>();
+  /** By slot of the batch's histories: token -> occurrences in the answer (0: in the prompt alone). */
+  readonly #histories: Map<number, number>[] = [];
 
   /** @param rows rows of logits that there is room for */
   constructor(arena: Arena, program: Program, logits: number, vocabSize: number, rows: number) {
@@ -118,6 +119,18 @@ export class CpuSampler {
     });
   }
 
+  /** The output's history, with the tokens that the batch tells of. */
+  #historyOf(batch: Batch, o: number): Map<number, number> {
+    const history = (this.#histories[batch.historySlot[o]] ??= new Map());
+    let position = batch.historyFrom[o];
+    if (position === 0) history.clear();
+    for (let i = batch.historyStart[o]; i < batch.historyStart[o + 1]; i++) {
+      const inAnswer = position++ >= batch.historyPrompt[o] ? 1 : 0;
+      history.set(batch.historyTokens[i], (history.get(batch.historyTokens[i]) ?? 0) + inAnswer);
+    }
+    return history;
+  }
+
   /** Bias, then penalties, then the mask, on the row's logits in place. */
   #adjust(batch: Batch, o: number): void {
     const logits = this.#logits.subarray(o * this.#vocabSize, (o + 1) * this.#vocabSize);
@@ -127,23 +140,15 @@ export class CpuSampler {
       logits[token] = value;
     };
     for (let i = batch.biasStart[o]; i < batch.biasStart[o + 1]; i++) {
-      change(batch.biasTokens[i], logits[batch.biasTokens[i]] + batch.biasValues[i]);
+      const bias = batch.biasValues[i];
+      change(batch.biasTokens[i], bias === -Infinity ? bias : logits[batch.biasTokens[i]] + bias);
     }
-
-    // token -> occurrences in the answer (0: in the prompt alone)
-    const counts = this.#counts;
-    counts.clear();
-    for (let i = batch.historyStart[o]; i < batch.historyStart[o + 1]; i++) {
-      const token = batch.historyTokens[i];
-      const inAnswer = i >= batch.historyAnswer[o] ? 1 : 0;
-      counts.set(token, (counts.get(token) ?? 0) + inAnswer);
-    }
-    const repetition = batch.repetitionPenalty[o];
-    for (const [token, count] of counts) {
-      let logit = logits[token];
-      logit = logit > 0 ? logit / repetition : logit * repetition;
-      if (count > 0) logit -= batch.presencePenalty[o] + batch.frequencyPenalty[o] * count;
-      change(token, logit);
+    if (batch.historySlot[o] >= 0) {
+      const [repetition, presence] = [batch.repetitionPenalty[o], batch.presencePenalty[o]];
+      const frequency = batch.frequencyPenalty[o];
+      for (const [token, count] of this.#historyOf(batch, o)) {
+        change(token, penalised(logits[token], count, repetition, presence, frequency));
+      }
     }
     const words = Math.ceil(this.#vocabSize / 32);
     const at = batch.maskOf[o] * words;
@@ -173,8 +178,8 @@ function forbid(logits: Float32Array, mask: Int32Array | undefined): void {
   }
 }
 
-function hasAdjustments({ biasStart, historyStart, maskOf, grammars }: Batch, o: number): boolean {
-  const changed = biasStart[o + 1] > biasStart[o] || historyStart[o + 1] > historyStart[o];
+function hasAdjustments({ biasStart, historySlot, maskOf, grammars }: Batch, o: number): boolean {
+  const changed = biasStart[o + 1] > biasStart[o] || historySlot[o] >= 0;
   return changed || maskOf[o] >= 0 || grammars[o] !== undefined;
 }
 
