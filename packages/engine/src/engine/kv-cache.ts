@@ -11,7 +11,7 @@ export interface CacheShape {
   readonly slots: number;
 }
 
-/** One sequence's pages, by group and by position / pageTokens, its state slot, and its place in the prefix tree. */
+/** One sequence's pages, by group and by position / pageTokens, its slots, and its place in the prefix tree. */
 export class KvTables {
   /** Page numbers of each group. Entries below `first` were let go of: no token sees them any more. */
   readonly tables: Int32Array[];
@@ -19,11 +19,14 @@ export class KvTables {
   /** Entries in use, the same in all groups. */
   pages = 0;
   slot = -1;
+  /** Which of the device's histories counts its tokens, where penalties ask for that. */
+  history: number;
   /** The deepest page of tokens in the tree that this sequence runs on. */
   node: TreeNode;
 
-  constructor(root: TreeNode, groups: number) {
+  constructor(root: TreeNode, groups: number, history: number) {
     this.node = root;
+    this.history = history;
     this.tables = Array.from({ length: groups }, () => new Int32Array(8));
     this.first = new Int32Array(groups);
   }
@@ -54,6 +57,9 @@ export class KvCache {
   readonly slots: PagePool;
   readonly tree: PrefixTree;
   readonly #taken: Int32Array;
+  /** Histories that nobody has, of those that somebody had. */
+  readonly #histories: number[] = [];
+  #historyCount = 0;
 
   constructor(shape: CacheShape) {
     this.shape = shape;
@@ -77,7 +83,7 @@ export class KvCache {
       if (slot < 0) return undefined;
     }
     const root = this.tree.root(salt);
-    const tables = new KvTables(root, this.pools.length);
+    const tables = new KvTables(root, this.pools.length, this.#history());
     tables.slot = slot;
     this.tree.pinRoot(root);
     const { pageTokens } = this.shape;
@@ -113,7 +119,7 @@ export class KvCache {
     if (this.slots.size > 0) return undefined;
     let root = from.node;
     while (root.parent !== undefined) root = root.parent;
-    const tables = new KvTables(from.node, this.pools.length);
+    const tables = new KvTables(from.node, this.pools.length, this.#history());
     tables.pages = from.pages;
     this.tree.pinRoot(root);
     this.tree.pin(from.node, root);
@@ -206,8 +212,15 @@ export class KvCache {
     }
     if (tables.slot >= 0) this.slots.release(tables.slot);
     this.tree.unpin(tables.node);
+    this.#histories.push(tables.history);
     tables.pages = 0;
     tables.slot = -1;
+    tables.history = -1;
+  }
+
+  /** As few as there can be: below the number of sequences. */
+  #history(): number {
+    return this.#histories.pop() ?? this.#historyCount++;
   }
 
   /** Forget what is kept for prompts to come. */
@@ -235,7 +248,9 @@ export class KvCache {
     const counts = this.pools.map((pool) => new Int32Array(pool.size));
     const inTree = this.pools.map((pool) => new Uint8Array(pool.size));
     const slots = new Int32Array(this.slots.size);
-    for (const { tables, first, pages, slot } of sequences) {
+    const histories = new Set(this.#histories);
+    for (const { tables, first, pages, slot, history } of sequences) {
+      histories.add(history);
       counts.forEach((count, group) => {
         for (let i = first[group]; i < pages; i++) count[tables[group][i]]++;
       });
@@ -252,6 +267,7 @@ export class KvCache {
     this.pools.forEach((pool, group) => pool.check(counts[group], inTree[group]));
     this.slots.check(slots);
     this.tree.check();
+    assert(histories.size === this.#historyCount && !histories.has(-1), 'a history has two owners, or none');
   }
 
   /** The first entry of a group's table that a token at `position` or later sees. */

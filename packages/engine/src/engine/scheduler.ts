@@ -70,8 +70,6 @@ export class Scheduler {
   readonly #answersApart: boolean;
   /** Every sequence in the engine, by id. */
   readonly #sequences = new Map<number, Sequence>();
-  /** Histories of the device that are free. */
-  readonly #histories: number[];
   #steps = 0;
   /** Prompt rows of the last step that had some beside answers. */
   #chunk = 0;
@@ -84,7 +82,6 @@ export class Scheduler {
     this.#pageTokens = model.cache.pageTokens;
     this.#stepMs = limits.stepMs;
     this.#answersApart = model.answersApart;
-    this.#histories = Array.from({ length: model.capacity.sequences }, (_none, slot) => slot);
     this.cache = new KvCache(model.cache);
     this.queue = new WaitQueue(limits);
     this.context = contextOf(spec, model);
@@ -214,10 +211,6 @@ export class Scheduler {
     }
     this.cache.check(tables);
     this.queue.check(this.running);
-    const histories = new Set(
-      [...this.#histories, ...this.running.map((s) => s.historySlot)].filter((slot) => slot >= 0),
-    );
-    assert(histories.size === this.#capacity.sequences, `${histories.size} histories are left`);
     const known = this.running.length + this.queue.length;
     assert(this.#sequences.size === known, `${this.#sequences.size} sequences, of which ${known} run or wait`);
   }
@@ -298,10 +291,7 @@ export class Scheduler {
     sequence.drawn = sequence.length;
     sequence.prefillEnd = sequence.length;
     sequence.lastOutput = -1;
-    if (sequence.looksBack) {
-      sequence.historySlot = this.#histories.pop()!;
-      sequence.historyTold = 0;
-    }
+    sequence.historyTold = 0;
     if (sequence.cachedTokens < 0) {
       sequence.cachedTokens = computed;
       emit({ kind: 'begun', id: sequence.id, cachedTokens: computed });
@@ -408,8 +398,6 @@ export class Scheduler {
     const computed = Math.min(sequence.computed, this.#sharable(sequence));
     if (share) this.cache.insert(tables, sequence.tokens, Math.floor(computed / this.#pageTokens));
     this.cache.end(tables);
-    if (sequence.looksBack) this.#histories.push(sequence.historySlot);
-    sequence.historySlot = -1;
     sequence.tables = undefined;
     sequence.run++;
     sequence.computed = 0;

@@ -61,9 +61,8 @@ export class Sequence implements QueueEntry {
   readonly siblings: Sequence[] = [];
   /** The one it waits for, while it waits so. */
   elder: Sequence | undefined;
-  /** Whether penalties look at its tokens, in which of the device's histories while it runs, and how many that was told of. */
+  /** Whether penalties look at its tokens, and of how many of them the device's history was told. */
   readonly looksBack: boolean;
-  historySlot = -1;
   historyTold = 0;
   /** How its draws look back: those need to know all tokens before. */
   readonly needsTokens: boolean;
@@ -196,10 +195,10 @@ export class Sequence implements QueueEntry {
     batch.biasStart[o + 1] = batch.biases;
     batch.maskOf[o] = this.#mask === undefined ? -1 : batch.addMask(this.#mask);
 
-    batch.historySlot[o] = this.historySlot;
+    batch.historySlot[o] = this.looksBack ? this.tables!.history : -1;
     batch.historyFrom[o] = this.historyTold;
     batch.historyPrompt[o] = this.promptLength;
-    if (this.historySlot >= 0) {
+    if (this.looksBack) {
       batch.addHistory(this.tokens, this.historyTold, this.length);
       this.historyTold = this.length;
     }

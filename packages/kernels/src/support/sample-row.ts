@@ -149,9 +149,6 @@ export interface Best {
   readonly id: i32;
 }
 
-/** What a threshold counts: tokens, or their weights. */
-export type Measure = 'count' | 'mass';
-
 export class SampleRow {
   readonly shape: RowShape;
   /** Orders of this CTA's ids; undefined: nothing is held. */
@@ -273,7 +270,7 @@ export class SampleRow {
       });
       for (const [n, { at, id }] of places.entries()) {
         const orders = loaded[n].map((logit, i) =>
-          select(id + (i - (i % width)) < vocabulary, orderOf(logit as f32), u32(NOBODY)),
+          select(id + (i - (i % width)) < vocabulary, orderOf(logit), u32(NOBODY)),
         );
         for (const [i, order] of orders.entries()) {
           const better = order < best;
@@ -319,7 +316,7 @@ export class SampleRow {
       best = select(better, other, best);
       bestId = select(better, slots(1, rank)[0], bestId);
     }
-    return { order: ~best as u32, id: bitcast(i32, bestId) };
+    return { order: ~best, id: bitcast(i32, bestId) };
   }
 
   place(order: u32, id: i32): u64 {
