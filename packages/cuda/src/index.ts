@@ -23,11 +23,12 @@ export {
   type LibraryProductOperands,
   type LibraryProductShape,
 } from './cublaslt.ts';
-export { cacheDirectory, CubinCache, cubinKey, type CubinCacheOptions } from './cubin-cache.ts';
+export { CubinCache, cubinKey } from './cubin-cache.ts';
 export { Device, listDevices, type DeviceAttribute } from './device.ts';
 export { Driver, loadDriver, openDriver, versionText } from './driver.ts';
 export { CudaError, CudaUnavailableError, CudaUsageError, DeviceLostError } from './errors.ts';
 export { Event, type EventOptions } from './event.ts';
+export { cacheDirectory, type FileCacheOptions } from './file-cache.ts';
 export type { Ffi, ForeignFunction, HostData, Word } from './ffi.ts';
 export { Graph, GraphExec } from './graph.ts';
 export { exportEvent, exportMemory, importEvent, ImportedMemory } from './ipc.ts';
@@ -39,6 +40,7 @@ export { KernelFunction, Module, type FunctionFacts } from './module.ts';
 export { enablePeerAccess } from './peer.ts';
 export { MemoryPool, PoolMemory } from './pool.ts';
 export { layoutParameters, type Dim3, type ParameterKind, type Program, type ProgramParameter } from './program.ts';
+export { ProgramCache } from './program-cache.ts';
 export { Resource, type ResourceKind } from './resource.ts';
 export { Stream, type HostRange } from './stream.ts';
 export { checkTensorMap, encodeTensorMap, TensorMap, type TensorMapOptions } from './tensor-map.ts';

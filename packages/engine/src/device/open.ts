@@ -1,4 +1,5 @@
 import { RoseError } from '../errors.ts';
+import type { CudaDevice } from './cuda/device.ts';
 import type { Device } from './device.ts';
 
 /** Which device, and how it is opened. */
@@ -26,9 +27,7 @@ export async function openDevice({ device, threads }: DeviceChoice): Promise<Dev
     const message = `threads says how many CPU threads compute, and ${device} computes on a GPU: leave it out`;
     throw new RoseError('invalid', message, { param: 'threads' });
   }
-  // What a GPU needs is loaded only where one is asked for.
-  const { CudaDevice } = await import('./cuda/device.ts');
-  return CudaDevice.open(index);
+  return (await cudaDevice()).open(index);
 }
 
 /** N of `cuda:N`; 0 for `cuda`; undefined: not a GPU's name. */
@@ -43,6 +42,13 @@ async function openCpu(threads: number | undefined): Promise<Device> {
 }
 
 async function openFirstGpu(): Promise<Device | undefined> {
-  const { CudaDevice } = await import('./cuda/device.ts');
+  const CudaDevice = await cudaDevice();
   return CudaDevice.present() ? CudaDevice.open(0) : undefined;
+}
+
+/** What a GPU needs is loaded only where one is asked for. */
+async function cudaDevice(): Promise<typeof CudaDevice> {
+  // In a checkout kernels are transformed as they are imported.
+  await import('@rose/cute/register');
+  return (await import('./cuda/device.ts')).CudaDevice;
 }

@@ -1,5 +1,4 @@
 import { setImmediate } from 'node:timers';
-import { compileKernel } from '@rose/cute';
 import {
   cacheDirectory,
   Context,
@@ -30,6 +29,7 @@ import {
 } from '@rose/kernels';
 import { assert, RoseError } from '../../errors.ts';
 import { mapOver } from './map-over.ts';
+import { Programs } from './programs.ts';
 import type { Gpu, GpuGraph, GpuKernel, GpuLaunch, GpuMemory, GpuRange, GpuStream, PinnedBlock } from './gpu.ts';
 
 /** CUDA's code for memory that is not there. */
@@ -45,6 +45,7 @@ export class DriverGpu implements Gpu {
   readonly context: Context;
   readonly stream: DriverStream;
   readonly #tunings: Tunings;
+  readonly #programs = new Programs();
   /** By sizes and options, and by PTX: cases that differ in nothing that counts share a module. */
   readonly #loaded = new Map<string, DriverKernel>();
   readonly #byPtx = new Map<string, Kernel>();
@@ -100,7 +101,7 @@ export class DriverGpu implements Gpu {
     const key = `${module.name} ${JSON.stringify(specialisation)}`;
     const known = this.#loaded.get(key);
     if (known !== undefined) return known;
-    const { program } = compileKernel(module.trace(specialisation), { arch: this.arch });
+    const program = this.#programs.programOf(module, specialisation, this.arch);
     let kernel = this.#byPtx.get(program.ptx);
     if (kernel === undefined) {
       kernel = new Kernel(this.context, program);
