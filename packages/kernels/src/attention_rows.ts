@@ -70,7 +70,7 @@ const BOUND = bound(
 
 /**
  * Attention in float32 on plain multiply-adds, for what the tensor cores' kernels do not take: float32 (the exactness
- * mode), and heads of any multiple of 8 up to 256. Prompts and answers alike; parameters are those of `attention_prefill`.
+ * mode), and heads of any multiple of 4 up to 256. Prompts and answers alike; parameters are those of `attention_prefill`.
  *
  * A row is a token and one of the query heads of a key head. A warp has a few of them; its lanes are the keys of a tile
  * where scores are computed, and the elements of a head where values are weighed. A row's score is the sum of its products in
@@ -85,7 +85,7 @@ const attentionRows: KernelModule = defineKernel({
   tuning: {},
   refuse: ({ dims }) => {
     const { head } = dims;
-    if (head % 8 !== 0 || head > 256) return `heads of ${head} elements are not had: multiples of 8 up to 256 are`;
+    if (head % 4 !== 0 || head > 256) return `heads of ${head} elements are not had: multiples of 4 up to 256 are`;
     return sizesRefused(dims);
   },
   choose: () => ({}),
@@ -115,6 +115,10 @@ const attentionRows: KernelModule = defineKernel({
     {
       dims: { sequences: 1, tokens: 3, longest: 67, shortest: 67, qHeads: 2, kvHeads: 1, head: 256 },
       options: { sinks: true },
+    },
+    {
+      dims: { sequences: 1, tokens: 5, longest: 40, shortest: 40, qHeads: 2, kvHeads: 1, head: 20 },
+      options: { type: 'bf16' },
     },
     {
       dims: { sequences: 1, tokens: 5, longest: 40, shortest: 40, qHeads: 1, kvHeads: 1, head: 136 },
@@ -167,8 +171,9 @@ function record({ dims, options }: Specialisation<typeof OPTIONS>): KernelIR {
   const blockRows = WARPS * own;
   const stored = TYPE_TOKENS[options.type];
   const unit = bytesOf(options.type, 1);
-  /** Elements of 16 bytes, and how many of those a head has. */
-  const vector = 16 / unit;
+  // What is loaded at once: 16 bytes, or 8 where rows of 16-bit elements have no more in common.
+  const bytes = (head * unit) % 16 === 0 ? 16 : 8;
+  const vector = bytes / unit;
   const chunks = head / vector;
   // An odd number of chunks from row to row, so that neighbouring rows lie in different banks.
   const pitch = (chunks + 1 - (chunks % 2)) * vector;
@@ -205,8 +210,8 @@ function record({ dims, options }: Specialisation<typeof OPTIONS>): KernelIR {
               ? cache(t.table[tableStart + (known >> 4)], kvHead, known & 15, _)
               : cache(t.starts![sequence] + known, kvHead, _);
             const column = chunk - row * chunks;
-            const read = select(at < block.length, 16, 0);
-            cpAsync(to(row, column * vector), vectorsOf(from, vector)(0, column), { bytes: 16, read });
+            const read = select(at < block.length, bytes, 0);
+            cpAsync(to(row, column * vector), vectorsOf(from, vector)(0, column), { bytes, read });
           }
         }
         cpAsyncCommit();

@@ -81,12 +81,13 @@ const qkRopeCache: KernelModule = defineKernel({
   options: OPTIONS,
   tuning: TUNING,
   refuse: ({ dims: { head, rotary, positions, qHeads, kvHeads } }) => {
-    if (head > 256 || head % VECTOR !== 0) {
-      return `heads of ${head} elements are not had: multiples of ${VECTOR} up to 256 are`;
+    if (head % 4 !== 0 || head > 256 || (head > 128 && head % 8 !== 0)) {
+      return `heads of ${head} elements are not had: multiples of 8 up to 256 are, and of 4 up to 128`;
     }
     if ((rotary === undefined) !== (positions === undefined)) return 'rotary and positions are given both or neither';
-    if (rotary !== undefined && (rotary > head || rotary % VECTOR !== 0)) {
-      return `rotary is ${rotary}; it must be a multiple of ${VECTOR} up to ${head}, or absent`;
+    const step = head > 128 ? 8 : 4;
+    if (rotary !== undefined && (rotary > head || rotary % step !== 0)) {
+      return `rotary is ${rotary}; it must be a multiple of ${step} up to ${head}, or absent`;
     }
     return qHeads % kvHeads === 0 ? undefined : `${qHeads} query heads do not divide among ${kvHeads} key heads`;
   },
@@ -240,13 +241,14 @@ interface Tensors {
   readonly tokens: i32;
 }
 
-/** Elements of a head that a thread has: four pairs that turn by an angle each. */
-const VECTOR = 8;
-const PAIRS = VECTOR / 2;
+/** Pairs of a head that a thread has, each of which turns by an angle of its own: four, or two where sizes do not divide. */
+function pairsOf({ head, rotary = 0 }: Dims): number {
+  return head % 8 === 0 && rotary % 8 === 0 ? 4 : 2;
+}
 
 /** Threads of a head; those that reduce it together are a power of two, of which the last may have nothing. */
-function lanesOf({ head }: Dims, { norm }: { readonly norm: boolean }): number {
-  const lanes = head / VECTOR;
+function lanesOf(dims: Dims, { norm }: { readonly norm: boolean }): number {
+  const lanes = dims.head / (2 * pairsOf(dims));
   return norm ? 2 ** Math.ceil(Math.log2(lanes)) : lanes;
 }
 
@@ -261,7 +263,9 @@ function record({ dims, options, tuning }: Specialisation<typeof OPTIONS, typeof
   const heads = qHeads + 2 * kvHeads;
   const groups = groupsOf(dims, turns);
   const lanes = lanesOf(dims, options);
-  const vectors = head / VECTOR;
+  const pairs = pairsOf(dims);
+  const vectors = head / (2 * pairs);
+  const turning = rotary / (2 * pairs);
   return traceKernel('qk_rope_cache', qkRopeCache.args(dims, options), threads, (t: Tensors) => {
     'use gpu';
     const at = bid() * threads + tid();
@@ -271,7 +275,7 @@ function record({ dims, options, tuning }: Specialisation<typeof OPTIONS, typeof
     const item = min(wanted, t.tokens * groups - 1);
     const token = idiv(item, groups);
     const group = item - token * groups;
-    const place = new PlaceInHead(options.layout === 'neox' ? rotary : 0, lane);
+    const place = new PlaceInHead(pairs, options.layout === 'neox' ? turning : 0, lane);
     const all = Array.from({ length: turns }, (_none, turn) => {
       'use gpu';
       const h = group + turn * groups;
@@ -282,11 +286,11 @@ function record({ dims, options, tuning }: Specialisation<typeof OPTIONS, typeof
     });
     const slot = t.slots[token];
     const weights = t.qWeight && t.kWeight && [t.qWeight, t.kWeight].map((w) => place.load(w, 0).to(f32));
-    const turned = min(lane, rotary / VECTOR - 1);
+    const turned = min(lane, turning - 1);
     const angles =
       t.table &&
       t.positions &&
-      [0, 1].map((which) => vectorsOf(t.table!(t.positions![token], which, _), PAIRS)(_, turned).load());
+      [0, 1].map((which) => vectorsOf(t.table!(t.positions![token], which, _), pairs)(_, turned).load());
     for (const { h, raw, live } of all) {
       let x = raw.to(f32);
       if (weights) {
@@ -300,7 +304,7 @@ function record({ dims, options, tuning }: Specialisation<typeof OPTIONS, typeof
       }
       if (live) {
         if (h < qHeads + kvHeads) {
-          const rotated = angles ? rotate(x, angles, options.layout, lane < rotary / VECTOR) : x;
+          const rotated = angles ? rotate(x, angles, options.layout, lane < turning) : x;
           if (h < qHeads) place.store(t.q(token, _), h * vectors, rotated.to(t.q.type));
           else if (slot >= 0) {
             const kept = t.keyScale ? quotients(rotated, t.keyScale[h - qHeads]) : rotated.to(t.keys.type);
@@ -317,43 +321,46 @@ function record({ dims, options, tuning }: Specialisation<typeof OPTIONS, typeof
 }
 
 /**
- * A thread's eight elements of a head: neighbours, or, where halves of the first `halves` elements turn together, four of
- * either half. Behind those are neighbours.
+ * A thread's pairs of elements of a head: neighbours, or, where element i turns with one half of the rotated elements further
+ * on, as many neighbours of either half. Behind the rotated elements are neighbours.
  */
 class PlaceInHead {
-  private readonly halves: number;
+  private readonly pairs: number;
+  private readonly apart: number;
   private readonly lane: i32;
 
-  constructor(halves: number, lane: i32) {
-    this.halves = halves;
+  /** `apart`: how many threads have parts of two halves. */
+  constructor(pairs: number, apart: number, lane: i32) {
+    this.pairs = pairs;
+    this.apart = apart;
     this.lane = lane;
   }
 
-  /** `first`: vectors of eight before the head in its row. */
+  /** `first`: threads' parts before the head in its row. */
   load<T>(row: Tensor<T>, first: i32): Fragment<T> {
     'use gpu';
-    if (this.halves === 0) return vectorsOf(row, VECTOR)(_, first + this.lane).load();
-    const [a, b] = this.quads(first).map((quad) => vectorsOf(row, PAIRS)(_, quad).load());
+    if (this.apart === 0) return vectorsOf(row, 2 * this.pairs)(_, first + this.lane).load();
+    const [a, b] = this.halves(first).map((half) => vectorsOf(row, this.pairs)(_, half).load());
     return new Fragment([...a.values(), ...b.values()], row.type);
   }
 
   store<T>(row: Tensor<T>, first: i32, values: Fragment<T>): void {
     'use gpu';
-    if (this.halves === 0) {
-      vectorsOf(row, VECTOR)(_, first + this.lane).store(values);
+    const { pairs } = this;
+    if (this.apart === 0) {
+      vectorsOf(row, 2 * pairs)(_, first + this.lane).store(values);
       return;
     }
-    for (const [i, quad] of this.quads(first).entries()) {
-      const half = new Fragment(values.values().slice(PAIRS * i, PAIRS * (i + 1)), row.type);
-      vectorsOf(row, PAIRS)(_, quad).store(half);
+    for (const [i, half] of this.halves(first).entries()) {
+      const part = new Fragment(values.values().slice(pairs * i, pairs * (i + 1)), row.type);
+      vectorsOf(row, pairs)(_, half).store(part);
     }
   }
 
-  private quads(first: i32): readonly i32[] {
+  private halves(first: i32): readonly i32[] {
     'use gpu';
-    const turning = this.halves / VECTOR;
-    const inside = this.lane < turning;
-    return [0, 1].map((i) => 2 * first + select(inside, this.lane + i * turning, 2 * this.lane + i));
+    const inside = this.lane < this.apart;
+    return [0, 1].map((i) => 2 * first + select(inside, this.lane + i * this.apart, 2 * this.lane + i));
   }
 }
 
@@ -363,7 +370,7 @@ function quotients(x: Fragment, scale: f32): Fragment {
   return x.map((e) => e / scale).to(e4m3);
 }
 
-/** Each of the four pairs by its angle, where `turned`. `angles`: cosines, sines. */
+/** Each pair by its angle, where `turned`. `angles`: cosines, sines. */
 function rotate(
   x: Fragment,
   [cos, sin]: readonly Fragment[],
@@ -371,9 +378,10 @@ function rotate(
   turned: boolean,
 ): Fragment {
   'use gpu';
+  const pairs = x.length / 2;
   return x.map((e, i) => {
     const [partner, pair, isFirst] =
-      layout === 'neox' ? [i ^ PAIRS, i % PAIRS, i < PAIRS] : [i ^ 1, i >> 1, i % 2 === 0];
+      layout === 'neox' ? [(i + pairs) % x.length, i % pairs, i < pairs] : [i ^ 1, i >> 1, i % 2 === 0];
     const cross = x[partner] * sin[pair];
     const y = fma(e, cos[pair], isFirst ? -cross : cross);
     return select(turned, y, e);

@@ -14,12 +14,12 @@ testKernel(qkRopeCache, [
   },
 ]);
 
-test('heads of every multiple of 8, whole or in part rotated', async () => {
+test('heads of every multiple of 8, and small ones of 4, whole or in part rotated', async () => {
   const sizes = { qHeads: 2, kvHeads: 1, tokens: 2, positions: 5, pages: 2 };
-  for (const head of [8, 16, 24, 40, 48, 72, 80, 112, 136, 192, 200, 248]) {
-    for (const rotary of new Set([head, 8 * Math.ceil(head / 20)])) {
+  for (const head of [8, 16, 20, 24, 36, 40, 48, 72, 80, 112, 136, 192, 200, 248]) {
+    for (const rotary of new Set([head, (head > 128 ? 8 : 4) * Math.ceil(head / 20)])) {
       const dims = { ...sizes, head, rotary };
-      const s = specialise(qkRopeCache, { dims, options: { norm: head % 16 === 0, type: 'f32' } });
+      const s = specialise(qkRopeCache, { dims, options: { norm: head % 16 !== 8, type: 'f32' } });
       const report = await checkKernel(qkRopeCache, s, SIMULATOR, qkRopeCache.trace(s), { multiprocessors: 1 });
       assert.ok(report.passed, formatReport(report));
     }
@@ -49,9 +49,10 @@ test('what is not to be had is refused', () => {
   const refused = (more: Record<string, number>, message: RegExp): void => {
     assert.throws(() => specialise(qkRopeCache, { dims: { ...dims, ...more } }), message);
   };
-  refused({ head: 60 }, /heads of 60 elements/);
+  refused({ head: 62 }, /heads of 62 elements/);
+  refused({ head: 132 }, /heads of 132 elements/);
   refused({ head: 264 }, /heads of 264 elements/);
   refused({ rotary: 64 }, /both or neither/);
-  refused({ rotary: 20, positions: 5 }, /multiple of 8/);
+  refused({ rotary: 10, positions: 5 }, /multiple of 4/);
   refused({ rotary: 72, positions: 5 }, /up to 64/);
 });
