@@ -15,7 +15,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   cpu: [],
   client: [],
   engine: ['cpu', 'cuda', 'cute', 'kernels'],
-  server: ['engine'],
+  server: ['cuda', 'engine'],
   rose: ['cpu', 'cuda', 'cute', 'engine', 'kernels', 'server'],
 };
 

@@ -19,12 +19,19 @@ export function exportMemory(memory: DeviceMemory): Uint8Array {
   return handle;
 }
 
-/** Memory of another process. `bytes`: its size there; the handle does not say. */
+/** Memory of another process. `bytes`: how much of it is meant. Throws CudaUsageError where the allocation is smaller. */
 export class ImportedMemory extends DeviceBlock {
   constructor(context: Context, handle: Uint8Array, bytes: number) {
     const out = new Out();
     context.run('cuIpcOpenMemHandle_v2', out.data, checked(handle), LAZY_ENABLE_PEER_ACCESS);
     super(context, 'imported memory', out.word, bytes);
+    const size = new Out();
+    this.orDispose(() => {
+      context.run('cuMemGetAddressRange_v2', out.data, size.data, this.handle);
+      if (size.word < bytes) {
+        throw new CudaUsageError(`memory of another process has ${size.word} bytes, fewer than the ${bytes} asked for`);
+      }
+    });
   }
 
   protected override release(address: number): void {

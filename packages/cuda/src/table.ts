@@ -24,6 +24,7 @@ export const TABLE = {
   cuCtxGetStreamPriorityRange: 'data data',
 
   cuMemGetInfo_v2: 'data data',
+  cuMemGetAddressRange_v2: 'data data word',
   cuMemAlloc_v2: 'data size',
   cuMemFree_v2: 'word',
   cuMemHostAlloc: 'data size u32',

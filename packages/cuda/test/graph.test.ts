@@ -130,6 +130,7 @@ test('memory and events cross to other processes by handles', () => {
   using local = new Event(context);
   assert.throws(() => exportEvent(local), /INVALID_VALUE/);
   assert.throws(() => new ImportedMemory(context, new Uint8Array(8), 16), /has 64 bytes, not 8/);
+  assert.throws(() => new ImportedMemory(context, exportMemory(memory), 17), /has 16 bytes, fewer than the 17/);
 });
 
 test('peers reach each other until it is undone; what others enabled stays', () => {

@@ -1,5 +1,6 @@
 import type { ModelHub } from '@rose/engine';
 import type { ServerLog } from './logging/log.ts';
+import type { SharedMemoryRegions } from './shared-memory/regions.ts';
 import type { Traces } from './trace/traces.ts';
 import type { TritonModels } from './triton/models.ts';
 
@@ -16,4 +17,5 @@ export interface ServerContext {
   readonly sendTimeoutMs: number;
   readonly log: ServerLog;
   readonly traces: Traces;
+  readonly regions: SharedMemoryRegions;
 }

@@ -20,6 +20,7 @@ import { openaiNotFound, openaiRoutes } from './openai/routes.ts';
 import { pageRoutes } from './page/routes.ts';
 import { statusRoutes } from './status.ts';
 import type { RepositoryOptions } from './repository/repository.ts';
+import { SharedMemoryRegions } from './shared-memory/regions.ts';
 import { Traces, type TraceOptions } from './trace/traces.ts';
 import { TritonModels } from './triton/models.ts';
 import { tritonNotFound, tritonRoutes } from './triton/routes.ts';
@@ -41,6 +42,11 @@ export interface ServerOptions {
    * Default 60,000.
    */
   readonly sendTimeoutMs?: number;
+  /**
+   * Whether clients may name shared memory of this machine for the server to read and write. Default false: a client could
+   * name memory of other programs.
+   */
+  readonly allowClientSharedMemory?: boolean;
   /** Directories of models to serve over Triton's protocols beside those of the hub. */
   readonly repository?: RepositoryOptions;
   /** What is logged, and where. Default: information, warnings and faults of Rose, on stderr. */
@@ -93,7 +99,9 @@ export async function startServer(hub: ModelHub, options: ServerOptions): Promis
     intervalMs: DEFAULT_METRICS_INTERVAL_MS,
     ...metricsOptions,
   });
-  const context: ServerContext = { hub: models.hub, models, version, maxBodyBytes, sendTimeoutMs, log, traces };
+  const regions = new SharedMemoryRegions(options.allowClientSharedMemory ?? false);
+  const common = { hub: models.hub, models, version, maxBodyBytes, sendTimeoutMs };
+  const context: ServerContext = { ...common, log, traces, regions };
   if (options.repository !== undefined) {
     // What is loaded at the start is told when the server runs.
     let opened = false;
@@ -173,6 +181,7 @@ export async function startServer(hub: ModelHub, options: ServerOptions): Promis
       endMachineMetrics();
       await metricsServer?.close();
       await models.close(0);
+      regions.close();
       await traces.close();
     },
   };

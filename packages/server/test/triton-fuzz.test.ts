@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { SharedMemoryRegions } from '../src/shared-memory/regions.ts';
 import { readInferRequest } from '../src/triton/infer-request.ts';
 import { readGenerateBody } from '../src/triton/generate-request.ts';
 import { embedding } from '../src/triton/embed.ts';
@@ -14,6 +15,7 @@ const hub = fakeHub();
 const embed = embedding.describe(hub.get('embed'));
 const chat = generating.describe(hub.get('chat'));
 const LIMIT = 1_000_000;
+const regions = new SharedMemoryRegions(false);
 
 function binaryBody(): { body: Buffer; header: number } {
   const json = Buffer.from(
@@ -49,7 +51,7 @@ test('mutated binary requests are read, or refused with a reason', () => {
     if (integer(4) === 0) mutant = mutant.subarray(0, integer(mutant.length + 1));
     const length = integer(3) === 0 ? String(integer(body.length + 20) - 10) : String(header);
     try {
-      const request = readInferRequest(mutant, length, embed, LIMIT);
+      const request = readInferRequest(mutant, length, embed, LIMIT, regions.use());
       checkRequest(embed, request.inputs, undefined, request.id);
       read++;
     } catch (error) {

@@ -385,8 +385,8 @@ const BAD: readonly [string, unknown, number, string][] = [
   [
     'shared memory',
     { inputs: [{ ...TEXT, data: undefined, parameters: { shared_memory_region: 'r' } }] },
-    501,
-    'shared memory',
+    404,
+    "Unable to find shared memory region: 'r'",
   ],
   [
     'reserved parameter',

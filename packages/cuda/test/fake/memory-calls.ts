@@ -46,6 +46,11 @@ export function memoryCalls(fake: FakeDriver): FakeCalls {
       fake.putWord(total, 80 * 2 ** 30);
       return undefined;
     },
+    cuMemGetAddressRange_v2: (base, size, address) => {
+      fake.putWord(base, address);
+      fake.putWord(size, memory.rest(address).length);
+      return undefined;
+    },
     cuMemAlloc_v2: (out, bytes) => {
       if (fake.context === 0) return 201;
       if (bytes > 80 * 2 ** 30) return 2;

@@ -20,6 +20,8 @@ interface Options extends DeviceOptions, RepositoryFlags, GrpcFlags, MetricsFlag
   host: string;
   port: number;
   servedModelName?: string[];
+  /** `true` or `false`, as in Triton. */
+  allowClientShm: string;
   drainSeconds: number;
   sendTimeoutSeconds: number;
   restartEngine: number;
@@ -61,6 +63,14 @@ export function serveCommand(): Command {
     .option('--queue-timeout-ms <n>', 'refuse what has not begun after so long (default: never)', integer(1))
     .addOption(
       new Option('--loop <kind>', 'how decoders step (default: as suits the device)').choices(['plain', 'overlapped']),
+    )
+    .addOption(
+      new Option(
+        '--allow-client-shm <boolean>',
+        "let clients name this machine's shared memory for tensors; it may be another program's",
+      )
+        .choices(['true', 'false'])
+        .default('false'),
     )
     .option(
       '--drain-seconds <n>',
@@ -123,6 +133,7 @@ async function serve(models: string[], options: Options): Promise<void> {
     version,
     sendTimeoutMs,
     metrics,
+    allowClientSharedMemory: options.allowClientShm === 'true',
     trace,
     log: logOptions(options),
     ...(grpc && { grpc }),

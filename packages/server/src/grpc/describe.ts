@@ -1,4 +1,5 @@
 import { fromJson, type JsonValue } from '@bufbuild/protobuf';
+import type { ServerContext } from '../context.ts';
 import { readOverride, readUnload, type LoadOverride } from '../repository/override.ts';
 import { modelStatistics } from '../statistics/describe.ts';
 import { refuseRepositoryName } from '../triton/errors.ts';
@@ -22,8 +23,8 @@ import {
 } from './proto/inference_pb.js';
 
 /** What the HTTP protocol answers, as messages: the JSON of both is protobuf's own. */
-export function grpcServerMetadata(version: string): ServerMetadataResponse {
-  return fromJson(ServerMetadataResponseSchema, serverMetadata(version) as JsonValue);
+export function grpcServerMetadata(context: ServerContext): ServerMetadataResponse {
+  return fromJson(ServerMetadataResponseSchema, serverMetadata(context) as JsonValue);
 }
 
 export function grpcModelMetadata(models: TritonModels, name: string, version: string): ModelMetadataResponse {

@@ -1,9 +1,12 @@
 import type { InferParameter, InferTensorContents, ModelInferRequest } from './proto/inference_pb.js';
 import { elementOf, isDataType, type DataType, type NumericType } from '../triton/datatype.ts';
-import { invalid, refuseSharedMemory } from '../triton/errors.ts';
+import { invalid } from '../triton/errors.ts';
+import type { OutputRange, RegionUse } from '../shared-memory/regions.ts';
+import { regionPlace } from './region-place.ts';
 import type { JsonValue } from '../triton/json.ts';
 import type { ModelSignature } from '../triton/model.ts';
 import { takeParameters, type RequestParameters } from '../triton/parameters.ts';
+import { tensorFromRegion } from '../triton/region-tensor.ts';
 import { elementCount, tensorFromBytes, type Tensor } from '../triton/tensor.ts';
 
 export interface GrpcInferRequest {
@@ -13,6 +16,8 @@ export interface GrpcInferRequest {
   readonly outputs: readonly string[] | undefined;
   /** Outputs of which the client wants so many largest elements of each row, as texts. */
   readonly classes: ReadonlyMap<string, number>;
+  /** Outputs whose data goes to shared memory instead of into the response. */
+  readonly ranges: ReadonlyMap<string, OutputRange>;
   readonly parameters: RequestParameters;
   /** A decoupled request's client wants to be told that no response follows, even by one without content. */
   readonly emptyFinalResponse: boolean;
@@ -35,26 +40,43 @@ const CONTENTS: Readonly<Partial<Record<DataType, ContentsField>>> = {
 };
 type ContentsField = Exclude<keyof InferTensorContents, '$typeName' | '$unknown'>;
 
-/** Read a ModelInferRequest. Tensors are views of the message. */
-export function readInferRequest(message: ModelInferRequest, model: ModelSignature): GrpcInferRequest {
+/**
+ * Read a ModelInferRequest. Tensors are views of the message.
+ * @param regions takes the regions of shared memory that the request names
+ */
+export function readInferRequest(
+  message: ModelInferRequest,
+  model: ModelSignature,
+  regions: RegionUse,
+): GrpcInferRequest {
+  const places = message.inputs.map(({ name, parameters }) => regionPlace(name, parameters));
   const raw = message.rawInputContents;
-  if (raw.length > 0 && raw.length !== message.inputs.length) {
+  const sent = places.reduce((count, place) => count + (place === undefined ? 1 : 0), 0);
+  if (raw.length > 0 && raw.length !== sent) {
     throw invalid(
-      `expected ${message.inputs.length} raw input contents, one for each input, got ${raw.length} for model '${model.name}'`,
+      `expected ${sent} raw input contents, one for each input that is not in shared memory, got ${raw.length} for model '${model.name}'`,
     );
   }
+  let nextRaw = 0;
   const inputs = message.inputs.map((input, i): Tensor => {
     const { name, datatype, contents } = input;
     if (!isDataType(datatype)) throw invalid(`invalid datatype for input ${name}`);
-    if ('shared_memory_region' in input.parameters) throw refuseSharedMemory();
     const shape = input.shape.map((dim) => dimension(dim, name));
+    const place = places[i];
+    if (place !== undefined) {
+      if (contents !== undefined) {
+        const what = `input tensor '${name}' for model '${model.name}'`;
+        throw invalid(`unexpected 'content' provided when using shared memory for ${what}`);
+      }
+      return tensorFromRegion(regions, place, { name, datatype, shape }, model.name);
+    }
     if (raw.length === 0) return fromContents(name, datatype, shape, contents, model);
     if (contents !== undefined) {
       throw invalid(
         `contents field must not be specified when using raw_input_contents for '${name}' for model '${model.name}'`,
       );
     }
-    return tensorFromBytes(name, datatype, shape, raw[i], model.name);
+    return tensorFromBytes(name, datatype, shape, raw[nextRaw++], model.name);
   });
   const parameters = new Map(
     Object.entries(message.parameters).map(([name, parameter]) => [name, valueOf(name, parameter)]),
@@ -67,7 +89,8 @@ export function readInferRequest(message: ModelInferRequest, model: ModelSignatu
   return {
     id: message.id,
     inputs,
-    outputs: message.outputs.length === 0 ? undefined : message.outputs.map(readOutput),
+    outputs: message.outputs.length === 0 ? undefined : message.outputs.map(({ name }) => name),
+    ranges: new Map(message.outputs.flatMap((output) => readRange(output, regions))),
     classes: new Map(message.outputs.flatMap(readClasses)),
     parameters: takeParameters(parameters),
     emptyFinalResponse: emptyFinalResponse ?? false,
@@ -76,9 +99,14 @@ export function readInferRequest(message: ModelInferRequest, model: ModelSignatu
 
 const EMPTY_FINAL = 'triton_enable_empty_final_response';
 
-function readOutput({ name, parameters }: ModelInferRequest['outputs'][number]): string {
-  if ('shared_memory_region' in parameters) throw refuseSharedMemory();
-  return name;
+function readRange(
+  { name, parameters }: ModelInferRequest['outputs'][number],
+  regions: RegionUse,
+): [string, OutputRange][] {
+  const place = regionPlace(name, parameters);
+  if (place === undefined) return [];
+  if (parameters.classification === undefined) return [[name, regions.output(place)]];
+  throw invalid("output can't set both 'shared_memory_region' and 'classification'");
 }
 
 function readClasses({ name, parameters }: ModelInferRequest['outputs'][number]): [string, number][] {

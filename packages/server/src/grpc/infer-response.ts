@@ -13,11 +13,11 @@ import type { GrpcInferRequest } from './infer-request.ts';
 
 /**
  * The outputs that were asked for, in that order, as far as the model made them. Clients read tensors from
- * `raw_output_contents` alone.
+ * `raw_output_contents` alone; what lies in shared memory has an empty place there.
  */
 export function inferResponse(
   model: TritonModel,
-  { id, outputs, classes }: Pick<GrpcInferRequest, 'id' | 'outputs' | 'classes'>,
+  { id, outputs, classes, ranges }: Pick<GrpcInferRequest, 'id' | 'outputs' | 'classes' | 'ranges'>,
   response: ModelResponse,
 ): ModelInferResponse {
   const made = byName(response.outputs);
@@ -37,7 +37,13 @@ export function inferResponse(
     outputs: wanted.map(({ name, datatype, shape }) =>
       create(ModelInferResponse_InferOutputTensorSchema, { name, datatype, shape: shape.map(BigInt) }),
     ),
-    rawOutputContents: wanted.map((tensor) => tensorToBytes(tensor) as Uint8Array<ArrayBuffer>),
+    rawOutputContents: wanted.map((tensor) => {
+      const bytes = tensorToBytes(tensor) as Uint8Array<ArrayBuffer>;
+      const range = ranges.get(tensor.name);
+      if (range === undefined) return bytes;
+      range.write(tensor.name, bytes);
+      return new Uint8Array();
+    }),
   });
 }
 

@@ -3,6 +3,7 @@ import { create } from '@bufbuild/protobuf';
 import { status, type Metadata, type ServerDuplexStream, type ServerUnaryCall } from '@grpc/grpc-js';
 import type { ServerContext } from '../context.ts';
 import { tenantOf } from '../http/tenant.ts';
+import type { RegionUse } from '../shared-memory/regions.ts';
 import { TritonError } from '../triton/errors.ts';
 import type { ModelResponse, TritonModel } from '../triton/model.ts';
 import type { TritonModels } from '../triton/models.ts';
@@ -36,18 +37,20 @@ interface AnyCall extends EventEmitter {
 const RUNNING_PER_STREAM = 256;
 
 /** ModelInfer: one request, one response. The work ends with the call, be it cancelled or past its deadline. */
-export async function modelInfer({ models, traces }: ServerContext, call: Call): Promise<ModelInferResponse> {
+export async function modelInfer({ models, traces, regions }: ServerContext, call: Call): Promise<ModelInferResponse> {
   const model = models.find(call.request.modelName, call.request.modelVersion);
   if (model.decoupled) {
     throw new TritonError(501, "ModelInfer RPC doesn't support models with decoupled transaction policy");
   }
   const trace = traceOf(traces, model);
+  const use = regions.use();
   try {
-    const { request, responses } = start(model, call.request, call, trace);
+    const { request, responses } = start(model, call.request, call, trace, use);
     const response = await onlyResponse(model, responses);
     trace?.mark('GRPC_SEND_START');
     return inferResponse(model, request, response);
   } finally {
+    use.release();
     if (trace !== undefined) setImmediate(() => finishTrace(trace));
   }
 }
@@ -58,7 +61,7 @@ export async function modelInfer({ models, traces }: ServerContext, call: Call):
  * `triton_grpc_error: true` it ends the stream with a status.
  */
 export function modelStreamInfer(context: ServerContext, call: Stream): void {
-  const { models, traces } = context;
+  const { models, traces, regions } = context;
   const requestId = callId(call);
   const begun = performance.now();
   const failing = call.metadata.get('triton_grpc_error').includes('true');
@@ -83,10 +86,11 @@ export function modelStreamInfer(context: ServerContext, call: Stream): void {
   };
   const answer = async (message: ModelInferRequest, before: Promise<unknown>): Promise<void> => {
     let trace: Trace | undefined;
+    const use = regions.use();
     try {
       const model = models.find(message.modelName, message.modelVersion);
       trace = traceOf(traces, model);
-      const { request, responses } = start(model, message, call, trace);
+      const { request, responses } = start(model, message, call, trace, use);
       if (model.decoupled) {
         await sendAll(writer, model, message, request, responses);
         return;
@@ -106,6 +110,7 @@ export function modelStreamInfer(context: ServerContext, call: Stream): void {
         inferResponse: markFinal(create(ModelInferResponseSchema, { id }), true),
       });
     } finally {
+      use.release();
       if (trace !== undefined) finishTrace(trace);
     }
   };
@@ -150,8 +155,9 @@ function start(
   message: ModelInferRequest,
   call: AnyCall,
   trace: Trace | undefined,
+  regions: RegionUse,
 ): { request: GrpcInferRequest; responses: AsyncIterable<ModelResponse> } {
-  const request = readInferRequest(message, model);
+  const request = readInferRequest(message, model, regions);
   checkRequest(model, request.inputs, request.outputs, request.id);
   const controller = new AbortController();
   const abort = (): void => controller.abort();

@@ -14,7 +14,7 @@ import {
 } from '@grpc/grpc-js';
 import { create, type Message } from '@bufbuild/protobuf';
 import type { ServerContext } from '../context.ts';
-import { refuseRepositoryName, refuseSharedMemory } from '../triton/errors.ts';
+import { refuseRepositoryName } from '../triton/errors.ts';
 import { serviceDefinition } from './definition.ts';
 import {
   grpcModelConfig,
@@ -30,14 +30,12 @@ import { modelInfer, modelStreamInfer } from './infer.ts';
 import { callId, logCall } from './log.ts';
 import { Health, type HealthCheckRequest, type HealthCheckResponse } from './proto/health_pb.js';
 import {
-  CudaSharedMemoryStatusResponseSchema,
   GRPCInferenceService,
   ModelReadyResponseSchema,
   RepositoryModelLoadResponseSchema,
   RepositoryModelUnloadResponseSchema,
   ServerLiveResponseSchema,
   ServerReadyResponseSchema,
-  SystemSharedMemoryStatusResponseSchema,
   type LogSettingsRequest,
   type ModelConfigRequest,
   type ModelInferRequest,
@@ -53,6 +51,7 @@ import {
 } from './proto/inference_pb.js';
 import { addReflection } from './reflection.ts';
 import { logSettings, traceSetting } from './settings.ts';
+import { sharedMemoryService } from './shared-memory.ts';
 import { serviceError } from './status.ts';
 
 export interface RunningGrpcServer {
@@ -126,7 +125,7 @@ export async function startGrpcServer(
 }
 
 function inferenceService(context: ServerContext): UntypedServiceImplementation {
-  const { models, version } = context;
+  const { models } = context;
   const unary = <Request>(answer: Answer<Request>) => unaryHandler(context, answer);
   return {
     ServerLive: unary(async () => create(ServerLiveResponseSchema, { live: true })),
@@ -135,7 +134,7 @@ function inferenceService(context: ServerContext): UntypedServiceImplementation 
     ModelReady: unary<ModelReadyRequest>(async ({ request: { name, version: wanted } }) => {
       return create(ModelReadyResponseSchema, { ready: await models.isReady(name, wanted) });
     }),
-    ServerMetadata: unary(async () => grpcServerMetadata(version)),
+    ServerMetadata: unary(async () => grpcServerMetadata(context)),
     ModelMetadata: unary<ModelMetadataRequest>(async ({ request }) =>
       grpcModelMetadata(models, request.name, request.version),
     ),
@@ -161,12 +160,7 @@ function inferenceService(context: ServerContext): UntypedServiceImplementation 
       await models.unload(request.modelName, unloadsDependents(request));
       return create(RepositoryModelUnloadResponseSchema);
     }),
-    SystemSharedMemoryStatus: unary(async () => create(SystemSharedMemoryStatusResponseSchema)),
-    SystemSharedMemoryRegister: unaryHandler(context, () => Promise.reject(refuseSharedMemory())),
-    SystemSharedMemoryUnregister: unaryHandler(context, () => Promise.reject(refuseSharedMemory())),
-    CudaSharedMemoryStatus: unary(async () => create(CudaSharedMemoryStatusResponseSchema)),
-    CudaSharedMemoryRegister: unaryHandler(context, () => Promise.reject(refuseSharedMemory())),
-    CudaSharedMemoryUnregister: unaryHandler(context, () => Promise.reject(refuseSharedMemory())),
+    ...sharedMemoryService(context.regions, unary),
     TraceSetting: unary<TraceSettingRequest>(({ request }) => traceSetting(context, request)),
     LogSettings: unary<LogSettingsRequest>(({ request }) => logSettings(context, request)),
   };

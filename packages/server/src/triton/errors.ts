@@ -45,10 +45,6 @@ export function malformed(message: string): TritonError {
   return new TritonError(500, message);
 }
 
-export function refuseSharedMemory(): TritonError {
-  return new TritonError(501, 'Client shared memory is not supported: send tensors in the request.');
-}
-
 export function refuseRepositoryName(): TritonError {
   return new TritonError(501, "'repository_name' specification is not supported");
 }

@@ -1,8 +1,10 @@
 import { elementOf, isDataType } from './datatype.ts';
-import { invalid, malformed, refuseSharedMemory } from './errors.ts';
+import type { OutputRange, RegionPlace, RegionUse } from '../shared-memory/regions.ts';
+import { invalid, malformed } from './errors.ts';
 import { JsonObject, JsonSyntaxError, parseJson, type JsonValue } from './json.ts';
 import type { InputSpec, ModelSignature } from './model.ts';
 import { takeParameters, type RequestParameters } from './parameters.ts';
+import { tensorFromRegion } from './region-tensor.ts';
 import { elementCount, printShape, tensorFromBytes, tensorFromJson, type Tensor } from './tensor.ts';
 
 export interface InferRequest {
@@ -18,17 +20,21 @@ export interface RequestedOutput {
   readonly binary: boolean;
   /** So many largest elements of each row, as texts, instead of the output; 0: the output. */
   readonly classes: number;
+  /** Where its data goes instead of into the reply. */
+  readonly range: OutputRange | undefined;
 }
 
 /**
  * Read the body of `/infer`: JSON, then the raw tensors of the inputs that announce them.
  * @param headerLength value of `Inference-Header-Content-Length`; undefined: the whole body is JSON
+ * @param regions takes the regions of shared memory that the request names
  */
 export function readInferRequest(
   body: Buffer,
   headerLength: string | undefined,
   model: ModelSignature,
   maxBytes: number,
+  regions: RegionUse,
 ): InferRequest {
   const split = headerLength === undefined ? body.length : parseHeaderLength(headerLength, body.length);
   if (split === 0 && headerLength !== undefined) return readRawRequest(body, model);
@@ -39,10 +45,13 @@ export function readInferRequest(
   const inputs = arrayOf(json, 'inputs').map((input) => {
     if (!(input instanceof JsonObject))
       throw malformed("Unable to parse 'inputs': attempt to access JSON non-object as object");
-    return readInput(input, binary, model, maxBytes);
+    return readInput(input, binary, model, maxBytes, regions);
   });
   if (binary.at < body.length) throw invalid(`unexpected additional input data for model '${model.name}'`);
-  const outputs = json.get('outputs') === undefined ? undefined : arrayOf(json, 'outputs').map(readOutput);
+  const outputs =
+    json.get('outputs') === undefined
+      ? undefined
+      : arrayOf(json, 'outputs').map((output) => readOutput(output, regions));
   return { id, parameters, inputs, outputs };
 }
 
@@ -113,6 +122,7 @@ function readInput(
   binary: { readonly body: Buffer; at: number; readonly allowed: boolean },
   model: ModelSignature,
   maxBytes: number,
+  regions: RegionUse,
 ): Tensor {
   const parameters = objectOf(input, 'parameters');
   const binarySize = parameters?.get('binary_data_size');
@@ -123,7 +133,9 @@ function readInput(
   const datatype = stringOf(input, 'datatype');
   if (!isDataType(datatype)) throw invalid(`invalid datatype for input ${name}`);
   const shape = readShape(input, name);
-  if (region !== undefined) throw refuseSharedMemory();
+  if (region !== undefined) {
+    return tensorFromRegion(regions, readPlace(parameters as JsonObject), { name, datatype, shape }, model.name);
+  }
   if (binarySize === undefined) {
     if (!Array.isArray(data)) throw malformed("Unable to parse 'data': attempt to access JSON non-array as array");
     return tensorFromJson(name, datatype, shape, data, maxBytes);
@@ -178,18 +190,36 @@ function readShape(input: JsonObject, name: string): number[] {
   return shape;
 }
 
-function readOutput(output: JsonValue): RequestedOutput {
+/** The part of a region that a tensor's parameters name. */
+function readPlace(parameters: JsonObject): RegionPlace {
+  const region = stringOf(parameters, 'shared_memory_region');
+  const unsigned = (key: string): bigint => {
+    const value = parameters.get(key) ?? 0;
+    const integer = typeof value === 'bigint' || (typeof value === 'number' && Number.isInteger(value));
+    if (integer && value >= 0) return BigInt(value);
+    throw malformed(`Unable to parse '${key}': attempt to access JSON non-unsigned-integer as unsigned-integer`);
+  };
+  return { region, offset: unsigned('shared_memory_offset'), bytes: unsigned('shared_memory_byte_size') };
+}
+
+function readOutput(output: JsonValue, regions: RegionUse): RequestedOutput {
   if (!(output instanceof JsonObject))
     throw malformed("Unable to parse 'outputs': attempt to access JSON non-object as object");
   const name = stringOf(output, 'name');
   const parameters = objectOf(output, 'parameters');
-  if (parameters?.get('shared_memory_region') !== undefined) throw refuseSharedMemory();
   const classes = parameters?.get('classification');
   const binary = parameters?.get('binary_data') ?? false;
   if (typeof binary !== 'boolean') {
     throw malformed("Unable to parse 'binary_data': attempt to access JSON non-boolean as boolean");
   }
-  return { name, binary, classes: classes === undefined ? 0 : classCount(classes) };
+  let range: OutputRange | undefined;
+  if (parameters?.get('shared_memory_region') !== undefined) {
+    const both = (other: string): string => `Output can't set both 'shared_memory_region' and '${other}'`;
+    if (classes !== undefined) throw invalid(both('classification'));
+    if (binary) throw invalid(both('binary_data'));
+    range = regions.output(readPlace(parameters));
+  }
+  return { name, binary, classes: classes === undefined ? 0 : classCount(classes), range };
 }
 
 function classCount(value: JsonValue): number {
@@ -198,7 +228,6 @@ function classCount(value: JsonValue): number {
   throw malformed("Unable to set 'classification': attempt to access JSON non-unsigned-integer as unsigned-integer");
 }
 
-/** Shared memory between client and server is off, as it is by default in Triton, so no region can be known. */
 function stringOf(json: JsonObject, key: string): string {
   const value = json.get(key);
   if (value === undefined)

@@ -55,39 +55,44 @@ export async function infer(
   if (encoded !== undefined) body = await decompress(body, encoded, maxBodyBytes);
 
   const trace = traceOf(context, model, reply);
-  const inferRequest = readInferRequest(body, jsonLength, model, maxBodyBytes);
-  const { inputs, outputs, parameters, id } = inferRequest;
-  const names = outputs?.map(({ name }) => name);
-  checkRequest(model, inputs, names, id);
-  const { custom, timeoutMs, priority, sequence } = parameters;
-  const made = await onlyResponse(
-    model,
-    runModel(model, {
-      id,
-      inputs: byName(inputs),
-      outputs: names && new Set(names),
-      parameters: custom,
-      timeoutMs,
-      priority,
-      sequence,
-      signal,
-      tenant: tenantOf(request),
-      trace,
-    }),
-  );
-  trace?.mark('HTTP_SEND_START');
-  const response = inferResponse(model, inferRequest, made);
-  const encoding = acceptedEncoding(headers['accept-encoding']);
-  if (encoding === undefined) {
-    reply.hijack();
-    send(reply.raw, response);
-    return;
+  const regions = context.regions.use();
+  try {
+    const inferRequest = readInferRequest(body, jsonLength, model, maxBodyBytes, regions);
+    const { inputs, outputs, parameters, id } = inferRequest;
+    const names = outputs?.map(({ name }) => name);
+    checkRequest(model, inputs, names, id);
+    const { custom, timeoutMs, priority, sequence } = parameters;
+    const made = await onlyResponse(
+      model,
+      runModel(model, {
+        id,
+        inputs: byName(inputs),
+        outputs: names && new Set(names),
+        parameters: custom,
+        timeoutMs,
+        priority,
+        sequence,
+        signal,
+        tenant: tenantOf(request),
+        trace,
+      }),
+    );
+    trace?.mark('HTTP_SEND_START');
+    const response = inferResponse(model, inferRequest, made);
+    const encoding = acceptedEncoding(headers['accept-encoding']);
+    if (encoding === undefined) {
+      reply.hijack();
+      send(reply.raw, response);
+      return;
+    }
+    const { json, raw: tensors, headerLength } = response;
+    const whole = Buffer.concat([Buffer.from(json), ...tensors]);
+    reply.header('content-encoding', encoding).type(contentType(response));
+    if (headerLength !== undefined) reply.header('inference-header-content-length', headerLength);
+    await reply.send(await compress(whole, encoding));
+  } finally {
+    regions.release();
   }
-  const { json, raw: tensors, headerLength } = response;
-  const whole = Buffer.concat([Buffer.from(json), ...tensors]);
-  reply.header('content-encoding', encoding).type(contentType(response));
-  if (headerLength !== undefined) reply.header('inference-header-content-length', headerLength);
-  await reply.send(await compress(whole, encoding));
 }
 
 function contentType({ headerLength }: InferResponse): string {

@@ -1,3 +1,4 @@
+import type { ServerContext } from '../context.ts';
 import type { BuiltinSignature } from './builtin.ts';
 import { configType } from './datatype.ts';
 import { fullShape, type TritonModel } from './model.ts';
@@ -20,8 +21,9 @@ const EXTENSIONS: readonly string[] = [
   'logging',
 ];
 
-export function serverMetadata(version: string): object {
-  return { name: SERVER_NAME, version, extensions: EXTENSIONS };
+export function serverMetadata({ version, regions }: Pick<ServerContext, 'version' | 'regions'>): object {
+  const memory = regions.enabled ? ['system_shared_memory', 'cuda_shared_memory'] : [];
+  return { name: SERVER_NAME, version, extensions: [...EXTENSIONS, ...memory] };
 }
 
 /** @param versions those to name */

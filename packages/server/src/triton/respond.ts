@@ -13,26 +13,32 @@ export interface InferResponse {
   readonly headerLength: number | undefined;
 }
 
-/** The reply of `/infer`: JSON, and behind it the outputs that the client wants as bytes. */
+/**
+ * The reply of `/infer`: JSON, and behind it the outputs that the client wants as bytes. What it wants in shared memory is
+ * written there.
+ */
 export function inferResponse(model: TritonModel, request: InferRequest, response: ModelResponse): InferResponse {
   const tensors = response.outputs;
   const { binaryOutput } = request.parameters;
   const wanted: readonly RequestedOutput[] =
-    request.outputs ?? tensors.map(({ name }) => ({ name, binary: binaryOutput, classes: 0 }));
+    request.outputs ?? tensors.map(({ name }) => ({ name, binary: binaryOutput, classes: 0, range: undefined }));
   const raw: Uint8Array[] = [];
   let outputs = '';
-  for (const { name, binary, classes } of wanted) {
+  for (const { name, binary, classes, range } of wanted) {
     const made = tensors.find((candidate) => candidate.name === name);
     // A declared output that this request does not have, as in the other protocol.
     if (made === undefined) continue;
     const tensor = classes > 0 ? classify(made, classes, model) : made;
     outputs += `${outputs === '' ? '' : ','}{"name":${JSON.stringify(name)},"datatype":"${tensor.datatype}",`;
-    outputs += `"shape":[${tensor.shape.join(',')}],`;
-    if (binary) {
+    outputs += `"shape":[${tensor.shape.join(',')}]`;
+    if (range !== undefined) {
+      range.write(name, tensorToBytes(tensor));
+      outputs += '}';
+    } else if (binary) {
       const bytes = tensorToBytes(tensor);
       raw.push(bytes);
-      outputs += `"parameters":{"binary_data_size":${bytes.length}}}`;
-    } else outputs += `"data":[${printElements(tensor).join(',')}]}`;
+      outputs += `,"parameters":{"binary_data_size":${bytes.length}}}`;
+    } else outputs += `,"data":[${printElements(tensor).join(',')}]}`;
   }
   const id = request.id === '' ? '' : `"id":${JSON.stringify(request.id)},`;
   const { name, version } = model;

@@ -48,7 +48,7 @@ export function tritonRoutes(app: FastifyInstance, context: ServerContext): void
     }
   };
 
-  serve('GET', '/v2', async (_, reply) => sendJson(reply, serverMetadata(context.version)));
+  serve('GET', '/v2', async (_, reply) => sendJson(reply, serverMetadata(context)));
   serve('GET', '/v2/health/live', async (_, reply) => sendJson(reply, { live: true }));
   serve('GET', '/v2/health/ready', async (_, reply) => {
     const ready = await models.ready();
@@ -77,7 +77,7 @@ export function tritonRoutes(app: FastifyInstance, context: ServerContext): void
   serveModel('POST', '/generate', (model, request, reply) => generate(context, model, request, reply));
   repositoryRoutes(models, serve, sendJson);
   settingsRoutes(context, serve, sendJson);
-  sharedMemoryRoutes(serve, sendJson);
+  sharedMemoryRoutes(context.regions, serve, sendJson);
   serveModel('POST', '/generate_stream', (model, request, reply) => generateStream(context, model, request, reply));
 }
 
