@@ -34,6 +34,7 @@ const WRONG: readonly (readonly [args: readonly string[], code: number, says: Re
   [['serve', '--device', 'gpu'], 2, /Give cpu, cuda, cuda:N or auto/],
   [['serve', '--no-grpc', '--grpc-port', '1'], 2, /--grpc-port and --no-grpc contradict each other/],
   [['serve', '--port', '65535'], 2, /no port after 65535 for gRPC/],
+  [['serve', '--port', '0', '--tls-key', 'x'], 2, /TLS needs both/],
   [['generate', 'x', '--temperature', '-1'], 2, /a number from 0 to 100/],
   [['generate'], 2, /there is no prompt/],
   [['embed'], 2, /there is no text/],

@@ -1,11 +1,12 @@
 import { isIPv6, type AddressInfo } from 'node:net';
-import fastify, { LogController } from 'fastify';
 import type { ModelHub } from '@rose/engine';
+import { Access, type AccessOptions } from './access/access.ts';
 import type { ServerContext } from './context.ts';
 import { startGrpcServer, type GrpcOptions, type RunningGrpcServer } from './grpc/server.ts';
 import { Drain } from './http/drain.ts';
+import { createApp } from './http/app.ts';
 import { requestError } from './http/errors.ts';
-import { httpRequestId } from './http/request-id.ts';
+import { protect, type Refusal } from './http/protect.ts';
 import { requestLog } from './http/request-log.ts';
 import { ServerLog, type LogOptions } from './logging/log.ts';
 import { cacheMetrics } from './metrics/cache.ts';
@@ -15,13 +16,15 @@ import { observe, type ObserveModel } from './metrics/observe.ts';
 import { machineMetrics } from './metrics/machine.ts';
 import { metricsRoutes } from './metrics/routes.ts';
 import { startMetricsServer, type MetricsOptions, type RunningMetricsServer } from './metrics/server.ts';
-import { openaiError, sendOpenAIError } from './openai/errors.ts';
+import { OpenAIError, openaiError, sendOpenAIError } from './openai/errors.ts';
 import { openaiNotFound, openaiRoutes } from './openai/routes.ts';
 import { pageRoutes } from './page/routes.ts';
 import { statusRoutes } from './status.ts';
 import type { RepositoryOptions } from './repository/repository.ts';
 import { SharedMemoryRegions } from './shared-memory/regions.ts';
+import { checkTls, type TlsOptions } from './tls.ts';
 import { Traces, type TraceOptions } from './trace/traces.ts';
+import { TritonError } from './triton/errors.ts';
 import { TritonModels } from './triton/models.ts';
 import { tritonNotFound, tritonRoutes } from './triton/routes.ts';
 
@@ -47,6 +50,12 @@ export interface ServerOptions {
    * name memory of other programs.
    */
   readonly allowClientSharedMemory?: boolean;
+  /** A request that has not come completely after so many milliseconds is refused. Default 300,000. */
+  readonly receiveTimeoutMs?: number;
+  /** Who may ask for what. Default: everybody for everything. */
+  readonly access?: AccessOptions;
+  /** Serve all ports over TLS. */
+  readonly tls?: TlsOptions;
   /** Directories of models to serve over Triton's protocols beside those of the hub. */
   readonly repository?: RepositoryOptions;
   /** What is logged, and where. Default: information, warnings and faults of Rose, on stderr. */
@@ -73,11 +82,10 @@ export interface RunningServer {
 
 const DEFAULT_BODY_BYTES = 64 * 1024 * 1024;
 const DEFAULT_SEND_TIMEOUT_MS = 60_000;
+const DEFAULT_RECEIVE_TIMEOUT_MS = 300_000;
 /** Triton's. */
 const DEFAULT_METRICS_INTERVAL_MS = 2000;
 const DEFAULT_CLOSE_MS = 10_000;
-/** Long prompts of tracing headers and tokens; Node's default of 16 KiB is refused by some gateways' traffic. */
-const HEADER_BYTES = 64 * 1024;
 
 /**
  * Serve a hub's models over HTTP (Triton under `/v2`, OpenAI under `/v1`, metrics, and the page at `/`) and gRPC.
@@ -90,7 +98,8 @@ export async function startServer(hub: ModelHub, options: ServerOptions): Promis
   const traces = new Traces(options.trace ?? {}, (error) => logger.error(error, 'cannot write a trace'));
   const maxBodyBytes = options.maxBodyBytes ?? DEFAULT_BODY_BYTES;
   const metrics = new Metrics(hub);
-  const { version, sendTimeoutMs = DEFAULT_SEND_TIMEOUT_MS, metrics: metricsOptions = {} } = options;
+  const { version, metrics: metricsOptions = {} } = options;
+  const { sendTimeoutMs = DEFAULT_SEND_TIMEOUT_MS, receiveTimeoutMs = DEFAULT_RECEIVE_TIMEOUT_MS } = options;
   const observeOne: ObserveModel = (model, ...what) => observe(model, ...what, metrics);
   const models = new TritonModels(hub, observeOne);
   inferenceMetrics(metrics.registry, () => models.all);
@@ -113,52 +122,45 @@ export async function startServer(hub: ModelHub, options: ServerOptions): Promis
     });
     opened = true;
   }
-  const app = fastify({
-    // Where it listens is told by whoever starts the server.
-    loggerInstance: logger.child({}, { level: 'warn' }),
-    genReqId: httpRequestId,
-    logController: new LogController({ disableRequestLogging: true }),
-    bodyLimit: maxBodyBytes,
-    exposeHeadRoutes: false,
-    return503OnClosing: false,
-    forceCloseConnections: 'idle',
-    // A large body or a long answer takes its time.
-    connectionTimeout: 0,
-    requestTimeout: 0,
-    http: { maxHeaderSize: HEADER_BYTES, noDelay: true },
-    // An address that is no address, such as `/%zz`: refused before any route is looked for.
-    frameworkErrors: (error, request, reply) => {
-      void sendOpenAIError(reply, openaiError(requestError(error, context, request.id)));
-    },
-  });
-  // Clients keep connections in pools and reuse them hours later. (Fastify takes a 0 for its own default.)
-  app.server.keepAliveTimeout = 0;
-  // Comes when a connection is silent. That is nothing bad while the engine works or the client has no request; it is
-  // when there is something to take.
-  app.server.setTimeout(sendTimeoutMs, (socket) => {
-    if (socket !== undefined && socket.writableLength > 0) socket.destroy();
-  });
+  const { tls } = options;
+  if (tls !== undefined) checkTls(tls);
+  const { apiKeys = [], httpRestrictions = [], grpcRestrictions = [] } = options.access ?? {};
+  const access = new Access(apiKeys, httpRestrictions, '');
+  const grpcAccess = new Access(apiKeys, grpcRestrictions, 'triton-grpc-protocol-');
+  const app = createApp(context, { receiveTimeoutMs, sendTimeoutMs }, tls);
   const drain = new Drain(app);
   requestLog(app, log);
-  await app.register(async (scope) => tritonRoutes(scope, context));
-  await app.register(async (scope) => openaiRoutes(scope, context));
-  if (metricsOptions.onHttp === true) await app.register(async (scope) => metricsRoutes(scope, metrics.registry));
+  app.setErrorHandler((error, request, reply) => {
+    const known = error instanceof OpenAIError ? error : requestError(error, context, request.id);
+    return sendOpenAIError(reply, openaiError(known));
+  });
+  await app.register(async (scope) => {
+    protect(scope, access, ({ status, message }) => new TritonError(status, message));
+    tritonRoutes(scope, context);
+  });
+  const openaiRefusal = ({ status, message }: Refusal): OpenAIError =>
+    new OpenAIError(status, message, { code: status === 401 ? 'invalid_api_key' : 'restricted' });
+  await app.register(async (scope) => {
+    protect(scope, access, openaiRefusal);
+    openaiRoutes(scope, context);
+  });
   let metricsServer: RunningMetricsServer | undefined;
-  await app.register(async (scope) => statusRoutes(scope, context, () => metricsServer?.port));
+  await app.register(async (scope) => {
+    protect(scope, access, openaiRefusal);
+    if (metricsOptions.onHttp === true) metricsRoutes(scope, metrics.registry);
+    statusRoutes(scope, context, () => metricsServer?.port);
+  });
   await app.register(async (scope) => pageRoutes(scope));
-  app.setErrorHandler((error, request, reply) =>
-    sendOpenAIError(reply, openaiError(requestError(error, context, request.id))),
-  );
   app.setNotFoundHandler((request, reply) =>
     request.url.startsWith('/v1') ? openaiNotFound(request, reply) : tritonNotFound(reply),
   );
 
   let grpc: RunningGrpcServer | undefined;
   try {
-    if (options.grpc !== undefined) grpc = await startGrpcServer(context, options.host, options.grpc);
+    if (options.grpc !== undefined) grpc = await startGrpcServer(context, options.host, options.grpc, grpcAccess, tls);
     if (metricsOptions.port !== undefined) {
       const { host = options.host, port } = metricsOptions;
-      metricsServer = await startMetricsServer(metrics.registry, { host, port });
+      metricsServer = await startMetricsServer(metrics.registry, { host, port }, access, tls);
     }
     await app.listen({ host: options.host, port: options.port });
   } catch (error) {
@@ -171,7 +173,7 @@ export async function startServer(hub: ModelHub, options: ServerOptions): Promis
   const { port } = app.server.address() as AddressInfo;
   const host = isIPv6(options.host) ? `[${options.host}]` : options.host;
   return {
-    url: `http://${host}:${port}`,
+    url: `${tls === undefined ? 'http' : 'https'}://${host}:${port}`,
     port,
     grpcPort: grpc?.port,
     metricsPort: metricsServer?.port,

@@ -10,13 +10,14 @@ import { addGrpcOptions, grpcOptions, type GrpcFlags } from '../grpc.ts';
 import { addLogOptions, logOptions, traceOptions, type LogFlags } from '../logs.ts';
 import { addMetricsOptions, metricsOptions, type MetricsFlags } from '../metrics.ts';
 import { addRepositoryOptions, repositoryOptions, type RepositoryFlags } from '../repository.ts';
+import { accessOptions, addSecurityOptions, tlsOptions, type SecurityFlags } from '../security.ts';
 import { exitCodeOfSignal, onStop } from '../signals.ts';
 import { version } from '../version.ts';
 
 /** Between lines about steps of a model that fail. */
 const SAY_AGAIN_MS = 10_000;
 
-interface Options extends DeviceOptions, RepositoryFlags, GrpcFlags, MetricsFlags, LogFlags {
+interface Options extends DeviceOptions, RepositoryFlags, GrpcFlags, MetricsFlags, LogFlags, SecurityFlags {
   host: string;
   port: number;
   servedModelName?: string[];
@@ -90,7 +91,9 @@ export function serveCommand(): Command {
       integer(0, 1000),
       0,
     );
-  return addDeviceOptions(addLogOptions(addMetricsOptions(addRepositoryOptions(addGrpcOptions(command)))))
+  return addDeviceOptions(
+    addLogOptions(addMetricsOptions(addRepositoryOptions(addSecurityOptions(addGrpcOptions(command))))),
+  )
     .addHelpText(
       'after',
       '\nSIGINT (Ctrl-C) and SIGTERM let running requests end; a second one does not wait.\n\n' +
@@ -116,6 +119,10 @@ async function serve(models: string[], options: Options): Promise<void> {
   const metrics = metricsOptions(options, options.port);
   if (metrics.port !== undefined) await checkAddress(metrics.host ?? options.host, metrics.port, '--metrics-port');
   const trace = traceOptions(options);
+  const access = accessOptions(options);
+  const tls = tlsOptions(options);
+  const { checkTls, startServer } = await import('@rose/server');
+  if (tls !== undefined) checkTls(tls);
   const repository = repositoryOptions(options);
   const sources = await sourcesOf(models, options.servedModelName, repository !== undefined);
   say(`${bold('rose')} ${version}, Node.js ${process.versions.node}`);
@@ -124,7 +131,6 @@ async function serve(models: string[], options: Options): Promise<void> {
     sources.map((source) => ({ ...source, dialect })),
     options,
   );
-  const { startServer } = await import('@rose/server');
   const { host, port, sendTimeoutSeconds } = options;
   const sendTimeoutMs = sendTimeoutSeconds * 1000;
   const server = await startServer(hub, {
@@ -135,6 +141,10 @@ async function serve(models: string[], options: Options): Promise<void> {
     metrics,
     allowClientSharedMemory: options.allowClientShm === 'true',
     trace,
+    access,
+    ...(tls && { tls }),
+    maxBodyBytes: options.httpMaxInputSize,
+    receiveTimeoutMs: options.receiveTimeoutSeconds * 1000,
     log: logOptions(options),
     ...(grpc && { grpc }),
     ...(repository && { repository }),
@@ -258,7 +268,8 @@ function announce(hub: ModelHub, { url, grpcPort, metricsPort, repositoryModels 
   say(dim(`  page ${reachable}/   OpenAI ${reachable}/v1   Triton ${reachable}/v2`));
   const { hostname } = new URL(reachable);
   if (grpcPort !== undefined) say(dim(`  gRPC ${hostname}:${grpcPort}`));
-  if (metricsPort !== undefined) say(dim(`  metrics http://${hostname}:${metricsPort}/metrics`));
+  if (metricsPort !== undefined)
+    say(dim(`  metrics ${new URL(reachable).protocol}//${hostname}:${metricsPort}/metrics`));
   if (repositoryModels !== undefined) say(`model repository: ${repositoryModels.join(', ') || 'nothing loaded'}`);
   const [first] = hub.models;
   say(`try:\n  ${first === undefined ? `curl -X POST ${reachable}/v2/repository/index` : example(first, reachable)}`);

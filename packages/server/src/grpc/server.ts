@@ -1,7 +1,6 @@
 import { isIPv6 } from 'node:net';
 import {
   Server,
-  ServerCredentials,
   status,
   type handleUnaryCall,
   type sendUnaryData,
@@ -13,8 +12,10 @@ import {
   type UntypedServiceImplementation,
 } from '@grpc/grpc-js';
 import { create, type Message } from '@bufbuild/protobuf';
+import type { Access } from '../access/access.ts';
 import type { ServerContext } from '../context.ts';
 import { refuseRepositoryName } from '../triton/errors.ts';
+import { grpcCredentials, type TlsOptions } from '../tls.ts';
 import { serviceDefinition } from './definition.ts';
 import {
   grpcModelConfig,
@@ -49,6 +50,7 @@ import {
   type RepositoryModelUnloadRequest,
   type TraceSettingRequest,
 } from './proto/inference_pb.js';
+import { protectingInterceptor } from './protect.ts';
 import { addReflection } from './reflection.ts';
 import { logSettings, traceSetting } from './settings.ts';
 import { sharedMemoryService } from './shared-memory.ts';
@@ -99,14 +101,20 @@ export async function startGrpcServer(
   context: ServerContext,
   host: string,
   options: GrpcOptions,
+  access: Access,
+  tls: TlsOptions | undefined,
 ): Promise<RunningGrpcServer> {
-  const server = new Server(channelOptions(options));
+  const interceptor = protectingInterceptor(access);
+  const server = new Server({
+    ...channelOptions(options),
+    interceptors: interceptor === undefined ? [] : [interceptor],
+  });
   server.addService(serviceDefinition(GRPCInferenceService), inferenceService(context));
   server.addService(serviceDefinition(Health), healthService(context));
   addReflection(server, [GRPCInferenceService, Health]);
   const address = `${isIPv6(host) ? `[${host}]` : host}:${options.port}`;
   const bound = await new Promise<number>((resolve, reject) => {
-    server.bindAsync(address, ServerCredentials.createInsecure(), (error, number) => {
+    server.bindAsync(address, grpcCredentials(tls), (error, number) => {
       if (error) reject(error);
       else resolve(number);
     });

@@ -9,6 +9,8 @@ import { tooLarge } from './compression.ts';
 export function requestError(error: unknown, context: ServerContext, requestId: string): RoseError {
   if (error instanceof RoseError && error.code !== 'internal') return error;
   const { code, statusCode, message } = error as { code?: string; statusCode?: number; message?: string };
+  // Nobody waits for the reply.
+  if (code === 'ECONNRESET') return new RoseError('cancelled', 'the connection ended before the request');
   if (code === 'FST_ERR_CTP_BODY_TOO_LARGE') return tooLarge(context.maxBodyBytes);
   if (statusCode !== undefined && statusCode >= 400 && statusCode < 500) {
     return new RoseError('invalid', message ?? 'the request is not valid HTTP');

@@ -23,7 +23,6 @@ export async function sendEvents(
   reply.hijack();
   const { raw } = reply;
   // A proxy that gathered events before passing them on would undo the streaming.
-  for (const [name, value] of Object.entries(reply.getHeaders())) if (value !== undefined) raw.setHeader(name, value);
   raw.writeHead(200, {
     'content-type': contentType,
     'cache-control': 'no-cache',

@@ -5,7 +5,8 @@ import { REQUEST_ID } from './request-id.ts';
 /** A line of each request, while the log is verbose; and a client that names its request gets the name back. */
 export function requestLog(app: FastifyInstance, log: ServerLog): void {
   app.addHook('onRequest', (request, reply, done) => {
-    if (request.headers[REQUEST_ID] === request.id) reply.header(REQUEST_ID, request.id);
+    // On Node's own reply, which some write themselves.
+    if (request.headers[REQUEST_ID] === request.id) reply.raw.setHeader(REQUEST_ID, request.id);
     done();
   });
   app.addHook('onResponse', (request, reply, done) => {

@@ -1,6 +1,9 @@
 import type { AddressInfo } from 'node:net';
-import fastify from 'fastify';
+import fastify, { type FastifyServerOptions } from 'fastify';
 import type { Registry } from 'prom-client';
+import type { Access } from '../access/access.ts';
+import { protect } from '../http/protect.ts';
+import { httpTls, type TlsOptions } from '../tls.ts';
 import type { MachineOptions } from './machine.ts';
 import { metricsRoutes } from './routes.ts';
 
@@ -22,8 +25,12 @@ export interface RunningMetricsServer {
 export async function startMetricsServer(
   registry: Registry,
   address: { readonly host: string; readonly port: number },
+  access: Access,
+  tls: TlsOptions | undefined,
 ): Promise<RunningMetricsServer> {
-  const app = fastify({ exposeHeadRoutes: false, forceCloseConnections: true });
+  const secure = tls && { https: httpTls(tls) };
+  const app = fastify({ exposeHeadRoutes: false, forceCloseConnections: true, ...secure } as FastifyServerOptions);
+  protect(app, access, ({ status, message }) => Object.assign(new Error(message), { statusCode: status }));
   metricsRoutes(app, registry);
   app.setNotFoundHandler((_, reply) => reply.code(404).type('text/plain; charset=utf-8').send('Not Found\n'));
   await app.listen(address);

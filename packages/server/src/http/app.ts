@@ -1,0 +1,83 @@
+import { STATUS_CODES } from 'node:http';
+import type { Socket } from 'node:net';
+import fastify, { LogController, type FastifyInstance, type FastifyServerOptions } from 'fastify';
+import type { ServerContext } from '../context.ts';
+import { openaiError, sendOpenAIError } from '../openai/errors.ts';
+import type { TlsOptions } from '../tls.ts';
+import { httpTls } from '../tls.ts';
+import { requestError } from './errors.ts';
+import { httpRequestId } from './request-id.ts';
+
+export interface HttpLimits {
+  /** Milliseconds in which a whole request must have come. */
+  readonly receiveTimeoutMs: number;
+  /** A client that takes nothing of what it is sent for so many milliseconds is cut off. */
+  readonly sendTimeoutMs: number;
+}
+
+/** Long prompts of tracing headers and tokens; Node's default of 16 KiB is refused by some gateways' traffic. */
+const HEADER_BYTES = 64 * 1024;
+/** Headers are small: they must have come sooner than a body. */
+const HEADER_MS = 60_000;
+/** How exactly these limits are kept. */
+const MOST_CHECK_MS = 5000;
+
+/** The HTTP server before it has routes: its limits, and its replies to what is no HTTP. */
+export function createApp(
+  context: ServerContext,
+  { receiveTimeoutMs, sendTimeoutMs }: HttpLimits,
+  tls: TlsOptions | undefined,
+): FastifyInstance {
+  const protocol = {
+    maxHeaderSize: HEADER_BYTES,
+    noDelay: true,
+    connectionsCheckingInterval: Math.min(MOST_CHECK_MS, receiveTimeoutMs / 4),
+  };
+  const options: FastifyServerOptions = {
+    // Where it listens is told by whoever starts the server.
+    loggerInstance: context.log.logger.child({}, { level: 'warn' }),
+    genReqId: httpRequestId,
+    logController: new LogController({ disableRequestLogging: true }),
+    bodyLimit: context.maxBodyBytes,
+    exposeHeadRoutes: false,
+    return503OnClosing: false,
+    forceCloseConnections: 'idle',
+    // A long answer takes its time.
+    connectionTimeout: 0,
+    requestTimeout: receiveTimeoutMs,
+    clientErrorHandler: refuseNonsense,
+    // An address that is no address, such as `/%zz`: refused before any route is looked for.
+    frameworkErrors: (error, request, reply) => {
+      void sendOpenAIError(reply, openaiError(requestError(error, context, request.id)));
+    },
+  };
+  const secure = tls && { https: { ...protocol, ...httpTls(tls) } };
+  const app = fastify({ ...options, ...(secure ?? { http: protocol }) } as FastifyServerOptions);
+  // Clients keep connections in pools and reuse them hours later. (Fastify takes a 0 for its own default.)
+  app.server.keepAliveTimeout = 0;
+  app.server.headersTimeout = Math.min(HEADER_MS, receiveTimeoutMs);
+  // Comes when a connection is silent. That is nothing bad while the engine works or the client has no request; it is
+  // when there is something to take.
+  app.server.setTimeout(sendTimeoutMs, (socket) => {
+    if (socket !== undefined && socket.writableLength > 0) socket.destroy();
+  });
+  return app;
+}
+
+const REFUSALS: Readonly<Record<string, readonly [status: number, message: string]>> = {
+  HPE_HEADER_OVERFLOW: [431, `the headers of a request may have ${HEADER_BYTES} bytes`],
+  ERR_HTTP_REQUEST_TIMEOUT: [408, 'the request did not come in time'],
+};
+
+/** The reply to bytes that are no request, with the body that errors have everywhere. */
+function refuseNonsense(error: NodeJS.ErrnoException, socket: Socket): void {
+  if (error.code === 'ECONNRESET' || socket.destroyed) return;
+  const [status, message] = REFUSALS[error.code ?? ''] ?? [400, `this is not HTTP: ${error.message}`];
+  const body = JSON.stringify({ error: message });
+  const head = `HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\nContent-Type: application/json\r\nConnection: close\r\n`;
+  // An answer may be on its way already, in which this would be taken for a part of it.
+  if (socket.writable && socket.bytesWritten === 0) {
+    socket.write(`${head}Content-Length: ${Buffer.byteLength(body)}\r\n\r\n${body}`);
+  }
+  socket.destroySoon();
+}
