@@ -90,3 +90,4 @@ export { groupedKernelFor } from './support/linear-grouped.ts';
 export { GROUP as FP8_GROUP, groupsOf, linearFp8KernelFor, scalePitch } from './support/linear-fp8.ts';
 export { SAMPLE_FACTS, SAMPLE_TOP, SAMPLE_WORDS, SampleFact, SampleField } from './support/sample-params.ts';
 export { pitchOf as sampleRowPitch } from './support/sample-held.ts';
+export { HEADS as ATTENTION_HEADS } from './support/attention.ts';

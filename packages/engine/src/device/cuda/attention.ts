@@ -1,4 +1,4 @@
-import type { Dims } from '@rose/kernels';
+import { ATTENTION_HEADS, type Dims } from '@rose/kernels';
 import type { AttentionSpec } from '../../model/spec.ts';
 import type { AttentionOperation, CacheOperation } from '../../plan/plan.ts';
 import type { Recorder } from './compile.ts';
@@ -6,7 +6,7 @@ import { splits } from './fuse.ts';
 import type { GpuRange } from './gpu.ts';
 import { kernelNamed } from './kernels.ts';
 import type { CudaParts } from './parts.ts';
-import { itemsOfPass, type Pass } from './step-shape.ts';
+import { itemsOfPass, type Pass, type StepShape } from './step-shape.ts';
 
 /** The part of attention that a layer's options decide, as the kernels name it. */
 function windowOf({ spec, groups, layers }: CudaParts, layer: number, attention: AttentionSpec): number | undefined {
@@ -25,8 +25,7 @@ export function cacheRecorder(parts: CudaParts, operation: CacheOperation, bucke
     qHeads: heads,
     kvHeads,
     head: headDim,
-    rotary: rope?.dim ?? 0,
-    positions: spec.contextLength,
+    ...(rope && { rotary: rope.dim, positions: spec.contextLength }),
     pages: 1,
   };
   const options = { type: weights.type, norm: qkNorm !== undefined };
@@ -37,8 +36,7 @@ export function cacheRecorder(parts: CudaParts, operation: CacheOperation, bucke
       qWeight: weights.vectors.get(`${qkNorm.q}.weight`)!,
       kWeight: weights.vectors.get(`${qkNorm.k}.weight`)!,
     }),
-    ...(rope && { table: weights.ropes.get(JSON.stringify(rope))! }),
-    positions: layout.state.range('positions'),
+    ...(rope && { table: weights.ropes.get(JSON.stringify(rope))!, positions: layout.state.range('positions') }),
     slots: layout.state.range(`slots${group}`),
     q: buffers.range('q'),
     keys,
@@ -55,8 +53,18 @@ export function cacheRecorder(parts: CudaParts, operation: CacheOperation, bucke
 
 /** Attention of a step: of its answers' rows in passes, and of its prompts. */
 export function attentionRecorders(parts: CudaParts, operation: AttentionOperation): Recorder[] {
+  const decoder = parts.spec.head.kind === 'logits';
+  if (!isFast(parts, operation.attention)) {
+    const prompts = plainRecorder(parts, operation, 'prompts');
+    return decoder ? [plainRecorder(parts, operation, 'answers'), prompts] : [prompts];
+  }
   const prompts = promptRecorder(parts, operation);
-  return parts.spec.head.kind === 'logits' ? [answerRecorder(parts, operation), prompts] : [prompts];
+  return decoder ? [answerRecorder(parts, operation), prompts] : [prompts];
+}
+
+/** Whether the tensor cores' kernels have it; in a model that is so of all layers of these heads. */
+function isFast({ weights }: CudaParts, { headDim }: AttentionSpec): boolean {
+  return weights.type !== 'f32' && ATTENTION_HEADS.includes(headDim);
 }
 
 function answerRecorder(parts: CudaParts, { layer, output, attention }: AttentionOperation): Recorder {
@@ -123,29 +131,69 @@ function answerRecorder(parts: CudaParts, { layer, output, attention }: Attentio
   };
 }
 
-function promptRecorder(parts: CudaParts, { layer, output, attention }: AttentionOperation): Recorder {
-  const { gpu, spec, weights, buffers, layout, layers } = parts;
-  const { heads: qHeads, kvHeads, headDim: head, mask, scale, rope, qkNorm } = attention;
-  const window = windowOf(parts, layer, attention);
-  const { state } = layout;
-  const rows = splits({ rope, qkNorm: qkNorm && { norm: qkNorm, q: '', k: '' } }, spec);
-  const module = kernelNamed(gpu.arch === 'sm_90a' ? 'attention_prefill_wgmma' : 'attention_prefill');
-  const options = { type: weights.type, layout: rows ? 'rows' : 'paged', mask, window: window !== undefined };
+/** Attention of any head, in float32: prompts and answers by the same kernel. */
+function plainRecorder(parts: CudaParts, operation: AttentionOperation, whose: 'answers' | 'prompts'): Recorder {
+  const { gpu, buffers } = parts;
+  const { heads: qHeads, kvHeads, headDim: head } = operation.attention;
+  const { args, options } = promptArgs(parts, operation, whose);
   const dims = { sequences: 1, tokens: 1, longest: 1, shortest: 1, qHeads, kvHeads, head };
-  const group = layers[layer]?.group ?? 0;
-  const args = {
-    q: buffers.range('q'),
-    keys: rows ? buffers.range('keys') : layers[layer].keys,
-    values: rows ? buffers.range('values') : layers[layer].values,
-    ...(rows
-      ? { starts: state.range('promptRowStarts') }
-      : { table: state.range(`table${group}`), tableStarts: state.range('promptTables') }),
-    rowStarts: state.range('promptRowStarts'),
-    lengths: state.range('promptLengths'),
-    y: buffers.range(output),
-    scale,
-    ...(window !== undefined && { window }),
+  const kernel = gpu.load(kernelNamed('attention_rows'), { dims, options });
+  const launch = kernel.prepare({ ...args, y: buffers.range(operation.output) });
+  return (shape, stream) => {
+    const sequences = whose === 'answers' ? answerRows(shape) : shape.prompts;
+    if (sequences === 0) return;
+    const tokens = whose === 'answers' ? 1 : shape.promptRows;
+    launch.grid(...kernel.gridFor({ tokens, sequences })).run(stream);
   };
+}
+
+/** Rows of answers, those that are padding included. */
+function answerRows({ passes, passCount }: StepShape): number {
+  if (passCount === 0) return 0;
+  const last = passes[passCount - 1];
+  return last.row + last.rows;
+}
+
+/** What the kernels for whole sequences of rows are given, but for their output. */
+function promptArgs(
+  parts: CudaParts,
+  { layer, attention }: AttentionOperation,
+  whose: 'answers' | 'prompts',
+): { readonly args: Record<string, GpuRange | number>; readonly options: Record<string, string | boolean> } {
+  const { spec, weights, buffers, layout, layers } = parts;
+  const { mask, scale, rope, qkNorm } = attention;
+  const window = windowOf(parts, layer, attention);
+  const rows = splits({ rope, qkNorm: qkNorm && { norm: qkNorm, q: '', k: '' } }, spec);
+  const { state } = layout;
+  const { keys, values, group } = layers[layer];
+  const field =
+    whose === 'answers'
+      ? ({ rowStarts: 'answerRowStarts', lengths: 'answerLengths', tables: 'answerTables' } as const)
+      : ({ rowStarts: 'promptRowStarts', lengths: 'promptLengths', tables: 'promptTables' } as const);
+  return {
+    options: { type: weights.type, layout: rows ? 'rows' : 'paged', mask, window: window !== undefined },
+    args: {
+      q: buffers.range('q'),
+      keys: rows ? buffers.range('keys') : keys,
+      values: rows ? buffers.range('values') : values,
+      ...(rows
+        ? { starts: state.range(field.rowStarts) }
+        : { table: state.range(`table${group}`), tableStarts: state.range(field.tables) }),
+      rowStarts: state.range(field.rowStarts),
+      lengths: state.range(field.lengths),
+      scale,
+      ...(window !== undefined && { window }),
+    },
+  };
+}
+
+function promptRecorder(parts: CudaParts, operation: AttentionOperation): Recorder {
+  const { gpu, buffers } = parts;
+  const { heads: qHeads, kvHeads, headDim: head } = operation.attention;
+  const module = kernelNamed(gpu.arch === 'sm_90a' ? 'attention_prefill_wgmma' : 'attention_prefill');
+  const dims = { sequences: 1, tokens: 1, longest: 1, shortest: 1, qHeads, kvHeads, head };
+  const { args: shared, options } = promptArgs(parts, operation, 'prompts');
+  const args = { ...shared, y: buffers.range(operation.output) };
   // Query heads share blocks where a sequence has few rows; which changes no bits.
   const kernels = [false, true].flatMap((pack) => {
     try {

@@ -3,7 +3,7 @@ import { assert } from '../../errors.ts';
 import type { BufferRows } from './buffers.ts';
 import type { NormSpec } from '../../model/spec.ts';
 import { attentionRecorders, cacheRecorder } from './attention.ts';
-import type { FusedLinear, FusedOperation } from './fuse.ts';
+import { UNIT, type FusedLinear, type FusedOperation } from './fuse.ts';
 
 import type { RowCount } from './grids.ts';
 import type { GpuKernel, GpuRange, GpuStream } from './gpu.ts';
@@ -119,7 +119,7 @@ class Maker {
     const { spec, buffers } = this.#parts;
     const dims = { rows: this.#bucket, columns: spec.hiddenSize };
     const kernel = this.#load('normalize', { dims, options: { type: 'f32' } });
-    return this.#rows(kernel, 'rows', 'sequences', { x: buffers.range(name), y: buffers.range(name) });
+    return this.#rows(kernel, 'rows', 'sequences', { x: buffers.range(name), y: buffers.range(UNIT) });
   }
 
   #norm({

@@ -113,6 +113,14 @@ export function fuse(plan: Plan, spec: ModelSpec): FusedOperation[] {
   return fused;
 }
 
+/** Where vectors of length 1 go: no row is written where it is read. */
+export const UNIT = 'unit';
+
+/** The buffer that comes to the host. */
+export function resultOf(plan: Plan): string {
+  return plan.operations.some(({ kind }) => kind === 'normalize') ? UNIT : plan.result;
+}
+
 const SPLIT_OUTPUT: readonly [string, string, string] = ['q', 'keys', 'values'];
 
 /** Encoders keep nothing: where keys are not turned or normed either, the product writes them where attention reads them. */

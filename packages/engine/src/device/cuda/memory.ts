@@ -9,7 +9,7 @@ import type { LoadOptions, MemoryReport, ModelToCome } from '../device.ts';
 import { layerPageBytes, planPages } from '../pages.ts';
 import { partSizes } from './attention.ts';
 import { Buffers, type BufferRows, type CudaBuffer } from './buffers.ts';
-import { fuse } from './fuse.ts';
+import { fuse, resultOf, UNIT } from './fuse.ts';
 import type { Gpu } from './gpu.ts';
 import { PADDING, StepLayout } from './step-shape.ts';
 import { TYPE_BYTES, weightBytes, type ComputeType } from './weights.ts';
@@ -117,6 +117,9 @@ function buffersOf(plan: Plan, spec: ModelSpec, capacity: BatchCapacity, type: C
   return [
     ...planned,
     { name: 'q', width: heads(({ heads: count, headDim }) => count * headDim), ...across },
+    ...(resultOf(plan) === UNIT
+      ? [{ name: UNIT, rows: 'sequences', width: spec.hiddenSize, element: 4 } as const]
+      : []),
     ...(used.has('keys') ? ['keys', 'values'].map((name) => ({ name, width: kvWidth, ...across })) : []),
     ...(spec.head.kind === 'logits'
       ? Object.entries(sizes).map(([name, width]): CudaBuffer => ({ name, rows: 'once', width, element: 4 }))

@@ -2,13 +2,13 @@ import { PAGE_TOKENS } from '@rose/cpu';
 import type { Checkpoint } from '../../checkpoint/checkpoint.ts';
 import type { Batch, BatchCapacity } from '../../engine/batch.ts';
 import type { CacheShape } from '../../engine/kv-cache.ts';
-import { assert } from '../../errors.ts';
+import { assert, RoseError } from '../../errors.ts';
 import { buildPlan } from '../../plan/build.ts';
 import type { Plan } from '../../plan/plan.ts';
 import { type DeviceModel, type LoadOptions, type MemoryReport, type StepResult } from '../device.ts';
 import { Buffers } from './buffers.ts';
 import { Body } from './compile.ts';
-import { fuse } from './fuse.ts';
+import { fuse, resultOf } from './fuse.ts';
 import { graphSize, rowBuckets } from './grids.ts';
 import type { Gpu, GpuGraph, GpuLaunch, GpuRange } from './gpu.ts';
 import { kernelNamed } from './kernels.ts';
@@ -36,7 +36,7 @@ export class CudaModel implements DeviceModel {
   readonly notes: readonly string[];
   readonly #gpu: Gpu;
   readonly #parts: CudaParts;
-  readonly #owned: readonly { free(): void }[];
+  readonly #owned: readonly Owned[];
   readonly #pages: Pages;
   /** Up to where rows are chosen for logits or sequences are pooled, and from there on; by rows. */
   readonly #bodies: readonly SizedBody[];
@@ -53,8 +53,18 @@ export class CudaModel implements DeviceModel {
     const { type, notes } = chooseType(checkpoint, options);
     const plan = buildPlan(checkpoint.spec);
     const memory = planCudaMemory(gpu, checkpoint, plan, type, options);
-    const weights = await loadWeights(gpu, checkpoint, plan, type, options.onProgress);
-    return new CudaModel(gpu, checkpoint, memory, weights, plan, options, notes);
+    const owned: Owned[] = [];
+    try {
+      const weights = await loadWeights(gpu, checkpoint, plan, type, options.onProgress);
+      owned.push(weights);
+      return new CudaModel(gpu, checkpoint, memory, weights, plan, options, notes, owned);
+    } catch (error) {
+      for (const owner of owned) owner.free();
+      // What a kernel refuses of its sizes and options.
+      if (!(error instanceof RangeError)) throw error;
+      const message = `${checkpoint.directory}: ${error.message}; --device cpu runs it`;
+      throw new RoseError('unsupported', message, { cause: error });
+    }
   }
 
   private constructor(
@@ -65,6 +75,7 @@ export class CudaModel implements DeviceModel {
     plan: Plan,
     options: LoadOptions,
     notes: readonly string[],
+    owned: Owned[],
   ) {
     this.notes = notes;
     const operations = fuse(plan, spec);
@@ -79,10 +90,14 @@ export class CudaModel implements DeviceModel {
       groups: memory.layers.map(({ window }, group) => ({ window, pages: decoder ? memory.pages[group] : 0 })),
       slots: 0,
     };
-    const buffers = new Buffers(gpu, memory.buffers, memory.rowsOf);
-    const layout = new StepLayout(gpu, capacity, memory.layers, spec.contextLength);
-    const drawn = gpu.alloc(4 * memory.rowsOf.outputs);
-    const pages = new Pages(gpu, spec, memory, weights.type);
+    const own = <Part extends Owned>(part: Part): Part => {
+      owned.push(part);
+      return part;
+    };
+    const buffers = own(new Buffers(gpu, memory.buffers, memory.rowsOf));
+    const layout = own(new StepLayout(gpu, capacity, memory.layers, spec.contextLength));
+    const drawn = own(gpu.alloc(4 * memory.rowsOf.outputs));
+    const pages = own(new Pages(gpu, spec, memory, weights.type));
     this.#parts = new CudaParts({
       gpu,
       spec,
@@ -102,13 +117,13 @@ export class CudaModel implements DeviceModel {
       return { rows, body: new Body(this.#parts, operations.slice(gather), rows) };
     });
     this.#pages = pages;
-    const width = buffers.width(plan.result);
-    this.#values = buffers.range(plan.result);
+    const width = buffers.width(resultOf(plan));
+    this.#values = buffers.range(resultOf(plan));
     const rows = decoder ? capacity.outputs : capacity.sequences;
     const reads = !decoder || options.readLogits === true;
     const targets = decoder ? capacity.rows : 0;
-    this.#results = Array.from({ length: RESULTS }, () => new CudaResult(gpu, rows, targets, width, reads));
-    this.#owned = [weights, buffers, layout.state, drawn, pages, ...this.#results];
+    this.#results = Array.from({ length: RESULTS }, () => own(new CudaResult(gpu, rows, targets, width, reads)));
+    this.#owned = owned;
     this.#draw = decoder ? this.#drawing() : undefined;
   }
 
@@ -177,6 +192,10 @@ export class CudaModel implements DeviceModel {
     for (const graph of this.#graphs.values()) graph.free();
     for (const owner of this.#owned) owner.free();
   }
+}
+
+interface Owned {
+  free(): void;
 }
 
 interface SizedBody {

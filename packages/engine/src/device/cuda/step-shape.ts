@@ -154,6 +154,10 @@ export class StepLayout {
     this.shape.outputs = padded;
   }
 
+  free(): void {
+    this.state.free();
+  }
+
   #place(batch: Batch): void {
     const { shape, placeOf } = this;
     let answers = 0;
