@@ -4,7 +4,8 @@ import { GREEDY } from '../src/engine/request.ts';
 import { Sequence } from '../src/engine/sequence.ts';
 import type { DeviceModel } from '../src/device/device.ts';
 import { generateRequest } from './fake-model.ts';
-import { sameBits } from './on-cpu.ts';
+import type { Checkpoint } from '../src/checkpoint/checkpoint.ts';
+import { encode, sameBits } from './on-cpu.ts';
 
 /** How a sequence may come to be computed. */
 export type Way = 'chunks of 1' | 'chunks of 17' | 'beside others' | 'padded' | 'answers anew';
@@ -72,7 +73,14 @@ export async function exactSteps(model: DeviceModel, { vocabulary, prompt, answe
   });
   for (const way of ways) {
     const pages = fresh();
-    const chunk = way === 'chunks of 1' ? 1 : way === 'chunks of 17' ? 17 : way === 'beside others' ? 40 : prompt;
+    const chunk =
+      way === 'chunks of 1'
+        ? 1
+        : way === 'chunks of 17'
+          ? 17
+          : way === 'beside others'
+            ? Math.floor(model.capacity.rows / 8)
+            : prompt;
     for (let from = 0; from < prompt; from += chunk) {
       const to = Math.min(prompt, from + chunk);
       const own = { tokens, pages, from, to, answer: false };
@@ -97,4 +105,26 @@ export async function exactSteps(model: DeviceModel, { vocabulary, prompt, answe
       check(to - 1, logits.at(-1)!, way);
     }
   }
+}
+
+const PROMPT = Int32Array.of(5, 90, 40, 33, 17, 100, 81, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+
+/** Vectors of two sequences, or logits behind a prompt and behind a token of its answer. */
+export async function outputsOf(model: DeviceModel, { spec }: Checkpoint): Promise<Float32Array[]> {
+  if (spec.head.kind !== 'logits') {
+    const types = spec.embedding.types > 1 ? { types: [0, 1, 1] } : {};
+    return encode(model, [{ tokens: [...PROMPT] }, { tokens: [7, 8, 9], ...types }]);
+  }
+  const pages = Int32Array.of(3, 4);
+  const prompt = { tokens: PROMPT, pages, from: 0, to: 18, answer: false };
+  const [first] = await runParts(model, [prompt]);
+  const [second] = await runParts(model, [{ ...prompt, from: 18, to: 19, answer: true }]);
+  return [first, second];
+}
+
+/** Largest difference, by the largest magnitude. */
+export function apart(got: Float32Array, right: Float32Array): number {
+  assert.equal(got.length, right.length);
+  const largest = right.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
+  return got.reduce((most, value, i) => Math.max(most, Math.abs(value - right[i])), 0) / largest;
 }

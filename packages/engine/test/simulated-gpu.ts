@@ -33,7 +33,7 @@ export class SimulatedGpu implements Gpu {
 
   constructor(options: { readonly arch?: string; readonly bytes?: number } = {}) {
     this.arch = options.arch ?? 'sm_90a';
-    this.#total = options.bytes ?? 2 ** 28;
+    this.#total = options.bytes ?? 2 ** 30;
   }
 
   memory(): { free: number; total: number } {
