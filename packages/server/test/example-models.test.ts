@@ -230,3 +230,18 @@ test('the models that are there for odd cases', async (t) => {
     param3: 123.123,
   });
 });
+
+test('running_sum: the server keeps the sums', async (t) => {
+  const { post } = await serveExamples(t, 'running_sum');
+  const add = async (id: number, value: number, start: boolean): Promise<unknown> => {
+    const body = {
+      parameters: { sequence_id: id, sequence_start: start },
+      inputs: [{ name: 'INPUT', datatype: 'INT32', shape: [1, 1], data: [value] }],
+    };
+    return (await (await post('/v2/models/running_sum/infer', body)).json()).outputs[0].data[0];
+  };
+  assert.deepEqual(
+    [await add(1, 5, true), await add(2, 100, true), await add(1, 6, false), await add(2, 1, false)],
+    [5, 100, 11, 101],
+  );
+});

@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { parseConfig } from '../src/repository/config.ts';
+import { sequenceOptions } from '../src/repository/scheduling.ts';
 import { SequenceScheduler } from '../src/scheduling/sequences.ts';
 import { Job } from '../src/scheduling/job.ts';
 import type { Executor } from '../src/scheduling/scheduler.ts';
@@ -35,18 +37,19 @@ interface Scheduled {
   readonly scheduler: SequenceScheduler;
   readonly hands: readonly Hand[];
   /** A request of a sequence: `a1` is the first of a, `a2!` its last. */
-  readonly add: (name: string) => Job;
+  readonly add: (name: string, more?: { timeoutMs?: number; signal?: AbortSignal }) => Job;
   readonly dispatched: () => Promise<void>;
 }
 
 function schedule(slots: number, executors: number, idleMs = 60_000): Scheduled {
   const batching = { maxBatchSize: slots, preferred: [slots], delay: 0, ragged: new Set<string>() };
-  const scheduler = new SequenceScheduler({ model: 'm', slots, idle: idleMs * 1e6, batching });
+  const rest = { iterative: false, controls: () => [], initial: new Map() };
+  const scheduler = new SequenceScheduler({ model: 'm', slots, idle: idleMs * 1e6, batching, ...rest });
   const hands = Array.from({ length: executors }, () => new Hand());
   for (const hand of hands) scheduler.attach(hand);
-  const add = (name: string): Job => {
+  const add: Scheduled['add'] = (name, { timeoutMs, signal = new AbortController().signal } = {}) => {
     const sequence = { id: name[0], start: name[1] === '1', end: name.endsWith('!') };
-    const request = { id: name, inputs: new Map(), sequence, signal: new AbortController().signal };
+    const request = { id: name, inputs: new Map(), sequence, signal, timeoutMs };
     const job = new Job(request as unknown as Job['request'], 1, new ModelStatistics());
     job.responses.next().catch(() => {});
     scheduler.add(job);
@@ -112,4 +115,59 @@ test('sequences of an executor that is lost are over, others go on', async () =>
   add('b2');
   hands[1].finish(scheduler);
   assert.deepEqual(hands[1].seen, ['b1', 'b2']);
+});
+
+test('a sequence whose request is cancelled while it waits is over', async () => {
+  const { scheduler, hands, add, dispatched } = schedule(1, 1);
+  const abort = new AbortController();
+  add('a1');
+  const others = [add('a2', { signal: abort.signal }), add('a3')];
+  add('b1');
+  await dispatched();
+  abort.abort();
+  assert.deepEqual(
+    others.map(({ ended, failed }) => [ended, failed]),
+    [
+      [true, true],
+      [true, true],
+    ],
+  );
+  assert.throws(() => add('a4'), /must specify the START flag/);
+  hands[0].finish(scheduler);
+  assert.deepEqual(hands[0].seen, ['a1', 'b1']);
+});
+
+test('a sequence that gets no slot within the timeout of its requests is refused', async () => {
+  const { scheduler, hands, add, dispatched } = schedule(1, 1);
+  add('a1', { timeoutMs: 1 });
+  const late = add('b1', { timeoutMs: 20 });
+  const reason = late.responses.next().catch((error: Error) => error.message);
+  await dispatched();
+  await until(() => late.ended, 'it is refused');
+  assert.throws(() => add('b2'), /must specify the START flag/);
+  assert.equal(await reason, 'timeout of the corresponding sequence has been expired');
+  // Once it has a slot, time does not matter.
+  hands[0].finish(scheduler);
+  add('a2', { timeoutMs: 1 });
+  await dispatched();
+  assert.deepEqual(hands[0].seen, ['a1', 'a2']);
+});
+
+test('direct and oldest: when batches go, and how many sequences there may be', () => {
+  const options = (text: string) =>
+    sequenceOptions(parseConfig(`name: "m" max_batch_size: 8 sequence_batching { ${text} }`, 'f'));
+  const of = (text: string): unknown => {
+    const { slots, batching } = options(text);
+    return [slots, batching.preferred, batching.delay];
+  };
+  assert.deepEqual(of(''), [8, [8], 0]);
+  // Without a least share of slots nothing is waited for.
+  assert.deepEqual(of('direct { max_queue_delay_microseconds: 100 }'), [8, [8], 0]);
+  assert.deepEqual(of('direct { max_queue_delay_microseconds: 100 minimum_slot_utilization: 0.7 }'), [
+    8,
+    [6, 7, 8],
+    100_000,
+  ]);
+  assert.deepEqual(of('oldest { max_queue_delay_microseconds: 100 }'), [8, [8], 100_000]);
+  assert.deepEqual(of('oldest { max_candidate_sequences: 30 preferred_batch_size: [ 2, 4 ] }'), [30, [2, 4], 0]);
 });

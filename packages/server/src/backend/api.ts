@@ -90,6 +90,11 @@ export interface ModelConfig {
   output?: ModelTensor[];
   parameters?: Record<string, { string_value: string }>;
   model_transaction_policy?: { decoupled?: boolean };
+  sequence_batching?: {
+    state?: { input_name: string; output_name: string; [field: string]: unknown }[];
+    iterative_sequence?: boolean;
+    [field: string]: unknown;
+  };
   [field: string]: unknown;
 }
 
@@ -153,6 +158,18 @@ export interface InferenceRequest {
   /** An input. Throws if the request lacks it, or if it has another type. */
   input(name: string): Tensor;
   input<D extends DataType>(name: string, datatype: D): Tensor<D>;
+  /**
+   * Of a model with `state` in its `sequence_batching`: what the state's input is in the next request of the sequence.
+   * It counts if this request succeeds, and otherwise stays as it was.
+   * @param name the state's `output_name`
+   */
+  setState(name: string, tensor: Tensor): void;
+  /**
+   * Of a model with `iterative_sequence`: have this request executed again, in a later batch, with the states that it
+   * has set. What `execute` returns for it is left aside, unless it is an Error; a decoupled model may have sent
+   * responses.
+   */
+  reschedule(): void;
 }
 
 export interface Sequence {

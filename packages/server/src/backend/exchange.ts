@@ -1,13 +1,15 @@
+import type { Job } from '../scheduling/job.ts';
 import type { ModelRequest, ModelResponse } from '../triton/model.ts';
 import type { PacketReader, PacketWriter } from './packet.ts';
 import type { ExecuteTimes, Parameters, WireError, WireOutcome, WireRequest } from './protocol.ts';
 
 /** What stands in packets, in which order: each function that writes has one that reads. */
 
-export function writeRequest(writer: PacketWriter, number: number, request: ModelRequest): void {
-  const { id, inputs, outputs, parameters, sequence } = request;
-  writer.add(number, id, outputs && [...outputs], parametersOf(parameters), sequence, inputs.size);
+export function writeRequest(writer: PacketWriter, { number, request, sequence, hidden }: Job): void {
+  const { id, inputs, outputs, parameters } = request;
+  writer.add(number, id, outputs && [...outputs], parametersOf(parameters), sequence, inputs.size + hidden.length);
   for (const tensor of inputs.values()) writer.addTensor(tensor);
+  for (const tensor of hidden) writer.addTensor(tensor);
 }
 
 export function readRequest(reader: PacketReader): WireRequest {

@@ -1,6 +1,6 @@
 import type { DataType, InferenceRequest, Outcome, ParameterValue, ResponseSender, Sequence, Tensor } from './api.ts';
 import { ModelError } from './api.ts';
-import { writeOutcome } from './outcome.ts';
+import { checkTensor, writeOutcome } from './outcome.ts';
 import type { FromInstance, WireRequest } from './protocol.ts';
 import { typedOf, type PacketWriter } from './packet.ts';
 
@@ -14,6 +14,10 @@ export interface Outlet {
   readonly post: (message: FromInstance) => void;
   /** For one response of a decoupled request; empty. */
   readonly writer: PacketWriter;
+  /** Names of the states that a request may set. */
+  readonly states: ReadonlySet<string>;
+  /** Whether requests may ask to be executed again. */
+  readonly iterative: boolean;
   /** A decoupled request has ended. */
   readonly forget: (request: IncomingRequest) => void;
 }
@@ -32,6 +36,8 @@ export class IncomingRequest implements InferenceRequest {
   /** Made when the model asks for its signal. */
   #controller: AbortController | undefined;
   #inputs: Map<string, Tensor> | undefined;
+  readonly #states: Map<string, Tensor> = new Map();
+  #again = false;
   #aborted = false;
   #ended = false;
   #ahead = 0;
@@ -92,6 +98,39 @@ export class IncomingRequest implements InferenceRequest {
     return tensor;
   }
 
+  setState(name: string, tensor: Tensor): void {
+    const { states } = this.#outlet;
+    if (!states.has(name)) {
+      const known = states.size === 0 ? 'the model has none' : `the model has ${[...states].join(', ')}`;
+      throw new ModelError(`there is no state '${name}': ${known}`);
+    }
+    checkTensor(name, tensor);
+    this.#states.set(name, tensor);
+  }
+
+  reschedule(): void {
+    if (!this.#outlet.iterative) throw new ModelError('only models with iterative_sequence can reschedule requests');
+    if (this.#ended && !this.#aborted) throw new ModelError('the request has ended: it cannot be rescheduled');
+    this.#again = true;
+  }
+
+  /** `execute` has returned. Returns whether the request is to come again; then this object is done with. */
+  settle(): boolean {
+    const again = this.#again && !this.#ended;
+    this.#update(again);
+    if (again) this.#close();
+    return again;
+  }
+
+  #update(again: boolean): void {
+    if (!again && this.#states.size === 0) return;
+    const { writer, post } = this.#outlet;
+    writer.add(this.#states.size);
+    for (const [name, tensor] of this.#states) writer.addTyped(name, tensor);
+    this.#states.clear();
+    post({ kind: 'update', request: this.number, again, packet: writer.take() });
+  }
+
   /** Nobody waits any more. */
   abort(): void {
     this.#ended = true;
@@ -132,6 +171,8 @@ export class IncomingRequest implements InferenceRequest {
 
   #end(): void {
     if (this.#ended) return;
+    if (this.#again) throw new ModelError('the request was rescheduled: end it when it is executed for the last time');
+    this.#update(false);
     this.#outlet.post({ kind: 'end', request: this.#wire.number });
     this.#close();
   }

@@ -5,11 +5,11 @@ import type { Permit } from '../scheduling/rate-limiter.ts';
 import type { Executor } from '../scheduling/scheduler.ts';
 import { TritonError, tritonStatus } from '../triton/errors.ts';
 import type { ModelResponse } from '../triton/model.ts';
-import { tensorFromBytes } from '../triton/tensor.ts';
+import { tensorFromBytes, type Tensor } from '../triton/tensor.ts';
 import { codeOf, statusOf } from './codes.ts';
 import { readOutcome, readTimes, writeError, writeRequest, writeResponse } from './exchange.ts';
 import { NumberMap } from './number-map.ts';
-import { PacketReader, PacketWriter, type Packet } from './packet.ts';
+import { PacketReader, PacketWriter, type Packet, type WireTensor } from './packet.ts';
 import {
   now,
   type ExecuteTimes,
@@ -25,6 +25,8 @@ import {
 export interface InstanceSurroundings {
   /** Ask another model on behalf of this one. */
   call(call: WireCall, signal: AbortSignal): AsyncIterable<ModelResponse>;
+  /** Check states that a request sets, and keep them for its sequence. */
+  keep(job: Job, states: readonly Tensor[]): void;
   /** Check a response against the configuration. */
   accept(job: Job, response: ModelResponse): void;
   /** A batch was executed. */
@@ -64,7 +66,7 @@ export class Instance implements Executor, JobHolder {
   readonly #worker: Worker;
   readonly #surroundings: InstanceSurroundings;
   /** Requests in the thread that have not ended. */
-  readonly #jobs: NumberMap<{ job: Job; untold: number; times: ExecuteTimes | undefined }> = new NumberMap();
+  readonly #jobs: NumberMap<{ job: Job; untold: number; again: boolean }> = new NumberMap();
   readonly #calls: Map<number, AbortController> = new Map();
   /** Handed over and not executed yet, in their order. */
   #batches: (readonly Job[])[] = [];
@@ -140,8 +142,8 @@ export class Instance implements Executor, JobHolder {
     for (const job of batch) {
       job.start(started);
       job.holder = this;
-      this.#jobs.set(job.number, { job, untold: 0, times: undefined });
-      writeRequest(this.#outbox, job.number, job.request);
+      this.#jobs.set(job.number, { job, untold: 0, again: false });
+      writeRequest(this.#outbox, job);
     }
     this.#batches.push(batch);
     // A message costs more than a small request: those of one turn of the event loop go together.
@@ -194,6 +196,9 @@ export class Instance implements Executor, JobHolder {
       case 'response':
         this.#response(message.request, readOutcome(new PacketReader(message.packet)));
         return;
+      case 'update':
+        this.#update(message.request, message.again, new PacketReader(message.packet));
+        return;
       case 'end':
         this.#end(message.request);
         return;
@@ -217,19 +222,36 @@ export class Instance implements Executor, JobHolder {
       const answered = reader.value<number>() > 0;
       this.#surroundings.executed(rows, times, answered ? ended : times.computeEnd);
       for (const job of batch) {
-        job.started = times.begun;
-        if (answered) this.#finish(job, readOutcome(reader), times);
-        else {
-          const entry = this.#jobs.get(job.number);
-          if (entry) entry.times = times;
-        }
+        job.executed(times);
+        const outcome = answered ? readOutcome(reader) : undefined;
+        if (this.#jobs.get(job.number)?.again === true && !(outcome && 'error' in outcome)) this.#again(job);
+        else if (outcome !== undefined) this.#finish(job, outcome, times);
       }
     }
   }
 
-  #finish(job: Job, outcome: WireOutcome, { begun, computeStart, computeEnd }: ExecuteTimes): void {
+  #update(number: number, again: boolean, reader: PacketReader): void {
+    const entry = this.#jobs.get(number);
+    if (entry === undefined) return;
+    const { job } = entry;
+    entry.again = again;
+    try {
+      this.#surroundings.keep(job, reader.tensors().map(received));
+    } catch (error) {
+      job.fail(error, 'BACKEND');
+    }
+  }
+
+  /** Whoever has its sequence has it executed again. */
+  #again(job: Job): void {
+    this.#jobs.delete(job.number);
+    if (!job.ended) job.wait();
+  }
+
+  #finish(job: Job, outcome: WireOutcome, { computeEnd }: ExecuteTimes): void {
     this.#jobs.delete(job.number);
     if (!this.#answer(job, outcome)) return;
+    const { begun, computeStart } = job.first as ExecuteTimes;
     job.succeed({
       computeInput: computeStart - begun,
       computeInfer: computeEnd - computeStart,
@@ -249,10 +271,10 @@ export class Instance implements Executor, JobHolder {
     const entry = this.#jobs.get(number);
     if (entry === undefined) return;
     this.#jobs.delete(number);
-    const { job, times } = entry;
+    const { job } = entry;
     const started = job.started as number;
     // A request may end before `execute` returns.
-    const computeStart = times?.computeStart ?? started;
+    const computeStart = job.first?.computeStart ?? started;
     job.succeed({ computeInput: computeStart - started, computeInfer: now() - computeStart, computeOutput: 0 });
     this.#onIdle();
   }
@@ -334,7 +356,11 @@ function loadError(message: FromInstance): RoseError {
 
 function modelResponse({ outputs, parameters }: WireResponse): ModelResponse {
   return {
-    outputs: outputs.map(({ name, datatype, shape, data }) => tensorFromBytes(name, datatype, shape, data, '')),
+    outputs: outputs.map(received),
     ...(parameters && { parameters: new Map(Object.entries(parameters)) }),
   };
+}
+
+function received({ name, datatype, shape, data }: WireTensor): Tensor {
+  return tensorFromBytes(name, datatype, shape, data, '');
 }

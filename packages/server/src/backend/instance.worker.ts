@@ -16,7 +16,14 @@ const data = workerData as InstanceData;
 const post = (message: FromInstance): void => port.postMessage(message);
 const calls = new Calls(post);
 const requests = new NumberMap<IncomingRequest>();
-const outlet: Outlet = { post, writer: new PacketWriter(), forget: ({ number }) => requests.delete(number) };
+const sequences = data.config.sequence_batching;
+const outlet: Outlet = {
+  post,
+  writer: new PacketWriter(),
+  states: new Set((sequences?.state ?? []).map((state) => state.output_name)),
+  iterative: sequences?.iterative_sequence ?? false,
+  forget: ({ number }) => requests.delete(number),
+};
 
 async function start(): Promise<void> {
   const made = await load(data.file);
@@ -142,6 +149,7 @@ class Executor {
       else outcomes = wanted.map(() => failure);
     }
     const times = { begun, computeStart, computeEnd: now() };
+    const again = new Set(wanted.filter((request) => request.settle()));
     writeTimes(this.#results, times);
     if (outcomes === undefined) {
       this.#results.add(0);
@@ -152,12 +160,15 @@ class Executor {
     // Nobody waits for the outcomes of those that were cancelled.
     const left = outcomes.values();
     for (const request of batch) {
-      writeOutcome(this.#results, wanted.includes(request) ? (left.next().value as Outcome) : CANCELLED);
+      const outcome = wanted.includes(request) ? (left.next().value as Outcome) : CANCELLED;
+      writeOutcome(this.#results, again.has(request) && !(outcome instanceof Error) ? NOTHING : outcome);
     }
     return times;
   }
 }
 
+/** Of a request that is executed again. */
+const NOTHING = { outputs: {} };
 const CANCELLED = new ModelError('the request was cancelled', 'CANCELLED');
 
 function checkOutcomes(returned: readonly Outcome[] | void, count: number): readonly Outcome[] {

@@ -39,7 +39,7 @@ export function responseOf(outcome: WireOutcome): InferenceResponse {
 }
 
 /** Models may make tensors without `tensor()`; a wrong one must not reach a client. */
-function checkTensor(name: string, made: Tensor): void {
+export function checkTensor(name: string, made: Tensor): void {
   const { datatype, shape, data } = made ?? {};
   const known: DataType | undefined = datatype === 'BYTES' || isElementType(datatype) ? datatype : undefined;
   if (known === undefined) throw new ModelError(`output '${name}' is no tensor: its datatype is '${datatype}'`);

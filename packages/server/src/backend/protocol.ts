@@ -78,6 +78,8 @@ export type FromInstance =
   /** An outcome of a decoupled request. */
   | { readonly kind: 'response'; readonly request: number; readonly packet: Packet }
   | { readonly kind: 'end'; readonly request: number }
+  /** States that a request has set, a list; `again`: it is to be executed again, whatever its outcome says. */
+  | { readonly kind: 'update'; readonly request: number; readonly again: boolean; readonly packet: Packet }
   | ({ readonly kind: 'call'; readonly packet: Packet } & Omit<WireCall, 'inputs'>)
   | { readonly kind: 'cancelCall'; readonly call: number }
   | { readonly kind: 'closed' };

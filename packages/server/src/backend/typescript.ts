@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import type { ModelConfig, ModelRateLimiter } from '../grpc/proto/model_config_pb.js';
 import { configFromJson, configJson } from '../repository/config-json.ts';
 import { jobQueue } from '../repository/scheduling.ts';
-import { sequenceControls } from '../repository/sequence-controls.ts';
+import { readStates, type SequenceStates } from '../repository/sequence-states.ts';
 import { Job } from '../scheduling/job.ts';
 import type { Permit, RateLimiter } from '../scheduling/rate-limiter.ts';
 import type { JobQueue } from '../scheduling/scheduler.ts';
@@ -47,7 +47,7 @@ export function instancesBackend(files: readonly string[], find: FindFile): Back
 class TypeScriptModel implements BackendModel {
   readonly #statistics: ModelStatistics;
   readonly #scheduler: JobQueue;
-  readonly #controlled: (request: ModelRequest) => ModelRequest;
+  readonly #states: SequenceStates;
   readonly #batched: boolean;
   /** By the numbers of instances; empty: they need none. */
   readonly #permits: Permit[] = [];
@@ -57,15 +57,15 @@ class TypeScriptModel implements BackendModel {
   #onIdle: () => void = () => {};
 
   static async load(request: LoadRequest, find: FindFile): Promise<TypeScriptModel> {
-    const model = new TypeScriptModel(request);
+    const model = new TypeScriptModel(request, await readStates(request.config, request.directory));
     await model.#start(request, find);
     return model;
   }
 
-  private constructor({ config, statistics }: LoadRequest) {
+  private constructor({ config, statistics }: LoadRequest, states: SequenceStates) {
     this.#statistics = statistics;
-    this.#scheduler = jobQueue(config);
-    this.#controlled = sequenceControls(config);
+    this.#states = states;
+    this.#scheduler = jobQueue(config, states.initial);
     this.#batched = config.maxBatchSize > 0;
   }
 
@@ -77,7 +77,7 @@ class TypeScriptModel implements BackendModel {
   run(request: ModelRequest): AsyncIterable<ModelResponse> {
     if (this.#closing) throw new TritonError(503, 'the model is being unloaded');
     const rows = this.#batched ? ([...request.inputs.values()][0]?.shape[0] ?? 1) : 1;
-    const job = new Job(this.#controlled(request), rows, this.#statistics);
+    const job = new Job(request, rows, this.#statistics);
     try {
       // A client may be gone before its request is read.
       if (!job.ended) this.#scheduler.add(job);
@@ -112,6 +112,9 @@ class TypeScriptModel implements BackendModel {
     const surroundings: Omit<InstanceSurroundings, 'permit'> = {
       decoupled: request.signature.decoupled,
       call: request.call,
+      keep: (job, set) => {
+        for (const [name, tensor] of this.#states.accept(set)) job.states.set(name, tensor);
+      },
       accept: (job, response) => this.#accept(request, job, response),
       ahead: count === 1 && config.schedulingChoice.case === undefined && !request.limiter ? BATCHES_AHEAD : 0,
       executed: (rows, times, ended) =>

@@ -1,7 +1,6 @@
-import { readFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import type { ModelConfig, ModelWarmup, ModelWarmup_Input as Input } from '../grpc/proto/model_config_pb.js';
-import { fileWithin } from '../repository/layout.ts';
+import { readWithin } from '../repository/layout.ts';
 import { Reshapes } from '../repository/reshape.ts';
 import { datatypeOf, signatureOf } from '../repository/signature.ts';
 import { Job } from '../scheduling/job.ts';
@@ -126,7 +125,7 @@ async function tensorOf(
     }
     case 'inputDataFile': {
       const file = inputDataType.value;
-      const bytes = await readData(files, file, name);
+      const bytes = await readWithin(files, file, `warmup input '${name}'`);
       if (datatype === 'BYTES') return tensorFromBytes(name, datatype, shape, bytes, model);
       if (bytes.length < elements * size) {
         const has = `only has ${bytes.length} bytes`;
@@ -136,15 +135,5 @@ async function tensorOf(
     }
     default:
       throw invalid(`warmup setting expects input '${name}' to have input_data_type set`);
-  }
-}
-
-async function readData(directory: string, file: string, input: string): Promise<Uint8Array> {
-  try {
-    return new Uint8Array(await readFile(await fileWithin(directory, file)));
-  } catch (error) {
-    const { code, message } = error as NodeJS.ErrnoException;
-    const why = code === 'ENOENT' ? 'there is no such file' : message;
-    throw invalid(`cannot read '${WARM_UP_DIRECTORY}/${file}' for warmup input '${input}': ${why}`);
   }
 }

@@ -119,10 +119,7 @@ function checkBatching({ name, maxBatchSize }: ModelConfig, batching: ModelDynam
 
 /** What would otherwise have no effect, though the model's author counts on it. */
 function refuseUnknown(config: ModelConfig): void {
-  const sequences = config.schedulingChoice.case === 'sequenceBatching' ? config.schedulingChoice.value : undefined;
   const asked: readonly (readonly [boolean, string])[] = [
-    [(sequences?.state.length ?? 0) > 0, 'sequence_batching.state'],
-    [sequences?.iterativeSequence === true, 'sequence_batching.iterative_sequence'],
     [config.batchInput.length > 0, 'batch_input'],
     [config.batchOutput.length > 0, 'batch_output'],
     [(config.modelRepositoryAgents?.agents.length ?? 0) > 0, 'model_repository_agents'],

@@ -1,5 +1,5 @@
 import { readdir, readFile, realpath, stat } from 'node:fs/promises';
-import { join, sep } from 'node:path';
+import { basename, join, sep } from 'node:path';
 import { invalid, TritonError } from '../triton/errors.ts';
 import { versionOfDirectory } from './versions.ts';
 
@@ -42,6 +42,20 @@ export async function fileWithin(directory: string, name: string): Promise<strin
   const [root, file] = await Promise.all([realpath(directory), realpath(join(directory, name))]);
   if (file.startsWith(root + sep)) return file;
   throw invalid('it must stay within the model directory');
+}
+
+/**
+ * A file that a model's configuration names in one of the model's directories.
+ * @param what it is for, in messages
+ */
+export async function readWithin(directory: string, name: string, what: string): Promise<Uint8Array> {
+  try {
+    return new Uint8Array(await readFile(await fileWithin(directory, name)));
+  } catch (error) {
+    const { code, message } = error as NodeJS.ErrnoException;
+    const why = code === 'ENOENT' ? 'there is no such file' : message;
+    throw invalid(`cannot read '${basename(directory)}/${name}' for ${what}: ${why}`);
+  }
 }
 
 /** Changes whenever a file below the directory does; a directory that is not there is an empty one. */

@@ -12,6 +12,7 @@ import { completeConfig, emptyConfig, parseConfig, parseConfigOverride } from '.
 import { configJson } from './config-json.ts';
 import { readLabels } from './labels.ts';
 import { CONFIG_FILE, fingerprint, readConfigFile, versionsIn } from './layout.ts';
+import { INITIAL_STATE_DIRECTORY } from './sequence-states.ts';
 import { wantedVersions } from './versions.ts';
 
 /** Backends by the name that a configuration gives them. */
@@ -74,8 +75,10 @@ export async function prepareModel(
     throw invalid(`must specify one or more 'output's for ${name}, in ${CONFIG_FILE} or by the model itself`);
   }
   const labels = await readLabels(config, directory);
-  const warmth = config.modelWarmup.length > 0 ? await fingerprint(join(directory, WARM_UP_DIRECTORY)) : '';
-  const key = JSON.stringify([configJson(config), ...labels, warmth]);
+  const data = await Promise.all(
+    [WARM_UP_DIRECTORY, INITIAL_STATE_DIRECTORY].map((name) => fingerprint(join(directory, name))),
+  );
+  const key = JSON.stringify([configJson(config), ...labels, ...data]);
   const versions = await Promise.all(
     wanted.map(async (number): Promise<PreparedVersion> => {
       const place = join(directory, String(number));

@@ -6,10 +6,11 @@ import {
   type ModelSequenceBatching_Control as Control,
 } from '../grpc/proto/model_config_pb.js';
 import { invalid } from '../triton/errors.ts';
-import type { ModelRequest, Sequence } from '../triton/model.ts';
+import type { Sequence } from '../triton/model.ts';
 import { elementOf, type NumericType } from '../triton/datatype.ts';
 import type { JsonValue } from '../triton/json.ts';
 import type { Tensor } from '../triton/tensor.ts';
+import { checkStates } from './sequence-states.ts';
 import { datatypeOf } from './signature.ts';
 
 /** Types that an id may have as a tensor. */
@@ -35,6 +36,8 @@ export function checkSequences({ name, maxBatchSize }: ModelConfig, batching: Mo
     seen.add(one.kind);
     checkControl(one, kind, name);
   }
+  checkStates(batching.state, name);
+  checkUtilization(batching, name);
   const oldest = batching.strategyChoice.case === 'oldest' ? batching.strategyChoice.value : undefined;
   for (const size of oldest?.preferredBatchSize ?? []) {
     if (size <= 0) throw invalid(`sequence batching preferred batch size must be positive for ${name}`);
@@ -42,6 +45,14 @@ export function checkSequences({ name, maxBatchSize }: ModelConfig, batching: Mo
       throw invalid(`sequence batching preferred batch size must be <= max batch size for ${name}`);
     }
   }
+}
+
+function checkUtilization(batching: ModelSequenceBatching, model: string): void {
+  const { strategyChoice } = batching;
+  if (strategyChoice.case !== 'direct') return;
+  const { minimumSlotUtilization: share } = strategyChoice.value;
+  if (share >= 0 && share <= 1) return;
+  throw invalid(`sequence batching minimum slot utilization must be in range (0.0, 1.0] for ${model}`);
 }
 
 function checkControl(control: Control, kind: string, model: string): void {
@@ -63,25 +74,14 @@ function checkControl(control: Control, kind: string, model: string): void {
   }
 }
 
-/** Adds to a request the tensors that tell a model of sequences where it stands. */
-export function sequenceControls({
-  name,
-  maxBatchSize,
-  schedulingChoice,
-}: ModelConfig): (request: ModelRequest) => ModelRequest {
-  if (schedulingChoice.case !== 'sequenceBatching') return (request) => request;
+/** The tensors that tell a model of sequences where a request stands. Throws where it has no tensor for such an id. */
+export function sequenceControls(
+  { name, maxBatchSize }: ModelConfig,
+  { controlInput }: ModelSequenceBatching,
+): (sequence: Sequence) => Tensor[] {
   const shape = maxBatchSize > 0 ? [1, 1] : [1];
-  const controls = schedulingChoice.value.controlInput.map(({ name: tensor, control: [control] }) => ({
-    name: tensor,
-    make: (sequence: Sequence) => controlTensor(tensor, shape, control, sequence, name),
-  }));
-  return (request) => {
-    const { sequence } = request;
-    if (sequence === undefined) return request;
-    const inputs = new Map(request.inputs);
-    for (const control of controls) inputs.set(control.name, control.make(sequence));
-    return { ...request, inputs };
-  };
+  return (sequence) =>
+    controlInput.map(({ name: tensor, control: [control] }) => controlTensor(tensor, shape, control, sequence, name));
 }
 
 function controlTensor(

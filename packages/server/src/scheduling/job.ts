@@ -1,7 +1,8 @@
 import { RoseError } from '@rose/engine';
-import { now } from '../backend/protocol.ts';
+import { now, type ExecuteTimes } from '../backend/protocol.ts';
 import type { FailureReason, ModelStatistics, BatchTimes } from '../statistics/statistics.ts';
-import type { ModelRequest, ModelResponse } from '../triton/model.ts';
+import type { ModelRequest, ModelResponse, Sequence } from '../triton/model.ts';
+import type { Tensor } from '../triton/tensor.ts';
 import { Channel } from './channel.ts';
 
 /** Who has the job now. */
@@ -22,19 +23,30 @@ export class Job {
   readonly rows: number;
   readonly responses: Channel<ModelResponse>;
   readonly arrived: number = now();
-  /** When it was handed to an instance; undefined: it waits. */
+  /** Its place in a sequence, as it is now. */
+  sequence: Sequence | undefined;
+  /** Inputs that the client does not give: controls and states of its sequence. */
+  hidden: readonly Tensor[] = [];
+  /** By their inputs: states that the model has set for the next request of the sequence. */
+  readonly states: Map<string, Tensor> = new Map();
+  /** When it was handed to an instance for the first time; undefined: it was not yet. */
   started: number | undefined;
+  /** Of its first execution. */
+  first: ExecuteTimes | undefined;
   /** Responses sent so far. */
   sent = 0;
   /** When the latest response came, or execution began. */
   lastEvent = 0;
   ended = false;
+  failed = false;
+  #waits = true;
   holder: JobHolder | undefined;
   readonly #statistics: ModelStatistics;
   readonly #onAbort: () => void;
 
   constructor(request: ModelRequest, rows: number, statistics: ModelStatistics) {
     this.request = request;
+    this.sequence = request.sequence;
     this.rows = rows;
     this.#statistics = statistics;
     statistics.pending++;
@@ -45,15 +57,33 @@ export class Job {
     else request.signal.addEventListener('abort', cancel);
   }
 
+  /** Whether no instance has it. */
+  get waits(): boolean {
+    return this.#waits;
+  }
+
   start(at: number): void {
-    this.started = at;
-    this.lastEvent = at;
+    this.started ??= at;
+    this.lastEvent ||= at;
+    this.#waits = false;
     this.#statistics.pending--;
   }
 
-  /** It waits again. */
+  /** It was executed. Where that happens again and again, the first time ends its time in the queue. */
+  executed(times: ExecuteTimes): void {
+    this.first ??= times;
+    this.started = this.first.begun;
+  }
+
+  /** It waits again, as if it had not been handed over. */
   putBack(): void {
-    this.started = undefined;
+    if (this.first === undefined) this.started = undefined;
+    this.wait();
+  }
+
+  /** It waits to be executed again. */
+  wait(): void {
+    this.#waits = true;
     this.#statistics.pending++;
   }
 
@@ -74,6 +104,7 @@ export class Job {
 
   fail(error: unknown, reason: FailureReason): void {
     if (!this.#end()) return;
+    this.failed = true;
     this.#statistics.failed(now() - this.arrived, reason);
     this.responses.fail(error);
   }
@@ -92,7 +123,7 @@ export class Job {
   #end(): boolean {
     if (this.ended) return false;
     this.ended = true;
-    if (this.started === undefined) this.#statistics.pending--;
+    if (this.#waits) this.#statistics.pending--;
     this.request.signal.removeEventListener('abort', this.#onAbort);
     return true;
   }

@@ -1,7 +1,8 @@
-import { assert } from '@rose/engine';
+import { assert, RoseError } from '@rose/engine';
 import { now } from '../backend/protocol.ts';
 import { invalid, TritonError } from '../triton/errors.ts';
 import type { Sequence } from '../triton/model.ts';
+import type { Tensor } from '../triton/tensor.ts';
 import { nextBatch, type Batching } from './batching.ts';
 import type { Job, JobHolder } from './job.ts';
 import type { Executor, JobQueue } from './scheduler.ts';
@@ -12,6 +13,12 @@ export interface SequenceOptions {
   readonly slots: number;
   /** Nanoseconds without a request after which a sequence is over. */
   readonly idle: number;
+  /** A request is a sequence of its own, executed until the model does not ask for more. */
+  readonly iterative: boolean;
+  /** Inputs that tell the model where a request stands. Throws where the sequence's id has no tensor. */
+  readonly controls: (sequence: Sequence) => Tensor[];
+  /** States that a sequence begins with, by their inputs. */
+  readonly initial: ReadonlyMap<string, Tensor>;
   /** Requests of different sequences are executed together as this says. */
   readonly batching: Batching;
 }
@@ -27,6 +34,10 @@ interface LiveSequence {
   closed: boolean;
   /** When its latest request arrived or ended. */
   latest: number;
+  /** When it is refused unless it has a slot by then; Infinity: never. */
+  expires: number;
+  /** What the model has set for its next request. */
+  states: ReadonlyMap<string, Tensor>;
 }
 
 /** Triton's sequence batcher: requests that belong together go to the same executor, in their order. */
@@ -35,6 +46,8 @@ export class SequenceScheduler implements JobQueue, JobHolder {
   readonly #executors: Set<Executor> = new Set();
   /** In the order of their first requests. */
   #sequences: LiveSequence[] = [];
+  /** Of the latest request that was made a sequence of its own. */
+  #number = 0n;
   #later: NodeJS.Timeout | undefined;
   #soon: NodeJS.Immediate | undefined;
 
@@ -57,13 +70,17 @@ export class SequenceScheduler implements JobQueue, JobHolder {
     const lost = this.#sequences.filter((sequence) => sequence.executor === executor);
     this.#sequences = this.#sequences.filter((sequence) => sequence.executor !== executor);
     const error = new TritonError(500, `the instance of model '${this.#options.model}' that had the sequence failed`);
-    for (const { queue } of lost) for (const job of queue) job.fail(error, 'BACKEND');
+    for (const { queue, running } of lost) {
+      for (const job of queue) job.fail(error, 'BACKEND');
+      if (running?.waits === true) running.fail(error, 'BACKEND');
+    }
   }
 
   /** @throws TritonError when the request is no part of a sequence that can go on */
   add(job: Job): void {
-    const { model } = this.#options;
-    const { sequence } = job.request;
+    const { model, iterative, controls } = this.#options;
+    if (iterative) job.sequence ??= { id: ++this.#number, start: true, end: false };
+    const { sequence } = job;
     if (job.rows > 1) {
       const rule = 'must specify batch-size 1 due to requirements of sequence batcher';
       throw invalid(`inference request to model '${model}' ${rule}`);
@@ -71,7 +88,9 @@ export class SequenceScheduler implements JobQueue, JobHolder {
     if (sequence === undefined) {
       throw invalid(`inference request to model '${model}' must specify a non-zero or non-empty correlation ID`);
     }
-    const key = keyOf(sequence);
+    controls(sequence);
+    // Ids that were given here are nobody else's.
+    const key = job.request.sequence === undefined ? `own ${sequence.id}` : keyOf(sequence);
     let live = this.#sequences.find((candidate) => candidate.key === key && !candidate.closed);
     if (live === undefined) {
       if (!sequence.start) {
@@ -80,11 +99,14 @@ export class SequenceScheduler implements JobQueue, JobHolder {
             'request of the sequence',
         );
       }
-      live = { key, executor: undefined, queue: [], running: undefined, closed: false, latest: 0 };
+      const nothing = { executor: undefined, running: undefined, closed: false, latest: 0, expires: Infinity };
+      live = { key, queue: [], states: this.#options.initial, ...nothing };
       this.#sequences.push(live);
     }
     live.queue.push(job);
     live.latest = job.arrived;
+    const { timeoutMs } = job.request;
+    if (timeoutMs !== undefined) live.expires = Math.min(live.expires, job.arrived + timeoutMs * 1e6);
     live.closed ||= sequence.end;
     job.holder = this;
     this.#soon ??= setImmediate(() => this.dispatch());
@@ -95,8 +117,16 @@ export class SequenceScheduler implements JobQueue, JobHolder {
     assert(jobs.length === 0, 'an executor of sequences had batches that it did not begin');
   }
 
+  /** A sequence of which a request is missing cannot go on. */
   cancelled(job: Job): void {
-    for (const sequence of this.#sequences) sequence.queue = sequence.queue.filter((other) => other !== job);
+    const broken = this.#sequences.find(({ queue }) => queue.includes(job));
+    if (broken !== undefined) {
+      const others = broken.queue.filter((other) => other !== job);
+      broken.queue = [];
+      broken.closed = true;
+      const error = new RoseError('cancelled', 'another request of its sequence was cancelled');
+      for (const other of others) other.fail(error, 'CANCELED');
+    }
     this.dispatch();
   }
 
@@ -125,22 +155,40 @@ export class SequenceScheduler implements JobQueue, JobHolder {
       if (sequence.queue.length === 0 && !sequence.running) {
         wait = Math.min(wait, sequence.latest + this.#options.idle - at);
       }
+      if (sequence.executor === undefined) wait = Math.min(wait, sequence.expires - at);
     }
     if (wait === Infinity) return;
     if (wait < 1e6) this.#soon = setImmediate(() => this.dispatch());
     else this.#later = setTimeout(() => this.dispatch(), Math.ceil(wait / 1e6)).unref();
   }
 
-  /** Let go of what has ended, by its last request or by silence. */
+  /** Let go of what has ended, by its last request, by silence, or because it waited too long for a slot. */
   #settle(at: number): void {
     this.#sequences = this.#sequences.filter((sequence) => {
-      if (sequence.running?.ended === true) {
-        sequence.running = undefined;
-        sequence.latest = at;
+      this.#settleRunning(sequence, at);
+      if (sequence.executor === undefined && sequence.expires <= at) {
+        const error = new TritonError(503, 'timeout of the corresponding sequence has been expired');
+        for (const job of sequence.queue) job.fail(error, 'REJECTED');
+        return false;
       }
       if (sequence.running || sequence.queue.length > 0) return true;
       return !sequence.closed && at - sequence.latest < this.#options.idle;
     });
+  }
+
+  /** Look whether the request that is executed has ended, or is to be executed again. */
+  #settleRunning(sequence: LiveSequence, at: number): void {
+    const { running } = sequence;
+    if (running === undefined || !(running.ended || running.waits)) return;
+    if (!running.failed) sequence.states = new Map([...sequence.states, ...running.states]);
+    running.states.clear();
+    sequence.running = undefined;
+    sequence.latest = at;
+    if (!running.ended) {
+      running.sequence = { ...(running.sequence as Sequence), start: false, end: false };
+      running.holder = this;
+      sequence.queue.unshift(running);
+    } else if (this.#options.iterative) sequence.closed = true;
   }
 
   /** Give waiting sequences the slots that are free, of the executor that has most of them. */
@@ -178,7 +226,11 @@ export class SequenceScheduler implements JobQueue, JobHolder {
     }
     if (executor.permit?.take(() => this.dispatch()) === false) return Infinity;
     for (const sequence of ready) {
-      if (!decision.batch.includes(sequence.queue[0])) continue;
+      const [job] = sequence.queue;
+      if (!decision.batch.includes(job)) continue;
+      const place = job.sequence as Sequence;
+      if (place.start) sequence.states = this.#options.initial;
+      job.hidden = [...this.#options.controls(place), ...sequence.states.values()];
       sequence.running = sequence.queue.shift();
     }
     executor.execute(decision.batch);
