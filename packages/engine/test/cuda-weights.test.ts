@@ -7,7 +7,9 @@ import { interleaveGate } from '@rose/kernels';
 import type { Checkpoint, CheckpointTensor } from '../src/checkpoint/checkpoint.ts';
 import { openCheckpoint } from '../src/checkpoint/open.ts';
 import { convert, TYPE_BYTES, type ComputeType } from '../src/device/cuda/convert.ts';
-import type { GpuRange } from '../src/device/cuda/gpu.ts';
+import { CudaDevice } from '../src/device/cuda/device.ts';
+import { DriverGpu } from '../src/device/cuda/driver-gpu.ts';
+import type { Gpu, GpuRange } from '../src/device/cuda/gpu.ts';
 import { loadWeights, weightBytes, type CudaWeights } from '../src/device/cuda/weights.ts';
 import { ropeTables } from '../src/model/rope.ts';
 import { buildPlan } from '../src/plan/build.ts';
@@ -15,10 +17,13 @@ import { SimulatedGpu } from './simulated-gpu.ts';
 
 const root = fileURLToPath(new URL('../../../test/checkpoints/', import.meta.url));
 
-function bytesOf(gpu: SimulatedGpu, range: GpuRange): Buffer {
+async function bytesOf(gpu: Gpu, range: GpuRange): Promise<Buffer> {
   const host = gpu.pinned(range.bytes);
   gpu.stream.download(host, 0, range);
-  return Buffer.from(host.buffer);
+  await gpu.stream.settled();
+  const bytes = Buffer.from(new Uint8Array(host.buffer).slice().buffer);
+  host.free();
+  return bytes;
 }
 
 /** What the GPU must hold of tensors one under the other, in the order of rows. */
@@ -36,7 +41,7 @@ async function expected(tensors: readonly CheckpointTensor[], type: ComputeType,
 }
 
 /** Everything that was loaded, held against the checkpoint's tensors. */
-async function check(gpu: SimulatedGpu, checkpoint: Checkpoint, weights: CudaWeights): Promise<void> {
+async function check(gpu: Gpu, checkpoint: Checkpoint, weights: CudaWeights): Promise<void> {
   const { type } = weights;
   const byName = new Map(checkpoint.tensors.map((tensor) => [tensor.parameter.name, tensor]));
   const seen = new Set<CheckpointTensor>();
@@ -50,22 +55,22 @@ async function check(gpu: SimulatedGpu, checkpoint: Checkpoint, weights: CudaWei
     const matrix = weights.matrices.get(operation.weights.join('+'))!;
     const parts = operation.weights.map((name) => see(byName.has(name) ? name : `${name}.weight`));
     const order = matrix.interleaved ? interleaveGate(matrix.outputs / 2) : undefined;
-    assert.deepEqual(bytesOf(gpu, matrix.weight), await expected(parts, type, order), operation.weights.join());
+    assert.deepEqual(await bytesOf(gpu, matrix.weight), await expected(parts, type, order), operation.weights.join());
     assert.equal(matrix.weight.bytes, matrix.outputs * matrix.inputs * TYPE_BYTES[type]);
     assert.equal(matrix.bias !== undefined, operation.bias);
     if (matrix.bias === undefined) continue;
     const biases = operation.weights.map((name) => see(`${name}.bias`));
-    assert.deepEqual(bytesOf(gpu, matrix.bias), await expected(biases, type, order));
+    assert.deepEqual(await bytesOf(gpu, matrix.bias), await expected(biases, type, order));
   }
   for (const [name, range] of [...weights.tables, ...weights.vectors]) {
-    assert.deepEqual(bytesOf(gpu, range), await expected([see(name)], type), name);
+    assert.deepEqual(await bytesOf(gpu, range), await expected([see(name)], type), name);
   }
   assert.equal(seen.size, checkpoint.tensors.length);
   for (const { mixer } of checkpoint.spec.blocks) {
     if (mixer.rope === undefined) continue;
     const { cos, sin } = ropeTables(mixer.rope, checkpoint.spec.contextLength);
     const half = mixer.rope.dim / 2;
-    const table = bytesOf(gpu, weights.ropes.get(JSON.stringify(mixer.rope))!);
+    const table = await bytesOf(gpu, weights.ropes.get(JSON.stringify(mixer.rope))!);
     const at = new Float32Array(table.buffer, table.byteOffset, table.length / 4);
     assert.equal(at.length, 2 * cos.length);
     for (let i = 0; i < at.length; i++) {
@@ -150,4 +155,20 @@ test('a read that fails ends the load with its error, and nothing of it stays', 
   // All but the one that failed had ended.
   assert.equal(open, 1);
   await checkpoint.close();
+});
+
+test('every checkpoint on a GPU, converted by the CPU and by the GPU', { skip: !CudaDevice.present() }, async () => {
+  const gpu = DriverGpu.open(0);
+  for (const { name } of names) {
+    const checkpoint = await openCheckpoint(join(root, name));
+    for (const type of ['bf16', 'f16', 'f32'] as const) {
+      for (const sizes of [undefined, SMALL]) {
+        const weights = await loadWeights(gpu, checkpoint, buildPlan(checkpoint.spec), type, undefined, sizes);
+        await check(gpu, checkpoint, weights);
+        weights.free();
+      }
+    }
+    await checkpoint.close();
+  }
+  gpu.close();
 });
