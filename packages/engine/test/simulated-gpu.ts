@@ -24,6 +24,7 @@ export class SimulatedGpu implements Gpu {
   readonly arch: string;
   /** Few, so that what walks over rows takes several turns. */
   readonly multiprocessors = 2;
+  readonly lost = undefined;
   readonly stream: SimulatedStream = new SimulatedStream();
   /** Launches so far, by kernel. */
   readonly launches: Map<string, number> = new Map();

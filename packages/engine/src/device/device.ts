@@ -10,6 +10,8 @@ export interface Device {
   readonly defaults: DeviceDefaults;
   /** Compile the checkpoint's plan and stream its weights into memory. Leaves nothing behind when it throws. */
   load(checkpoint: Checkpoint, options: LoadOptions): Promise<DeviceModel>;
+  /** Why this process cannot use the device any more; undefined: it can. */
+  readonly lost?: Error | undefined;
   close(): Promise<void>;
 }
 

@@ -30,6 +30,7 @@ const NO_STATE: EngineState = {
  */
 export class EngineHost {
   readonly #transport: Transport<FromEngine, ToEngine>;
+  readonly #openDevice: typeof openDevice;
   readonly #engines = new Map<number, Engine>();
   #device: Device | undefined;
   #wake: (() => void) | undefined;
@@ -38,8 +39,10 @@ export class EngineHost {
   /** Canary steps asked for since the last turn of the loop. */
   readonly #probes: number[] = [];
 
-  constructor(transport: Transport<FromEngine, ToEngine>) {
+  /** @param open opens devices */
+  constructor(transport: Transport<FromEngine, ToEngine>, open: typeof openDevice = openDevice) {
     this.#transport = transport;
+    this.#openDevice = open;
     transport.listen((message) => this.#receive(message));
   }
 
@@ -73,13 +76,17 @@ export class EngineHost {
     this.#wake?.();
   }
 
-  /** Run steps while there is work, one model after the other; read the channel between steps. Ends with `close`. */
+  /**
+   * Run steps while there is work, one model after the other; read the channel between steps. Ends with `close`. Throws when
+   * the device is lost: whoever is near the channel's other end then fails all requests, and may start another engine.
+   */
   async run(): Promise<void> {
     while (!this.#closed) {
       for (const [model, engine] of [...this.#engines]) {
         // It may have been unloaded while another one was stepped.
         if (!engine.hasWork || this.#engines.get(model) !== engine) continue;
         const { sequences, rows } = await engine.step(Date.now(), this.#outbox);
+        this.#checkDevice();
         const { state } = engine;
         const failed = engine.failure !== undefined;
         const fault = engine.stepFault?.message;
@@ -95,6 +102,11 @@ export class EngineHost {
     }
   }
 
+  #checkDevice(): void {
+    const lost = this.#device?.lost;
+    if (lost !== undefined) throw new RoseError('unavailable', `the device was lost: ${lost.message}`, { cause: lost });
+  }
+
   #hasWork(): boolean {
     if (this.#closed || this.#probes.length > 0) return true;
     for (const engine of this.#engines.values()) if (engine.hasWork) return true;
@@ -106,13 +118,14 @@ export class EngineHost {
     const failed: number[] = [];
     for (const [model, engine] of this.#engines) {
       if (!engine.hasWork) await engine.probe();
+      this.#checkDevice();
       if (engine.failure !== undefined) failed.push(model);
     }
     for (const call of calls) this.#transport.post({ kind: 'reply', call, value: failed });
   }
 
   async #open(choice: DeviceChoice): Promise<string> {
-    this.#device = await openDevice(choice);
+    this.#device = await this.#openDevice(choice);
     return this.#device.description;
   }
 

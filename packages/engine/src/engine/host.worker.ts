@@ -1,4 +1,5 @@
 import { parentPort } from 'node:worker_threads';
+import { RoseError } from '../errors.ts';
 import { EngineHost } from './host.ts';
 import type { LastWord } from './link.ts';
 import type { FromEngine, ToEngine, Transport } from './protocol.ts';
@@ -26,8 +27,10 @@ function runProcess(): void {
     listen: (receive) => void process.on('message', (message) => receive(message as ToEngine)),
   });
   host.run().catch((error: unknown) => {
-    console.error(error);
+    // What a device did is said in its message; anything else is a fault of ours.
+    if (!(error instanceof RoseError)) console.error(error);
     const reason = error instanceof Error ? error.message : String(error);
-    process.send!({ kind: 'fault', reason } satisfies LastWord, () => process.exit(1));
+    // No orderly exit: the driver would wait for a kernel that does not end.
+    process.send!({ kind: 'fault', reason } satisfies LastWord, () => process.kill(process.pid, 'SIGKILL'));
   });
 }

@@ -1,4 +1,5 @@
 import { fork } from 'node:child_process';
+import { availableParallelism } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { Worker } from 'node:worker_threads';
 import type { FromEngine, ToEngine, Transport } from './protocol.ts';
@@ -17,7 +18,15 @@ export interface LastWord {
   readonly reason: string;
 }
 
+/** More do not read faster. */
+const MOST_READERS = 16;
+
 const entry: URL = new URL(import.meta.url.endsWith('.ts') ? './host.worker.ts' : './host.worker.js', import.meta.url);
+
+/** Threads that read files: as many as it takes to read a checkpoint from the system's cache as fast as it can be copied. */
+function readers(): number {
+  return Math.min(MOST_READERS, Math.max(4, availableParallelism()));
+}
 
 /** An engine in a worker thread of this process (library use). */
 export function startWorker(): EngineLink {
@@ -35,7 +44,8 @@ export function startWorker(): EngineLink {
 
 /** An engine in a process of its own, which a fault of the device can end without ending the server. */
 export function startProcess(): EngineLink {
-  const child = fork(fileURLToPath(entry), { serialization: 'advanced' });
+  const env = { ...process.env, UV_THREADPOOL_SIZE: process.env.UV_THREADPOOL_SIZE ?? String(readers()) };
+  const child = fork(fileURLToPath(entry), { serialization: 'advanced', env });
   return {
     // What is sent to a process that has just ended is lost with it; that it has ended is told by `onLost`.
     post: (message) => void child.send(message, () => {}),

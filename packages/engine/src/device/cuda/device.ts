@@ -46,6 +46,10 @@ export class CudaDevice implements Device {
     return CudaModel.load(this.#gpu, checkpoint, options);
   }
 
+  get lost(): Error | undefined {
+    return this.#gpu.lost;
+  }
+
   async close(): Promise<void> {
     this.#gpu.close();
   }

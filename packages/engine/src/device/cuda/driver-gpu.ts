@@ -34,8 +34,10 @@ import type { Gpu, GpuGraph, GpuKernel, GpuLaunch, GpuMemory, GpuRange, GpuStrea
 
 /** CUDA's code for memory that is not there. */
 const OUT_OF_MEMORY = 2;
-/** A step that takes longer hangs. */
-const DEADLINE_MS = 120_000;
+/** CUDA's code for a kernel that does not end. */
+const LAUNCH_TIMEOUT = 702;
+/** Work that takes longer hangs. */
+const DEADLINE_MS = 30_000;
 
 /** A GPU behind NVIDIA's driver. */
 export class DriverGpu implements Gpu {
@@ -73,6 +75,10 @@ export class DriverGpu implements Gpu {
       if (!(error instanceof CudaUnavailableError)) throw error;
       throw new RoseError('unavailable', error.message, { param: 'device', cause: error });
     }
+  }
+
+  get lost(): Error | undefined {
+    return this.context.lost;
   }
 
   memory(): { free: number; total: number } {
@@ -237,6 +243,7 @@ class DriverLaunch implements GpuLaunch {
 interface Waiting {
   readonly event: Event;
   readonly until: number;
+  readonly deadlineMs: number;
   readonly resolve: () => void;
   readonly reject: (error: Error) => void;
 }
@@ -290,7 +297,7 @@ class DriverStream implements GpuStream {
       try {
         const event = this.#events.pop() ?? new Event(this.#context);
         this.stream.record(event);
-        this.#waiting.push({ event, until: performance.now() + deadlineMs, resolve, reject });
+        this.#waiting.push({ event, until: performance.now() + deadlineMs, deadlineMs, resolve, reject });
         if (this.#waiting.length === 1) setImmediate(this.#poll);
       } catch (error) {
         reject(plain(error));
@@ -312,7 +319,10 @@ class DriverStream implements GpuStream {
         resolve();
       }
       if (waiting.length > 0 && performance.now() > waiting[0].until) {
-        throw new RoseError('internal', `a step did not end in ${DEADLINE_MS / 1000} s: the GPU hangs`);
+        // Nothing more may be asked of the driver, which would wait for what does not end.
+        const seconds = waiting[0].deadlineMs / 1000;
+        this.#context.lost = new CudaError('cuEventQuery', LAUNCH_TIMEOUT, `: no end after ${seconds} s`);
+        throw this.#context.lost;
       }
     } catch (error) {
       for (const { reject } of waiting.splice(0)) reject(plain(error));

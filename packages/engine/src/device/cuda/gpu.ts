@@ -20,6 +20,8 @@ export interface Gpu {
   load(module: KernelModule, wanted: KernelCase): GpuKernel;
   /** The stream in which steps run. */
   readonly stream: GpuStream;
+  /** Why it can do no work any more for this process: a fault of a kernel, or work that did not end. */
+  readonly lost: Error | undefined;
   /** Another one, for copies beside the steps. */
   newStream(): GpuStream;
   close(): void;
@@ -74,8 +76,8 @@ export interface GpuStream {
   /** What follows waits for what `other` has been given so far. */
   waitFor(other: GpuStream): void;
   /**
-   * Fulfilled when all work given so far is done; rejected with the error of a kernel, or RoseError `internal` when it takes
-   * longer than `deadlineMs`. The thread is not blocked.
+   * Fulfilled when all work given so far is done; rejected with the error of a kernel, or when it takes longer than
+   * `deadlineMs`: the GPU is lost then. The thread is not blocked.
    */
   settled(deadlineMs?: number): Promise<void>;
   /** Wait in this thread. */

@@ -1,0 +1,87 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import type { Device } from '../src/device/device.ts';
+import { EngineHost } from '../src/engine/host.ts';
+import type { FromEngine, ToEngine } from '../src/engine/protocol.ts';
+import { FakeModel, generateRequest } from './fake-model.ts';
+import { bundled } from './on-cpu.ts';
+
+/** A host on a device of ours, with what it says. */
+function hostOn(device: Device): { host: EngineHost; post: (message: ToEngine) => void; said: FromEngine[] } {
+  const said: FromEngine[] = [];
+  let receive = (_message: ToEngine): void => {};
+  const transport = {
+    post: (message: FromEngine) => void said.push(message),
+    listen: (listener: typeof receive) => void (receive = listener),
+  };
+  const host = new EngineHost(transport, async () => device);
+  return { host, post: (message) => receive(message), said };
+}
+
+const LOAD = {
+  directory: bundled('tiny-chat'),
+  quantize: undefined,
+  dtype: undefined,
+  cacheDtype: undefined,
+  memoryShare: undefined,
+  toCome: undefined,
+  maxSequences: 4,
+  maxRows: 64,
+  queueLimit: 10,
+  queueTimeoutMs: undefined,
+  stepMs: undefined,
+  loop: undefined,
+} as const;
+
+async function answered(said: readonly FromEngine[], calls: number): Promise<void> {
+  const answers = (): FromEngine[] => said.filter(({ kind }) => kind === 'reply' || kind === 'error');
+  while (answers().length < calls) await new Promise((resolve) => setTimeout(resolve, 5));
+  assert.deepEqual(
+    answers().filter(({ kind }) => kind === 'error'),
+    [],
+  );
+}
+
+for (const loop of ['plain', 'overlapped'] as const) {
+  test(`a host whose device is lost ends with the reason and blames no request, ${loop} loop`, async () => {
+    let lost: Error | undefined;
+    let closed = false;
+    const device: Device = {
+      description: 'a device that breaks',
+      defaults: { maxSequences: 4, maxRows: 64, loop },
+      load: async () => {
+        const model = new FakeModel({ rows: 64, sequences: 4, pages: 100, elsewhere: true });
+        let steps = 0;
+        const step = model.step.bind(model);
+        model.step = async (batch) => {
+          // As a GPU does: the step that breaks it, and all after that.
+          if (++steps > 5) throw (lost ??= new Error('a kernel read memory that is not mapped'));
+          return step(batch);
+        };
+        return model;
+      },
+      get lost() {
+        return lost;
+      },
+      close: async () => void (closed = true),
+    };
+    const { host, post, said } = hostOn(device);
+    const running = host.run();
+    post({ kind: 'open', call: 1, choice: { device: 'broken', threads: undefined } });
+    await answered(said, 1);
+    post({ kind: 'load', call: 2, model: 0, options: LOAD });
+    await answered(said, 2);
+    for (let id = 1; id <= 3; id++)
+      post({ kind: 'submit', request: { ...generateRequest(id, [1, 2, 3], { maxTokens: 50 }) } });
+    await assert.rejects(running, {
+      name: 'RoseError',
+      code: 'unavailable',
+      message: 'the device was lost: a kernel read memory that is not mapped',
+    });
+    const failed = said.flatMap((message) =>
+      message.kind === 'step' ? message.events.filter(({ kind }) => kind === 'failed') : [],
+    );
+    assert.deepEqual(failed, []);
+    assert.equal(closed, false);
+  });
+}
