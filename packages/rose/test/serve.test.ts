@@ -45,6 +45,25 @@ for (const model of ['tiny-chat', 'tiny-embed', 'tiny-rerank']) {
   );
 }
 
+test('--timeline says when each part of the start was done, in order', async () => {
+  const { running } = await serving('tiny-chat', '--timeline');
+  await running.until(/timeline in ms since the process began[^]*listening/);
+  const lines = running.stderr().split('timeline in ms since the process began\n')[1].trimEnd().split('\n');
+  const parts = lines.map((line) => /^ *(\d+) +(?:\+\d+)? *(\S.*)$/.exec(line)!.slice(1));
+  const names = parts.map(([, name]) => name);
+  assert.deepEqual(names.slice(0, 2), ['process started', 'command read']);
+  for (const name of ['engine started', 'engine loaded', 'device', 'weights (tiny-chat)', 'first step (tiny-chat)']) {
+    assert.ok(names.includes(name), name);
+  }
+  const times = parts.map(([time]) => Number(time));
+  assert.deepEqual(
+    times,
+    times.toSorted((a, b) => a - b),
+  );
+  running.process.kill('SIGTERM');
+  assert.equal((await running.ended).code, 0);
+});
+
 test('a request that runs when the server is told to stop is answered', async () => {
   const { running, url } = await serving('tiny-chat');
   const response = await fetch(`${url}/v1/completions`, {

@@ -1,6 +1,7 @@
 import type { Checkpoint } from '../checkpoint/checkpoint.ts';
 import type { Batch, BatchCapacity } from '../engine/batch.ts';
 import type { CacheShape } from '../engine/kv-cache.ts';
+import type { OnPhase } from './phase.ts';
 
 /** A place where plans run. One device serves several models; its steps run one after the other. */
 export interface Device {
@@ -49,6 +50,7 @@ export interface LoadOptions {
   /** Rows of a step; raised to the context length for encoders, whose sequences cannot be cut. */
   readonly maxRows: number;
   readonly onProgress?: (bytes: number, totalBytes: number) => void;
+  readonly onPhase?: OnPhase;
 }
 
 /** What a model that is yet to be loaded will want, as far as its configuration tells. */

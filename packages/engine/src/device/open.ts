@@ -1,6 +1,7 @@
 import { RoseError } from '../errors.ts';
 import type { CudaDevice } from './cuda/device.ts';
 import type { Device } from './device.ts';
+import type { OnPhase } from './phase.ts';
 
 /** Which device, and how it is opened. */
 export interface DeviceChoice {
@@ -12,11 +13,12 @@ export interface DeviceChoice {
 
 /**
  * Open a device by its name.
+ * @param onPhase told of each part of it that is done
  * @throws RoseError `invalid` for a name that is none, `unavailable` for a device that this machine does not have
  */
-export async function openDevice({ device, threads }: DeviceChoice): Promise<Device> {
+export async function openDevice({ device, threads }: DeviceChoice, onPhase?: OnPhase): Promise<Device> {
   if (device === 'cpu') return openCpu(threads);
-  if (device === 'auto') return (await openFirstGpu()) ?? openCpu(threads);
+  if (device === 'auto') return (await openFirstGpu(onPhase)) ?? openCpu(threads);
   const index = gpuIndex(device);
   if (index === undefined) {
     throw new RoseError('invalid', `there is no device '${device}': use cpu, cuda, cuda:N or auto`, {
@@ -27,7 +29,7 @@ export async function openDevice({ device, threads }: DeviceChoice): Promise<Dev
     const message = `threads says how many CPU threads compute, and ${device} computes on a GPU: leave it out`;
     throw new RoseError('invalid', message, { param: 'threads' });
   }
-  return (await cudaDevice()).open(index);
+  return (await cudaDevice(onPhase)).open(index, onPhase);
 }
 
 /** N of `cuda:N`; 0 for `cuda`; undefined: not a GPU's name. */
@@ -41,14 +43,16 @@ async function openCpu(threads: number | undefined): Promise<Device> {
   return CpuDevice.open(threads);
 }
 
-async function openFirstGpu(): Promise<Device | undefined> {
-  const CudaDevice = await cudaDevice();
-  return CudaDevice.present() ? CudaDevice.open(0) : undefined;
+async function openFirstGpu(onPhase?: OnPhase): Promise<Device | undefined> {
+  const CudaDevice = await cudaDevice(onPhase);
+  return CudaDevice.present() ? CudaDevice.open(0, onPhase) : undefined;
 }
 
 /** What a GPU needs is loaded only where one is asked for. */
-async function cudaDevice(): Promise<typeof CudaDevice> {
+async function cudaDevice(onPhase?: OnPhase): Promise<typeof CudaDevice> {
   // In a checkout kernels are transformed as they are imported.
   await import('@rose/cute/register');
-  return (await import('./cuda/device.ts')).CudaDevice;
+  const module = await import('./cuda/device.ts');
+  onPhase?.('kernel library');
+  return module.CudaDevice;
 }

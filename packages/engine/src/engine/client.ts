@@ -1,5 +1,6 @@
 import { assert, RoseError } from '../errors.ts';
 import type { DeviceChoice } from '../device/open.ts';
+import type { Phase } from '../device/phase.ts';
 import type { EngineLink } from './link.ts';
 import type { EngineLoadOptions, FromEngine, LoadReport, ToEngine } from './protocol.ts';
 import type { EngineState } from './engine.ts';
@@ -8,6 +9,7 @@ import type { EngineEvent, EngineRequest } from './request.ts';
 /** What happened on the channel besides the answers to calls. */
 export interface EngineObserver {
   progress(model: number, bytes: number, totalBytes: number): void;
+  phase(phase: Phase): void;
   /** After each step; its events have been delivered. */
   step(
     model: number,
@@ -167,6 +169,9 @@ export class EngineClient {
         break;
       case 'progress':
         this.#observer.progress(message.model, message.bytes, message.totalBytes);
+        break;
+      case 'phase':
+        this.#observer.phase(message.phase);
         break;
       case 'reply':
         this.#calls.get(message.call)?.resolve(message.value);

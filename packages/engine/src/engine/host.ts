@@ -4,6 +4,7 @@ import { openCheckpoint } from '../checkpoint/open.ts';
 import { WorkerGrammars } from '../grammar/grammars.ts';
 import type { Device } from '../device/device.ts';
 import { openDevice, type DeviceChoice } from '../device/open.ts';
+import { now } from '../device/phase.ts';
 import type { Engine, EngineState } from './engine.ts';
 import { LlmEngine } from './llm.ts';
 import { Outbox } from './outbox.ts';
@@ -43,6 +44,9 @@ export class EngineHost {
   constructor(transport: Transport<FromEngine, ToEngine>, open: typeof openDevice = openDevice) {
     this.#transport = transport;
     this.#openDevice = open;
+    // A process's own beginning; a thread's, too.
+    this.#phase('engine started', performance.timeOrigin);
+    this.#phase('engine loaded');
     transport.listen((message) => this.#receive(message));
   }
 
@@ -125,7 +129,8 @@ export class EngineHost {
   }
 
   async #open(choice: DeviceChoice): Promise<string> {
-    this.#device = await this.#openDevice(choice);
+    this.#device = await this.#openDevice(choice, (name) => this.#phase(name));
+    this.#phase('device');
     return this.#device.description;
   }
 
@@ -144,6 +149,7 @@ export class EngineHost {
         ...(toCome !== undefined && { toCome }),
         maxSequences: options.maxSequences ?? defaults.maxSequences,
         maxRows: options.maxRows ?? defaults.maxRows,
+        onPhase: (name) => this.#phase(name),
         onProgress: (bytes, totalBytes) => this.#transport.post({ kind: 'progress', model, bytes, totalBytes }),
       });
       const decoder = spec.head.kind === 'logits';
@@ -156,6 +162,7 @@ export class EngineHost {
       const engine = decoder
         ? new LlmEngine(spec, loaded, { ...limits, stepMs, loop, clock, grammars, onWork })
         : new PoolingEngine(spec, loaded, limits);
+      await this.#firstStep(engine);
       this.#engines.set(model, engine);
       return {
         memory: loaded.memory,
@@ -165,6 +172,20 @@ export class EngineHost {
     } finally {
       await checkpoint.close();
     }
+  }
+
+  /** The smallest step, so that what is ready is known to work, and the first request waits for nothing. */
+  async #firstStep(engine: Engine): Promise<void> {
+    await engine.probe();
+    this.#phase('first step');
+    if (engine.failure === undefined) return;
+    engine.close();
+    const message = `the first step failed: ${engine.failure.message}`;
+    throw new RoseError('unavailable', message, { cause: engine.failure });
+  }
+
+  #phase(name: string, at = now()): void {
+    this.#transport.post({ kind: 'phase', phase: { name, at } });
   }
 
   async #unload(model: number): Promise<void> {

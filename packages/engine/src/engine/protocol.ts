@@ -1,6 +1,7 @@
 import type { SerializedError } from '../errors.ts';
 import type { LoadOptions, MemoryReport } from '../device/device.ts';
 import type { DeviceChoice } from '../device/open.ts';
+import type { Phase } from '../device/phase.ts';
 import type { EngineState } from './engine.ts';
 import type { EngineEvent, EngineRequest } from './request.ts';
 
@@ -22,6 +23,8 @@ export type FromEngine =
   | { readonly kind: 'reply'; readonly call: number; readonly value: unknown }
   | { readonly kind: 'error'; readonly call: number; readonly error: SerializedError }
   | { readonly kind: 'progress'; readonly model: number; readonly bytes: number; readonly totalBytes: number }
+  /** A part of the start is done. */
+  | { readonly kind: 'phase'; readonly phase: Phase }
   | {
       readonly kind: 'step';
       readonly model: number;

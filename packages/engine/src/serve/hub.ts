@@ -1,6 +1,7 @@
 import { RoseError } from '../errors.ts';
 import { readModel } from '../checkpoint/open.ts';
 import type { ModelToCome } from '../device/device.ts';
+import { now, type Phase } from '../device/phase.ts';
 import { EngineClient } from '../engine/client.ts';
 import { startProcess, startWorker, type EngineLink } from '../engine/link.ts';
 import type { EngineLoadOptions } from '../engine/protocol.ts';
@@ -54,6 +55,7 @@ class Hub implements ModelHub {
     this.#client = new EngineClient(start(), {
       progress: (_, bytes, totalBytes) =>
         options.onProgress?.({ kind: 'weights', model: this.#loading, bytes, totalBytes }),
+      phase: (phase) => this.#phase(phase),
       step: (number, step) => {
         const model = this.models[number];
         model?.observeStep(step);
@@ -137,6 +139,10 @@ class Hub implements ModelHub {
     }
   }
 
+  #phase(phase: Phase): void {
+    this.#options.onProgress?.({ kind: 'phase', model: this.#loading || undefined, phase });
+  }
+
   #admit(): void {
     if (this.#draining) throw new RoseError('unavailable', 'the server is shutting down');
     if (this.#state !== 'restarting') return;
@@ -151,6 +157,7 @@ class Hub implements ModelHub {
     // The engine opens the weights; this side needs what is said about them.
     const checkpoint = await readModel(source.directory);
     const text = await openText(source.directory, { ...source.dialect, workers: TEXT_WORKERS });
+    this.#phase({ name: 'tokenizer', at: now() });
     const number = this.models.length;
     const { queueLimit = QUEUE_LIMIT } = options;
     try {

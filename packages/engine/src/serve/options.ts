@@ -1,6 +1,7 @@
 import type { RoseError } from '../errors.ts';
 import type { DialectOptions } from '../answer/dialect.ts';
 import type { CacheFormat, Quantization, WeightDtype } from '../device/device.ts';
+import type { Phase } from '../device/phase.ts';
 
 /** What to load and where. */
 export interface OpenOptions {
@@ -77,4 +78,6 @@ export interface ModelSource {
 export type OpenProgress =
   | { readonly kind: 'device'; readonly description: string }
   | { readonly kind: 'weights'; readonly model: string; readonly bytes: number; readonly totalBytes: number }
+  /** A part of the start is done; some are of one model, others of all. */
+  | { readonly kind: 'phase'; readonly model: string | undefined; readonly phase: Phase }
   | { readonly kind: 'ready'; readonly model: string; readonly milliseconds: number };

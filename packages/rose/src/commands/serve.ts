@@ -1,11 +1,12 @@
 import { createServer } from 'node:net';
 import { Command, Option } from 'commander';
-import type { DialectOptions, ModelHub, ModelSource, OpenProgress, ServedModel, Task } from '@rose/engine';
+import type { DialectOptions, ModelHub, ModelSource, ServedModel, Task } from '@rose/engine';
 import type { RunningServer } from '@rose/server';
 import { CommandError, ExitCode, roseCode } from '../errors.ts';
 import { bundledModels, locate, open } from '../models.ts';
 import { addDeviceOptions, collect, integer, type DeviceOptions } from '../options.ts';
-import { amount, bold, bytes, dim, say, statusLine } from '../output.ts';
+import { amount, bold, bytes, dim, say } from '../output.ts';
+import { StartProgress } from '../start.ts';
 import { addGrpcOptions, grpcOptions, type GrpcFlags } from '../grpc.ts';
 import { addLogOptions, logOptions, traceOptions, type LogFlags } from '../logs.ts';
 import { addMetricsOptions, metricsOptions, type MetricsFlags } from '../metrics.ts';
@@ -26,6 +27,7 @@ interface Options extends DeviceOptions, RepositoryFlags, GrpcFlags, MetricsFlag
   drainSeconds: number;
   sendTimeoutSeconds: number;
   restartEngine: number;
+  timeline?: boolean;
   toolFormat?: DialectOptions['toolFormat'];
   reasoningFormat?: DialectOptions['reasoningFormat'];
 }
@@ -90,7 +92,8 @@ export function serveCommand(): Command {
       'times that an engine which stopped (a fault of its device) is started again',
       integer(0, 1000),
       0,
-    );
+    )
+    .option('--timeline', 'say when each part of the start was done');
   return addDeviceOptions(
     addLogOptions(addMetricsOptions(addRepositoryOptions(addSecurityOptions(addGrpcOptions(command))))),
   )
@@ -104,6 +107,8 @@ export function serveCommand(): Command {
 }
 
 async function serve(models: string[], options: Options): Promise<void> {
+  const progress = new StartProgress();
+  progress.mark('command read');
   let stop = (): void => {};
   const stopped = new Promise<void>((resolve) => (stop = resolve));
   const state = { serving: false, stopping: false };
@@ -122,6 +127,7 @@ async function serve(models: string[], options: Options): Promise<void> {
   const access = accessOptions(options);
   const tls = tlsOptions(options);
   const { checkTls, startServer } = await import('@rose/server');
+  progress.mark('server loaded');
   if (tls !== undefined) checkTls(tls);
   const repository = repositoryOptions(options);
   const sources = await sourcesOf(models, options.servedModelName, repository !== undefined);
@@ -130,7 +136,9 @@ async function serve(models: string[], options: Options): Promise<void> {
   const hub = await load(
     sources.map((source) => ({ ...source, dialect })),
     options,
+    progress,
   );
+  progress.mark('models ready');
   const { host, port, sendTimeoutSeconds } = options;
   const sendTimeoutMs = sendTimeoutSeconds * 1000;
   const server = await startServer(hub, {
@@ -153,7 +161,9 @@ async function serve(models: string[], options: Options): Promise<void> {
     if (roseCode(error) === 'invalid') throw new CommandError(ExitCode.model, (error as Error).message);
     throw addressError(error, host, port, '--port');
   });
+  progress.mark('listening');
   announce(hub, server);
+  if (options.timeline) say(progress.timeline());
   state.serving = true;
   // One request's fault is no reason to end those of everybody else.
   process.removeAllListeners('unhandledRejection');
@@ -207,19 +217,9 @@ async function sourcesOf(
   return sources;
 }
 
-async function load(sources: readonly ModelSource[], options: Options): Promise<ModelHub> {
+async function load(sources: readonly ModelSource[], options: Options, progress: StartProgress): Promise<ModelHub> {
   if (sources.length === 0) return (await import('@rose/engine')).emptyHub();
-  const status = statusLine();
-  const milliseconds = new Map<string, number>();
-  const onProgress = (event: OpenProgress): void => {
-    if (event.kind === 'weights') {
-      status.show(`loading ${event.model}: ${bytes(event.bytes)} of ${bytes(event.totalBytes)}`);
-      return;
-    }
-    status.clear();
-    if (event.kind === 'device') say(`device: ${event.description}`);
-    else milliseconds.set(event.model, event.milliseconds);
-  };
+  const { status, onProgress } = progress;
   const onLost = ({ message }: Error, final: boolean): void => {
     status.clear();
     say(`rose: ${message}; ${final ? 'not ready any more: start the server again' : 'starting it again'}`);
@@ -241,8 +241,7 @@ async function load(sources: readonly ModelSource[], options: Options): Promise<
   const { parametersOf, sizeOf } = await import('@rose/engine');
   for (const model of hub.models) {
     const parameters = parametersOf(model.spec).reduce((sum, parameter) => sum + sizeOf(parameter), 0);
-    const seconds = ((milliseconds.get(model.name) ?? 0) / 1000).toFixed(2);
-    say(`${bold(model.name)}: ${summary(model, parameters)}, ready in ${seconds} s`);
+    say(`${bold(model.name)}: ${summary(model, parameters)}, ${progress.summary(model.name)}`);
     for (const note of model.notes) say(`  note: ${note}`);
   }
   return hub;

@@ -27,7 +27,9 @@ export async function loadCpuModel(cpu: Cpu, checkpoint: Checkpoint, options: Cp
   const arena = await cpu.createArena(memory.arenaBytes);
   try {
     await touch(arena);
+    options.onPhase?.('memory');
     const weights = await loadWeights(arena, memory, options);
+    options.onPhase?.('weights');
     return new CpuModel(arena, checkpoint.spec, plan, memory, weights, options.cacheDtype);
   } catch (error) {
     arena.close();

@@ -2,6 +2,7 @@ import { CudaUnavailableError, listDevices, loadDriver } from '@rose/cuda';
 import type { Checkpoint } from '../../checkpoint/checkpoint.ts';
 import { RoseError } from '../../errors.ts';
 import type { Device, DeviceDefaults, DeviceModel, LoadOptions } from '../device.ts';
+import type { OnPhase } from '../phase.ts';
 import { DriverGpu } from './driver-gpu.ts';
 import type { Gpu } from './gpu.ts';
 import { CudaModel } from './model.ts';
@@ -23,8 +24,8 @@ export class CudaDevice implements Device {
   }
 
   /** @throws RoseError `unavailable` where there is no driver, no such GPU, or one that is too old */
-  static open(index: number): CudaDevice {
-    const gpu = DriverGpu.open(index);
+  static open(index: number, onPhase?: OnPhase): CudaDevice {
+    const gpu = DriverGpu.open(index, onPhase);
     const [capability] = /\d+/.exec(gpu.arch) ?? ['0'];
     if (Number(capability) >= OLDEST_CAPABILITY) return new CudaDevice(gpu);
     gpu.close();

@@ -28,6 +28,7 @@ import {
   type Tunings,
 } from '@rose/kernels';
 import { assert, RoseError } from '../../errors.ts';
+import type { OnPhase } from '../phase.ts';
 import { mapOver } from './map-over.ts';
 import { Programs } from './programs.ts';
 import type { Gpu, GpuGraph, GpuKernel, GpuLaunch, GpuMemory, GpuRange, GpuStream, PinnedBlock } from './gpu.ts';
@@ -63,16 +64,25 @@ export class DriverGpu implements Gpu {
     this.#tunings = tuningsFor(facts, { directory: cacheDirectory('tuning') });
   }
 
-  /** @throws RoseError `unavailable` where there is no driver or no such GPU */
-  static open(index: number): DriverGpu {
+  /**
+   * @param onPhase told of each part of it that is done
+   * @throws RoseError `unavailable` where there is no driver, no such GPU, or none that this process may use
+   */
+  static open(index: number, onPhase?: OnPhase): DriverGpu {
     try {
       const devices = listDevices(loadDriver());
+      onPhase?.('driver');
       const device = devices[index];
-      if (device !== undefined) return new DriverGpu(device);
+      if (device !== undefined) {
+        const gpu = new DriverGpu(device);
+        onPhase?.('context');
+        return gpu;
+      }
       const list = devices.map((known) => known.toString()).join(', ');
       throw new RoseError('unavailable', `there is no GPU ${index}: this machine has ${list}`, { param: 'device' });
     } catch (error) {
-      if (!(error instanceof CudaUnavailableError)) throw error;
+      // Another process may hold the GPU for itself.
+      if (!(error instanceof CudaUnavailableError) && !(error instanceof CudaError)) throw error;
       throw new RoseError('unavailable', error.message, { param: 'device', cause: error });
     }
   }

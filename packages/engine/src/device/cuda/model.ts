@@ -57,7 +57,10 @@ export class CudaModel implements DeviceModel {
     try {
       const weights = await loadWeights(gpu, checkpoint, plan, type, options.onProgress);
       owned.push(weights);
-      return new CudaModel(gpu, checkpoint, memory, weights, plan, options, notes, owned);
+      options.onPhase?.('weights');
+      const model = new CudaModel(gpu, checkpoint, memory, weights, plan, options, notes, owned);
+      options.onPhase?.('kernels');
+      return model;
     } catch (error) {
       for (const owner of owned) owner.free();
       // What a kernel refuses of its sizes and options.
