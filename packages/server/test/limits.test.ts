@@ -55,6 +55,10 @@ test('what is no HTTP, and what is too much of it, is refused with a body', asyn
   assert.deepEqual([large.status, errorOf(large)], [431, 'the headers of a request may have 65536 bytes']);
   const twice = `${HEAD}content-length: 5\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n`;
   assert.equal((await speak(server.port, [twice])).status, 400);
+  const wish = await speak(server.port, ['GET /v2 HTTP/1.1\r\nhost: x\r\nexpect: wonders\r\n\r\n']);
+  assert.deepEqual([wish.status, errorOf(wish)], [417, "only 'Expect: 100-continue' is met"]);
+  const nameless = await speak(server.port, ['GET /v2/health/live HTTP/1.1\r\nconnection: close\r\n\r\n']);
+  assert.equal(nameless.status, 200);
 });
 
 test('bodies and tensors above the limit are refused before memory is taken for them', async (t) => {

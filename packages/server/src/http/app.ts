@@ -1,4 +1,4 @@
-import { STATUS_CODES } from 'node:http';
+import { STATUS_CODES, type ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import fastify, { LogController, type FastifyInstance, type FastifyServerOptions } from 'fastify';
 import type { ServerContext } from '../context.ts';
@@ -31,6 +31,8 @@ export function createApp(
   const protocol = {
     maxHeaderSize: HEADER_BYTES,
     noDelay: true,
+    // Node's own refusal has no body, and the name is not needed.
+    requireHostHeader: false,
     connectionsCheckingInterval: Math.min(MOST_CHECK_MS, receiveTimeoutMs / 4),
   };
   const options: FastifyServerOptions = {
@@ -55,6 +57,11 @@ export function createApp(
   const app = fastify({ ...options, ...(secure ?? { http: protocol }) } as FastifyServerOptions);
   // Clients keep connections in pools and reuse them hours later. (Fastify takes a 0 for its own default.)
   app.server.keepAliveTimeout = 0;
+  app.server.on('checkExpectation', (_, response: ServerResponse) => {
+    const body = JSON.stringify({ error: "only 'Expect: 100-continue' is met" });
+    const headers = { 'content-type': 'application/json', 'content-length': body.length, connection: 'close' };
+    response.writeHead(417, headers).end(body);
+  });
   app.server.headersTimeout = Math.min(HEADER_MS, receiveTimeoutMs);
   // Comes when a connection is silent. That is nothing bad while the engine works or the client has no request; it is
   // when there is something to take.
