@@ -1,0 +1,1 @@
+export { default } from '../../identity_fp32/1/model.ts';
