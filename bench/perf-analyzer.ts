@@ -1,7 +1,7 @@
 /**
  * What NVIDIA's perf_analyzer (on PyPI: perf-analyzer) says of `rose serve` with the example models: its own figures of
  * the client beside those that it takes from the server's statistics. Both must tell the same story: as many requests,
- * but for those under way at the end of the window, and no more time in the server than the client waited.
+ * but for those under way at the window's ends, and no more time in the server than the client waited.
  *
  *   PATH=DIRECTORY_OF_PERF_ANALYZER:$PATH node --conditions=development bench/perf-analyzer.ts
  *     [--seconds 3] [--cases simple-http,simple-grpc,...] [--write]
@@ -125,11 +125,10 @@ async function measure(name: string, { model, protocol, concurrency, arguments: 
     computeInferUs: number(/compute infer (\d+) usec/),
     computeOutputUs: number(/compute output (\d+) usec/),
   };
-  // The server is asked a moment after the client's window has closed: requests under way then may have ended.
-  const late = served.requests - client.requests;
+  // Requests under way when the window opens or closes count on one side alone.
+  const difference = served.requests - client.requests;
   const consistent =
-    late >= 0 &&
-    late <= concurrency &&
+    Math.abs(difference) <= concurrency &&
     served.inferences === batch * served.requests &&
     served.averageUs <= client.averageUs;
   return { name, model, protocol, concurrency, batch, client, server: served, consistent };
