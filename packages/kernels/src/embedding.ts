@@ -31,7 +31,7 @@ type Options = Chosen<typeof OPTIONS>;
  * Rows of a table by token id, optionally scaled (Gemma: by the root of the width), with the row of a second table
  * added by position (BERT, GPT-2) and of a third by token type (BERT). Ids, positions and types must be rows of their tables.
  *
- * `fed`: where fed[t] is not -1, the id of token t is drawn[fed[t]], else ids[t].
+ * `fed`: where fed[t] is not -1, the id of token t is drawn[fed[t]], or 0 where nothing was drawn (-1), else ids[t].
  *
  * Without a scale and other tables rows are copied, so this also gathers rows of activations (those whose logits are
  * wanted): the activations are the table, the numbers of their rows the ids.
@@ -64,7 +64,7 @@ const embedding: KernelModule = defineKernel({
   args: ({ tokens, columns, vocabulary, positions, types, drawn }, options) => ({
     ids: input('i32', [tokens], integers(vocabulary)),
     ...(options.fed ? { fed: input('i32', [tokens], integers(drawn, -1)) } : {}),
-    ...(options.fed ? { drawn: input('i32', [drawn], integers(vocabulary)) } : {}),
+    ...(options.fed ? { drawn: input('i32', [drawn], integers(vocabulary, -1)) } : {}),
     table: input(options.type, [vocabulary, columns]),
     ...(options.positions ? { positions: input('i32', [tokens], integers(positions)) } : {}),
     ...(options.positions ? { positionTable: input(options.type, [positions, columns]) } : {}),
@@ -89,7 +89,7 @@ const embedding: KernelModule = defineKernel({
     const { positions, positionTable, types, typeTable } = beside;
     for (let at = 0; at < y.length; at++) {
       const [token, column] = [Math.floor(at / columns), at % columns];
-      const id = fed && drawn && fed[token] >= 0 ? drawn[fed[token]] : ids[token];
+      const id = fed && drawn && fed[token] >= 0 ? Math.max(0, drawn[fed[token]]) : ids[token];
       const terms = [
         table[id * columns + column] * (scale ?? 1),
         positions && positionTable ? positionTable[positions[token] * columns + column] : 0,
@@ -170,7 +170,7 @@ function record({ dims, options, tuning }: Specialisation<typeof OPTIONS, typeof
       'use gpu';
       if (!t.fed || !t.drawn) return t.ids[token];
       const from = t.fed[token];
-      return from < 0 ? t.ids[token] : t.drawn[max(from, 0)];
+      return from < 0 ? t.ids[token] : max(t.drawn[max(from, 0)], 0);
     };
     const work = Array.from({ length: turns }, (_none, turn) => {
       'use gpu';

@@ -43,7 +43,7 @@ type Sample = Specialisation<typeof OPTIONS, typeof ROW_TUNING>;
  *
  * A row is held by a cluster of CTAs in their shared memory, read once; where there are no clusters (`held: 'global'`), by one
  * CTA in `row`. The logits stay as they are. `choice: 'greedy'`: rows without bias, penalties, masks and temperature, of
- * which nothing is held. Entries of lists must be tokens, each once in its list.
+ * which nothing is held. Entries of lists must be tokens, each once in its list but that of forbidden ones.
  */
 const sample: KernelModule = defineKernel({
   name: 'sample',
@@ -176,7 +176,7 @@ type Word = (field: number) => i32;
 /** Bias, then penalties, then what is forbidden, on the ids that this CTA holds. */
 function adjust(row: SampleRow, { step, history }: Tensors, word: Word, number: (field: number) => f32): void {
   'use gpu';
-  entries(row, step, word(Field.BIAS_AT), word(Field.BIAS_COUNT), 2, (logit, at) => {
+  entries(row, step, word(Field.BIAS_AT), word(Field.BIAS_COUNT), (logit, at) => {
     'use gpu';
     return logit + bitcast(f32, step[at + 1]);
   });
@@ -187,24 +187,22 @@ function adjust(row: SampleRow, { step, history }: Tensors, word: Word, number: 
     const penalty = number(Field.PRESENCE) + number(Field.FREQUENCY) * times;
     return select(times > 0, scaled - penalty, scaled);
   };
-  entries(row, history, word(Field.HISTORY_AT), word(Field.HISTORY_COUNT), 2, penalise(history));
-  entries(row, step, word(Field.MORE_AT), word(Field.MORE_COUNT), 2, penalise(step));
-  entries(row, step, word(Field.FORBIDDEN_AT), word(Field.FORBIDDEN_COUNT), 1, () => f32(-Infinity));
+  entries(row, history, word(Field.HISTORY_AT), word(Field.HISTORY_COUNT), penalise(history));
+  entries(row, step, word(Field.MORE_AT), word(Field.MORE_COUNT), penalise(step));
+  const [forbidden, count] = [word(Field.FORBIDDEN_AT), word(Field.FORBIDDEN_COUNT)];
+  for (let i = tid(); i < count; i += row.shape.threads) {
+    const place = step[forbidden + i] - row.first;
+    if (place >= 0 && place < row.shape.slice) row.memory[place] = u32(LAST_ORDER);
+  }
+  sync();
 }
 
-/** Changes the logits of a list's tokens, which are all different. */
-function entries(
-  row: SampleRow,
-  list: Tensor<i32>,
-  at: i32,
-  count: i32,
-  words: number,
-  change: (logit: f32, at: i32) => f32,
-): void {
+/** Changes the logits of a list's tokens, which are all different: pairs of a token and something. */
+function entries(row: SampleRow, list: Tensor<i32>, at: i32, count: i32, change: (logit: f32, at: i32) => f32): void {
   'use gpu';
   const { slice, threads } = row.shape;
   for (let i = tid(); i < count; i += threads) {
-    const entry = at + i * words;
+    const entry = at + 2 * i;
     const place = list[entry] - row.first;
     if (place >= 0 && place < slice) row.memory[place] = orderOf(change(logitOf(row.memory[place]), entry));
   }

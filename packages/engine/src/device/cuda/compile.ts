@@ -68,7 +68,6 @@ class Maker {
   #embed(operation: FusedOperation & { kind: 'embed' }): Recorder {
     const { spec, weights, layout, buffers, drawn } = this.#parts;
     const { tokens, positions, types, output } = operation;
-    const decoder = spec.head.kind === 'logits';
     const kernel = this.#load('embedding', {
       dims: {
         tokens: this.#bucket,
@@ -76,15 +75,20 @@ class Maker {
         vocabulary: spec.vocabSize,
         ...(positions !== undefined && { positions: spec.embedding.positions }),
         ...(types !== undefined && { types: spec.embedding.types }),
-        ...(decoder && { drawn: drawn.bytes / 4 }),
+        ...(drawn !== undefined && { drawn: drawn.bytes / 4 }),
       },
-      options: { type: this.#type, positions: positions !== undefined, types: types !== undefined, fed: decoder },
+      options: {
+        type: this.#type,
+        positions: positions !== undefined,
+        types: types !== undefined,
+        fed: drawn !== undefined,
+      },
     });
     const { state } = layout;
     return this.#rows(kernel, 'tokens', 'tokens', {
       ids: state.range('tokens'),
       // What the step before drew need not pass the host.
-      ...(decoder && { fed: state.range('fed'), drawn }),
+      ...(drawn !== undefined && { fed: state.range('fed'), drawn }),
       table: weights.tables.get(tokens)!,
       ...(positions !== undefined && {
         positions: state.range('positions'),

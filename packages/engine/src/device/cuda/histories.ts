@@ -44,7 +44,7 @@ class History {
  */
 export class Histories {
   /** Changes of this step, CHANGE_WORDS each. */
-  changes = new Int32Array(CHANGE_WORDS * 256);
+  changes: Int32Array<ArrayBuffer> = new Int32Array(CHANGE_WORDS * 256);
   changed = 0;
   readonly #resident: number;
   readonly #histories: History[];

@@ -11,6 +11,7 @@ import { partSizes } from './attention.ts';
 import { Buffers, type BufferRows, type CudaBuffer } from './buffers.ts';
 import { fuse, resultOf, UNIT } from './fuse.ts';
 import type { Gpu } from './gpu.ts';
+import { CudaSampler, type SamplerSizes } from './sampler.ts';
 import { PADDING, StepLayout } from './step-shape.ts';
 import { TYPE_BYTES, weightBytes, type ComputeType } from './weights.ts';
 
@@ -65,7 +66,7 @@ export function planCudaMemory(
     Buffers.bytes(buffers, rowsOf) +
     shared +
     StepLayout.bytes(capacity, layers, spec.contextLength) +
-    samplingBytes(capacity, spec);
+    (decoder ? CudaSampler.bytes(gpu, samplerSizes(spec, capacity, logitRows)) : 0);
   const { free, total } = gpu.memory();
   const { memoryShare: share = DEFAULT_SHARE, toCome = [] } = options;
   // What others hold, models that were loaded before among them, is not there to be shared.
@@ -127,9 +128,12 @@ function buffersOf(plan: Plan, spec: ModelSpec, capacity: BatchCapacity, type: C
   ];
 }
 
-/** What sampling keeps for each row of logits, about. */
-function samplingBytes({ outputs }: BatchCapacity, spec: ModelSpec): number {
-  return spec.head.kind === 'logits' ? outputs * 64 * 1024 : 0;
+export function samplerSizes(
+  { vocabSize: vocabulary }: ModelSpec,
+  { rows: targets, outputs, sequences }: BatchCapacity,
+  rows: number,
+): SamplerSizes {
+  return { vocabulary, outputs, targets, rows, sequences };
 }
 
 function doesNotFit(

@@ -10,13 +10,13 @@ import { Buffers } from './buffers.ts';
 import { Body } from './compile.ts';
 import { fuse, resultOf } from './fuse.ts';
 import { graphSize, rowBuckets } from './grids.ts';
-import type { Gpu, GpuGraph, GpuLaunch, GpuRange } from './gpu.ts';
-import { kernelNamed } from './kernels.ts';
-import { planCudaMemory, type CudaMemoryPlan } from './memory.ts';
+import type { Gpu, GpuGraph, GpuRange } from './gpu.ts';
+import { planCudaMemory, samplerSizes, type CudaMemoryPlan } from './memory.ts';
 import { chooseType } from './options.ts';
 import { Pages } from './pages.ts';
 import { CudaParts } from './parts.ts';
 import { CudaResult } from './result.ts';
+import { CudaSampler } from './sampler.ts';
 import { PADDING, StepLayout } from './step-shape.ts';
 import { loadWeights, type CudaWeights } from './weights.ts';
 
@@ -42,7 +42,10 @@ export class CudaModel implements DeviceModel {
   readonly #bodies: readonly SizedBody[];
   readonly #heads: readonly SizedBody[];
   readonly #values: GpuRange;
-  readonly #draw: GpuLaunch | undefined;
+  /** Of decoders. */
+  readonly #sampler: CudaSampler | undefined;
+  /** Targets that are judged at a time. */
+  readonly #targetRows: number;
   readonly #results: readonly CudaResult[];
   #turn = 0;
   readonly #graphs = new Map<string, GpuGraph>();
@@ -99,7 +102,11 @@ export class CudaModel implements DeviceModel {
     };
     const buffers = own(new Buffers(gpu, memory.buffers, memory.rowsOf));
     const layout = own(new StepLayout(gpu, capacity, memory.layers, spec.contextLength));
-    const drawn = own(gpu.alloc(4 * memory.rowsOf.outputs));
+    this.#values = buffers.range(resultOf(plan));
+    this.#sampler = decoder
+      ? own(new CudaSampler(gpu, this.#values, samplerSizes(spec, capacity, memory.logitRows)))
+      : undefined;
+    this.#targetRows = 4 * Math.floor(memory.logitRows / 4);
     const pages = own(new Pages(gpu, spec, memory, weights.type));
     this.#parts = new CudaParts({
       gpu,
@@ -110,7 +117,7 @@ export class CudaModel implements DeviceModel {
       capacity,
       groups: memory.layers,
       layers: pages.layers,
-      drawn,
+      drawn: this.#sampler?.drawn,
     });
     const gather = operations.findIndex(({ kind }) => kind === 'gather' || kind === 'pool');
     this.#bodies = rowBuckets(memory.rowsOf.tokens).map((rows) => {
@@ -121,13 +128,11 @@ export class CudaModel implements DeviceModel {
     });
     this.#pages = pages;
     const width = buffers.width(resultOf(plan));
-    this.#values = buffers.range(resultOf(plan));
     const rows = decoder ? capacity.outputs : capacity.sequences;
     const reads = !decoder || options.readLogits === true;
     const targets = decoder ? capacity.rows : 0;
     this.#results = Array.from({ length: RESULTS }, () => own(new CudaResult(gpu, rows, targets, width, reads)));
     this.#owned = owned;
-    this.#draw = decoder ? this.#drawing() : undefined;
   }
 
   step(batch: Batch): Promise<StepResult> {
@@ -143,30 +148,40 @@ export class CudaModel implements DeviceModel {
   }
 
   #run(batch: Batch, result: CudaResult): void {
-    const { layout, drawn } = this.#parts;
+    const { layout } = this.#parts;
     const { shape, state } = layout;
     const { stream } = this.#gpu;
+    const sampler = this.#sampler;
     const wanted = this.#useGraphs ? graphSize(batch.rows) : 0;
     const same = batch.answers === batch.rows && batch.targets === 0 && batch.outputs > 0 && batch.outputs <= wanted;
     const sized = same && wanted <= MOST_GRAPH_ROWS && wanted <= this.capacity.sequences + PADDING;
     layout.compose(batch, sized ? wanted : batch.rows, sized);
-    if (this.#draw !== undefined) layout.writeOutputs(batch, sized ? wanted : batch.outputs);
+    if (sampler !== undefined) layout.writeOutputs(batch, sized ? wanted : batch.outputs);
+    if (batch.targets > 0) layout.writeTargets(batch);
     state.send(stream);
+    sampler?.begin(batch, stream);
     if (sized && shape.passCount === 1) this.#graph().run(stream);
     else {
       bodyFor(this.#bodies, shape.rows).run(shape, stream);
-      const heads = this.#draw === undefined ? shape.sequences : shape.outputs;
+      if (batch.targets > 0) this.#judge(batch);
+      const heads = sampler === undefined ? shape.sequences : shape.outputs;
       if (heads > 0) bodyFor(this.#heads, heads).run(shape, stream);
     }
-    if (batch.outputs > 0) this.#draw?.grid(batch.outputs).run(stream);
-    result.take(stream, this.#values, drawn, batch, this.#draw !== undefined);
+    if (batch.outputs > 0) sampler?.draw(batch, stream);
+    result.take(stream, this.#values, sampler, batch);
   }
 
-  #drawing(): GpuLaunch {
-    const { spec, drawn } = this.#parts;
-    const dims = { rows: 1, columns: spec.vocabSize };
-    const kernel = this.#gpu.load(kernelNamed('argmax'), { dims, options: { type: 'f32' } });
-    return kernel.prepare({ x: this.#values, index: drawn });
+  /** What the model makes of the batch's targets: logits of so many at a time as there is room for. */
+  #judge(batch: Batch): void {
+    const { layout } = this.#parts;
+    const { stream } = this.#gpu;
+    for (let at = 0; at < batch.targets; at += this.#targetRows) {
+      const count = Math.min(this.#targetRows, batch.targets - at);
+      layout.turnTo(at, count, stream);
+      bodyFor(this.#heads, count).run(layout.shape, stream);
+      this.#sampler?.judge(batch, at, count, stream);
+    }
+    layout.turnTo(batch.targets, batch.outputs, stream);
   }
 
   /** The captured launches of a step of this shape. */

@@ -24,8 +24,8 @@ export class CudaParts {
   readonly capacity: BatchCapacity;
   readonly groups: readonly LayerGroup[];
   readonly layers: readonly CacheLayer[];
-  /** i32 [outputs]: what the step before drew. */
-  readonly drawn: GpuRange;
+  /** i32 [outputs]: what the step before drew, of decoders. */
+  readonly drawn: GpuRange | undefined;
   readonly #grids = new Map<GpuKernel, RowGrid>();
 
   constructor(parts: Omit<CudaParts, 'gridOf'>) {

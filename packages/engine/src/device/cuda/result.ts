@@ -80,10 +80,10 @@ export class CudaResult {
   get result(): StepResult {
     const r = this.#result;
     for (let o = 0; o < this.#outputs.count; o++) {
-      report(this.#outputs, o, r.logprobs, undefined, r.topTokens, r.topLogprobs);
+      report(this.#outputs, o, r.width, r.logprobs, undefined, r.topTokens, r.topLogprobs);
     }
     for (let t = 0; t < this.#targets.count; t++) {
-      report(this.#targets, t, r.targetLogprobs, r.targetRanks, r.targetTopTokens, r.targetTopLogprobs);
+      report(this.#targets, t, r.width, r.targetLogprobs, r.targetRanks, r.targetTopTokens, r.targetTopLogprobs);
     }
     return r;
   }
@@ -108,6 +108,7 @@ function toldIn(buffer: ArrayBuffer, facts: number, top: number, rows: number): 
 function report(
   { asked, facts, factFloats, top, topFloats }: Told,
   row: number,
+  vocabulary: number,
   logprobs: Float32Array,
   ranks: Int32Array | undefined,
   topTokens: Int32Array,
@@ -119,12 +120,14 @@ function report(
   topTokens.fill(-1, to, to + MAX_LOGPROBS);
   const rank = facts[at + Fact.RANK];
   if (ranks !== undefined) ranks[row] = rank;
+  // Without a finite maximum there are no probabilities.
+  logprobs[row] = Number.NaN;
   if (rank === 0) return;
   const sum = (facts[at + Fact.SUM_HIGH] >>> 0) * 2 ** 32 + (facts[at + Fact.SUM] >>> 0);
   const logSum = factFloats[at + Fact.MAXIMUM] + Math.log(sum / 2 ** WEIGHT_BITS);
   logprobs[row] = factFloats[at + Fact.LOGIT] - logSum;
   const from = row * 2 * SAMPLE_TOP;
-  for (let i = 0; i < asked[row]; i++) {
+  for (let i = 0; i < Math.min(asked[row], vocabulary); i++) {
     topTokens[to + i] = top[from + i];
     topLogprobs[to + i] = topFloats[from + SAMPLE_TOP + i] - logSum;
   }

@@ -207,7 +207,7 @@ export class CudaSampler {
       words[at + Field.TOP_K] = batch.topK[o] < this.#vocabulary ? batch.topK[o] : 0;
       floats[at + Field.TOP_P] = batch.topP[o];
       floats[at + Field.MIN_P] = batch.minP[o];
-      words[at + Field.SEED] = batch.seed[o] % 2 ** 32 | 0;
+      words[at + Field.SEED] = (batch.seed[o] % 2 ** 32) | 0;
       words[at + Field.SEED_HIGH] = Math.floor(batch.seed[o] / 2 ** 32);
       words[at + Field.POSITION] = batch.drawPosition[o];
       floats[at + Field.REPETITION] = batch.repetitionPenalty[o];

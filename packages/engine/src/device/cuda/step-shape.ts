@@ -4,7 +4,7 @@ import type { Batch, BatchCapacity } from '../../engine/batch.ts';
 import type { LayerGroup } from '../../model/groups.ts';
 import { graphSize } from './grids.ts';
 import { StepState, type StateField } from './step-state.ts';
-import type { Gpu } from './gpu.ts';
+import type { Gpu, GpuStream } from './gpu.ts';
 
 /**
  * Answer rows whose attention is computed together: as many as the room for the parts of their splits allows. Usually all
@@ -48,6 +48,7 @@ export type Field =
   | 'promptLengths'
   | 'promptTables'
   | 'outputRows'
+  | 'judgedRows'
   | GroupField;
 
 /** Rows behind those of answers that a graph may have. */
@@ -109,6 +110,7 @@ export class StepLayout {
       field('promptLengths', sequences),
       field('promptTables', sequences),
       field('outputRows', Math.max(outputs + PADDING, rows)),
+      field('judgedRows', rows + outputs),
       ...groups.flatMap((_group, g) => [
         field(`slots${g}`, rows),
         field(`table${g}`, pages),
@@ -156,6 +158,21 @@ export class StepLayout {
 
   free(): void {
     this.state.free();
+  }
+
+  /** Rows of targets, and those of outputs behind them: they take their turn in `outputRows`. */
+  writeTargets(batch: Batch): void {
+    const { targets, outputs } = batch;
+    const words = this.state.words('judgedRows', targets + outputs);
+    for (let t = 0; t < targets; t++) words[t] = this.placeOf[batch.targetRows[t]];
+    for (let o = 0; o < outputs; o++) words[targets + o] = this.placeOf[batch.outputRows[o]];
+  }
+
+  /** Let `count` rows from number `at` of those be the rows of logits. */
+  turnTo(at: number, count: number, stream: GpuStream): void {
+    const { state, shape } = this;
+    stream.copy(state.range('outputRows').slice(0, 4 * count), state.range('judgedRows').slice(4 * at, 4 * count));
+    shape.outputs = count;
   }
 
   #place(batch: Batch): void {
