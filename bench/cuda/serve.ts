@@ -1,0 +1,154 @@
+/**
+ * Llama-3.1-8B's and smaller shapes served by `rose serve --device cuda` over HTTP, as its clients see it (`rose bench serve`), beside
+ * Hugging Face transformers on the same GPU in the same run, and beside the bandwidth of a copy.
+ *
+ *     node --conditions=development --import @rose/cute/register bench/cuda/serve.ts [--shape llama-8b,...] [--no-peer] [--json FILE]
+ *
+ * Each shape: one stream, 32 streams at a context of 1,000 to 1,128 tokens, 256 streams of 128 + 128 tokens, prompts of 8,000 tokens. The
+ * time from the start of the process to the first token is taken twice: the second time with everything that the first one kept.
+ */
+import { spawn, spawnSync, type ChildProcess } from 'node:child_process';
+import { mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { parseArgs } from 'node:util';
+import { fileURLToPath } from 'node:url';
+import { copyBandwidth } from '@rose/cuda';
+import { DriverGpu } from '../../packages/engine/src/device/cuda/driver-gpu.ts';
+import { circumstances, writeResult } from '../measure/report.ts';
+import { LLAMA_SHAPES, makeLlamaShape, type LlamaShape } from '../models/llama-shapes.ts';
+
+const { values } = parseArgs({
+  options: {
+    shape: { type: 'string', default: 'llama-8b' },
+    'no-peer': { type: 'boolean', default: false },
+    json: { type: 'string' },
+  },
+});
+
+const MAIN = fileURLToPath(new URL('../../packages/rose/src/main.ts', import.meta.url));
+const NODE = ['--disable-warning=ExperimentalWarning', '--conditions=development'];
+
+interface Load {
+  readonly name: string;
+  readonly concurrency: number;
+  readonly requests: number;
+  readonly input: number;
+  readonly output: number;
+}
+
+const LOADS: readonly Load[] = [
+  { name: 'one stream', concurrency: 1, requests: 3, input: 128, output: 256 },
+  { name: '32 streams at 1k', concurrency: 32, requests: 96, input: 1000, output: 128 },
+  { name: '256 streams', concurrency: 256, requests: 768, input: 128, output: 128 },
+  { name: 'prompts of 8k', concurrency: 4, requests: 16, input: 8000, output: 1 },
+];
+
+const results: object[] = [];
+const shapes = LLAMA_SHAPES.filter(({ name }) => values.shape.split(',').includes(name));
+const gpu = DriverGpu.open(0);
+const copy = copyBandwidth(gpu.stream.stream);
+const device = gpu.description;
+gpu.close();
+for (const shape of shapes) results.push(await measureShape(shape));
+const result = { ...(await circumstances()), device, copyGigabytes: copy / 1e9, results };
+if (values.json === undefined) await writeResult('cuda-serve', result);
+else writeFileSync(values.json, JSON.stringify(result, undefined, 2));
+
+async function measureShape(shape: LlamaShape): Promise<object> {
+  const directory = await makeLlamaShape(shape);
+  const starts: object[] = [];
+  let figures: Record<string, unknown> = {};
+  for (const again of [false, true]) {
+    const server = await serve(directory);
+    const firstToken = await timeFirstToken(server);
+    starts.push({ cached: again, seconds: firstToken, timeline: server.lines });
+    console.log(`${shape.name}: first token ${firstToken.toFixed(2)} s after the start of the process`);
+    for (const line of server.lines) console.log(`    ${line}`);
+    if (again) figures = load(shape, server.url);
+    server.process.kill('SIGTERM');
+    await new Promise((resolve) => server.process.once('exit', resolve));
+  }
+  const peer = values['no-peer'] ? undefined : transformers(shape);
+  return { shape: shape.name, starts, figures, peer };
+}
+
+interface Server {
+  readonly process: ChildProcess;
+  readonly url: string;
+  readonly startedAt: number;
+  readonly lines: string[];
+}
+
+/** A server that is ready. */
+async function serve(directory: string): Promise<Server> {
+  const startedAt = performance.now();
+  const options = [
+    '--device',
+    'cuda',
+    '--port',
+    '0',
+    '--no-grpc',
+    '--max-sequences',
+    '256',
+    '--max-rows',
+    '8192',
+    '--timeline',
+  ];
+  const child = spawn(process.execPath, [...NODE, MAIN, 'serve', directory, ...options], {
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  const lines: string[] = [];
+  const url = await new Promise<string>((resolve, reject) => {
+    for (const stream of [child.stdout, child.stderr]) {
+      createInterface({ input: stream }).on('line', (line) => {
+        lines.push(line);
+        const [, found] = /listening on \D*(http:\/\/[\w.:]+)/.exec(line) ?? [];
+        if (found !== undefined) resolve(found);
+      });
+    }
+    child.once('exit', (code) => reject(new Error(`the server ended with ${code}:\n${lines.join('\n')}`)));
+  });
+  return { process: child, url, startedAt, lines };
+}
+
+/** Seconds from the start of the server's process to the first token of an answer. */
+async function timeFirstToken({ url, startedAt }: Server): Promise<number> {
+  const models = (await (await fetch(`${url}/v1/models`)).json()) as { data: { id: string }[] };
+  const answer = await fetch(`${url}/v1/completions`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json' },
+    body: JSON.stringify({ model: models.data[0].id, prompt: 'a b c', max_tokens: 1 }),
+  });
+  if (!answer.ok) throw new Error(await answer.text());
+  return (performance.now() - startedAt) / 1000;
+}
+
+function load(shape: LlamaShape, url: string): Record<string, unknown> {
+  const figures: Record<string, unknown> = {};
+  for (const { name, concurrency, requests, input, output } of LOADS) {
+    const json = join(mkdtempSync(join(tmpdir(), 'rose-bench-')), 'result.json');
+    const options = { concurrency, requests, 'input-tokens': input, 'output-tokens': output, 'warm-up': 2 };
+    const run = spawnSync(
+      process.execPath,
+      [
+        ...[...NODE, MAIN, 'bench', 'serve', url, '--api', 'completions', '--ignore-eos', '--json', json],
+        ...Object.entries(options).flatMap(([option, value]) => [`--${option}`, String(value)]),
+      ],
+      { encoding: 'utf8', timeout: 120_000 },
+    );
+    if (run.status !== 0) throw new Error(`${name}: ${run.stderr}${run.stdout}`);
+    figures[name] = JSON.parse(readFileSync(json, 'utf8'));
+    console.log(`--- ${shape.name}, ${name}\n${run.stdout}`);
+  }
+  return figures;
+}
+
+function transformers(shape: LlamaShape): unknown {
+  const script = fileURLToPath(new URL('transformers_peer.py', import.meta.url));
+  const run = spawnSync('python3', [script, JSON.stringify(shape)], { encoding: 'utf8', timeout: 240_000 });
+  if (run.status !== 0) return { failed: run.stderr.slice(-2000) };
+  console.log(run.stdout);
+  return run.stdout.trim().split('\n');
+}
