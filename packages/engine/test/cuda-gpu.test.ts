@@ -7,7 +7,8 @@ import { openCheckpoint } from '../src/checkpoint/open.ts';
 import { DriverGpu } from '../src/device/cuda/driver-gpu.ts';
 import { CudaModel } from '../src/device/cuda/model.ts';
 import { apart, exactSteps, outputsOf, type Way } from './exact-steps.ts';
-import { bundled, defaultLoad, openOnCpu } from './on-cpu.ts';
+import { checkChat, checkEncoders, PRINTED } from './golden-checks.ts';
+import { bundled, defaultLoad, openOnCpu, type OpenedModel } from './on-cpu.ts';
 
 /** Whole models on a real GPU; skipped, with the reason, where there is none. */
 function missing(): string | false {
@@ -60,6 +61,24 @@ describe('every architecture and option on a GPU', { skip: missing() }, () => {
     }
   }
 });
+
+async function openOnGpu(name: string, dtype: 'f32' | 'bf16'): Promise<Pick<OpenedModel, 'model' | 'close'>> {
+  const gpu = DriverGpu.open(0);
+  const checkpoint = await openCheckpoint(bundled(name));
+  const options = { ...defaultLoad, cacheDtype: undefined, readLogits: true, memoryShare: 0.1, dtype };
+  const model = await CudaModel.load(gpu, checkpoint, options);
+  const close = async (): Promise<void> => {
+    model.close();
+    await checkpoint.close();
+    gpu.close();
+  };
+  return { model, close };
+}
+
+checkChat('in float32 on a GPU', () => openOnGpu('tiny-chat', 'f32'), 1e-4 + PRINTED, missing());
+checkEncoders('in float32 on a GPU', (name) => openOnGpu(name, 'f32'), { scores: 1e-3, cosine: 0.9999 }, missing());
+// Activations are rounded to 8 bits ten times a layer.
+checkEncoders('in bfloat16 on a GPU', (name) => openOnGpu(name, 'bf16'), { scores: 0.1, cosine: 0.999 }, missing());
 
 describe('tiny-chat on a GPU', { skip: missing() }, () => {
   let gpu: DriverGpu;
