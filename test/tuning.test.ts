@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { serveCommand } from '../packages/rose/src/commands/serve.ts';
+import { cacheMetrics } from '../packages/server/src/metrics/cache.ts';
 import { inferenceMetrics } from '../packages/server/src/metrics/inference.ts';
 import { machineMetrics } from '../packages/server/src/metrics/machine.ts';
 import { Metrics } from '../packages/server/src/metrics/metrics.ts';
@@ -49,6 +50,7 @@ test('docs/tuning.md has every option of rose serve, with its default and its na
 test('docs/tuning.md has every metric', async () => {
   const { registry } = new Metrics({ stats: { device: '', restarts: 0 } });
   inferenceMetrics(registry, () => []);
+  cacheMetrics(registry, () => undefined);
   machineMetrics(registry, { intervalMs: 1000 })();
   const names = registry.getMetricsAsArray().map(({ name }) => name);
   assert.ok(names.length > 20);

@@ -7,7 +7,7 @@ import { completeConfig, parseConfig } from '../src/repository/config.ts';
 import { signatureOf } from '../src/repository/signature.ts';
 import { serveGrpc } from './grpc-client.ts';
 import { config, ensemble, IDENTITY, model, modelFiles, numbers, step, write, type Models } from './repository-kit.ts';
-import { serve, type Serving } from './serving.ts';
+import { serve, until, type Serving } from './serving.ts';
 
 const both = (name: string, from = 'IN', to = 'OUT'): string => step(name, { IN: from }, { OUT: to });
 const read = (text: string) => completeConfig(parseConfig(text, 'f'), 'e', '');
@@ -53,6 +53,7 @@ test('an ensemble that does not suit its parts is refused with its reason', () =
     pairs: config('TYPE_INT32').replaceAll('dims: -1', 'dims: [ -1, 2 ]'),
     stream: config('TYPE_INT32', 'model_transaction_policy { decoupled: true }'),
     two: `${config('TYPE_INT32')} input { name: "MORE" data_type: TYPE_INT32 dims: -1 }`,
+    odd: `${config('TYPE_INT32')} input { name: "constructor" data_type: TYPE_INT32 dims: -1 }`,
     optional: `${config('TYPE_INT32')} input { name: "MORE" data_type: TYPE_INT32 dims: -1 optional: true }`,
   };
   const link = (steps: string, more?: string): boolean =>
@@ -89,6 +90,8 @@ test('an ensemble that does not suit its parts is refused with its reason', () =
     [both('stream', 'IN', 'x') + two('two', 'x', 'IN'), /receives inputs originated from different decoupled models$/],
   ];
   for (const [steps, pattern, more] of refused) assert.throws(() => link(steps, more), { message: pattern });
+  // Names that every object has are names like others.
+  assert.throws(() => link(both('odd')), /input constructor in model odd is not mapped to any ensemble tensors/);
   assert.equal(link(both('ints')), false);
   assert.equal(link(both('optional')), false);
   assert.equal(link(both('rows'), 'max_batch_size: 2'), false);
@@ -295,4 +298,21 @@ test('ensembles at the start, whatever their order, and over gRPC', async (t) =>
     ['m', 'UNAVAILABLE'],
     ['z', 'UNAVAILABLE'],
   ]);
+});
+
+test('an ensemble is ready only as long as its parts can answer', async (t) => {
+  const dying = `export default class {
+      initialize({ directory }) { if (process.getBuiltinModule('fs').existsSync(directory + '/broken')) throw new Error('broken'); }
+      execute() { process.exit(3); }
+    }`;
+  const server = await explicit(t, { a: [config('TYPE_INT32'), dying], e: [ensemble(both('a'))] }, 'e');
+  const ready = async (): Promise<number> => (await server.get('/v2/models/e/ready')).status;
+  assert.equal(await ready(), 200);
+  write(server.directory, { 'a/1/broken': '' });
+  assert.match(
+    String(await server.infer('e')),
+    /^in ensemble 'e', the instance of the model failed while it worked on/,
+  );
+  await until(() => server.log.some((line) => line.includes('failed')), 'the instance is gone');
+  assert.equal(await ready(), 400);
 });

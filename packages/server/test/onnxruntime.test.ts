@@ -201,3 +201,35 @@ test('without onnxruntime a model says how to install it', async (t) => {
   const serving = await serve(t, { repository: { directories: [directory], mode: 'explicit' } });
   assert.match(await load(serving, 'm'), /onnxruntime is not installed: npm install onnxruntime-node/);
 });
+
+test('a model of sequences: controls are inputs, and states come back', { skip }, async (t) => {
+  const shape = ['n', 1];
+  const of = (name: string) => ({ name, type: ONNX.FLOAT, shape });
+  // OUT = SUM + IN + START, which is the next SUM.
+  const file = onnxFile(
+    [of('IN'), of('SUM'), of('START')],
+    [of('OUT'), of('NEXT')],
+    [
+      { op: 'Add', inputs: ['IN', 'SUM'], outputs: ['both'] },
+      { op: 'Add', inputs: ['both', 'START'], outputs: ['OUT'] },
+      { op: 'Identity', inputs: ['OUT'], outputs: ['NEXT'] },
+    ],
+  );
+  const sequences = `max_batch_size: 4 sequence_batching { max_sequence_idle_microseconds: 60000000 oldest { max_candidate_sequences: 8 }
+    control_input { name: "START" control { kind: CONTROL_SEQUENCE_START fp32_false_true: [ 0, 0.5 ] } }
+    state { input_name: "SUM" output_name: "NEXT" data_type: TYPE_FP32 dims: 1 } }`;
+  const serving = await serveOnnx(t, { sums: sequences }, { sums: file });
+  assert.equal(await load(serving, 'sums'), '');
+  const { get, post } = serving;
+  const metadata = await (await get('/v2/models/sums')).json();
+  const names = (tensors: { name: string }[]): string[] => tensors.map(({ name }) => name);
+  assert.deepEqual([names(metadata.inputs), names(metadata.outputs)], [['IN'], ['OUT']]);
+  const add = async (id: number, value: number, start: boolean): Promise<number> => {
+    const parameters = { sequence_id: id, sequence_start: start };
+    const inputs = [{ name: 'IN', datatype: 'FP32', shape: [1, 1], data: [value] }];
+    return (await (await post('/v2/models/sums/infer', { parameters, inputs })).json()).outputs[0].data[0];
+  };
+  assert.deepEqual(await Promise.all([1, 2, 3].map((id) => add(id, id, true))), [1.5, 2.5, 3.5]);
+  assert.deepEqual(await Promise.all([3, 1, 2].map((id) => add(id, 10, false))), [13.5, 11.5, 12.5]);
+  assert.equal(await add(2, 1, true), 1.5);
+});

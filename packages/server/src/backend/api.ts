@@ -91,7 +91,8 @@ export interface ModelConfig {
   parameters?: Record<string, { string_value: string }>;
   model_transaction_policy?: { decoupled?: boolean };
   sequence_batching?: {
-    state?: { input_name: string; output_name: string; [field: string]: unknown }[];
+    control_input?: { name: string; control: { [field: string]: unknown }[] }[];
+    state?: { input_name: string; output_name: string; data_type: string; dims: number[]; [field: string]: unknown }[];
     iterative_sequence?: boolean;
     [field: string]: unknown;
   };

@@ -65,8 +65,11 @@ export default class OnnxModel implements Model {
   #runtime!: Runtime;
   #session!: Session;
   #batched = false;
+  /** The server's controls and states of sequences among them. */
   #inputs: readonly ModelTensor[] = [];
   #outputs: readonly ModelTensor[] = [];
+  /** Outputs that are states for the next request of a sequence. */
+  #states: readonly ModelTensor[] = [];
 
   static async autoCompleteConfig(config: ModelConfig, { directory }: { directory: string }): Promise<ModelConfig> {
     const session = await open(runtimeFor(directory), config, directory);
@@ -81,10 +84,12 @@ export default class OnnxModel implements Model {
     this.#runtime = runtimeFor(directory);
     this.#session = await open(this.#runtime, config, directory);
     this.#batched = (config.max_batch_size ?? 0) > 0;
-    this.#inputs = config.input ?? [];
+    const sequences = sequenceTensors(config);
+    this.#inputs = [...(config.input ?? []), ...sequences.inputs];
     this.#outputs = config.output ?? [];
+    this.#states = sequences.outputs;
     check('input', this.#inputs, this.#session.inputMetadata, this.#batched);
-    check('output', this.#outputs, this.#session.outputMetadata, this.#batched);
+    check('output', [...this.#outputs, ...this.#states], this.#session.outputMetadata, this.#batched);
     const missing = this.#session.inputMetadata.find(({ name }) => !this.#inputs.some((input) => input.name === name));
     if (missing !== undefined) throw invalid(`the configuration lacks the input '${missing.name}' of the file`);
   }
@@ -96,12 +101,17 @@ export default class OnnxModel implements Model {
     const wanted = this.#outputs
       .map(({ name }) => name)
       .filter((name) => requests.some(({ requestedOutputs }) => requestedOutputs?.has(name) ?? true));
-    const results = await this.#session.run(feeds, wanted);
-    if (!this.#batched) return [{ outputs: Object.fromEntries(wanted.map((name) => [name, tensorOf(results[name])])) }];
+    const states = this.#states.map(({ name }) => name);
+    const results = await this.#session.run(feeds, [...new Set([...wanted, ...states])]);
+    if (!this.#batched) {
+      for (const name of states) requests[0].setState(name, tensorOf(results[name]));
+      return [{ outputs: Object.fromEntries(wanted.map((name) => [name, tensorOf(results[name])])) }];
+    }
     let row = 0;
     return requests.map((request) => {
       const rows = request.input(this.#inputs[0].name).shape[0];
       const outputs = wanted.map((name) => [name, rowsOf(name, tensorOf(results[name]), row, rows)] as const);
+      for (const name of states) request.setState(name, rowsOf(name, tensorOf(results[name]), row, rows));
       row += rows;
       return { outputs: Object.fromEntries(outputs) };
     });
@@ -169,6 +179,22 @@ async function open(runtime: Runtime, config: ModelConfig, directory: string): P
   });
 }
 
+/** What the server gives a model of sequences beside the client's tensors, and takes from it. */
+function sequenceTensors({ sequence_batching: sequences }: ModelConfig): Record<'inputs' | 'outputs', ModelTensor[]> {
+  const { control_input: controls = [], state: states = [] } = sequences ?? {};
+  const typeOf = (control: { readonly [field: string]: unknown }): string => {
+    const has = (field: string): boolean => Array.isArray(control[field]) && control[field].length > 0;
+    if (has('int32_false_true')) return 'TYPE_INT32';
+    if (has('fp32_false_true')) return 'TYPE_FP32';
+    return has('bool_false_true') ? 'TYPE_BOOL' : String(control.data_type);
+  };
+  const inputs = controls.map(({ name, control }) => ({ name, data_type: typeOf(control[0]), dims: [1] }));
+  return {
+    inputs: [...inputs, ...states.map(({ input_name: name, data_type, dims }) => ({ name, data_type, dims }))],
+    outputs: states.map(({ output_name: name, data_type, dims }) => ({ name, data_type, dims })),
+  };
+}
+
 /** Tensors that the configuration does not name; a first dimension of any size in all of them is the batch's. */
 function complete(config: ModelConfig, { inputMetadata, outputMetadata }: Session): ModelConfig {
   const all = [...inputMetadata, ...outputMetadata];
@@ -187,8 +213,11 @@ function complete(config: ModelConfig, { inputMetadata, outputMetadata }: Sessio
     if (dims.length === 0) throw invalid(`'${value.name}' has no dimensions beside the batch's: give dims and reshape`);
     return { name: value.name, data_type: configType(value), dims };
   };
-  if (!config.input?.length) config.input = inputMetadata.map(declare);
-  if (!config.output?.length) config.output = outputMetadata.map(declare);
+  const sequences = sequenceTensors(config);
+  const clients = (values: readonly ValueMetadata[], own: readonly ModelTensor[]): ModelTensor[] =>
+    values.filter(({ name }) => !own.some((tensor) => tensor.name === name)).map(declare);
+  if (!config.input?.length) config.input = clients(inputMetadata, sequences.inputs);
+  if (!config.output?.length) config.output = clients(outputMetadata, sequences.outputs);
   return config;
 }
 

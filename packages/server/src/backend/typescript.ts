@@ -113,7 +113,7 @@ class TypeScriptModel implements BackendModel {
       decoupled: request.signature.decoupled,
       call: request.call,
       keep: (job, set) => {
-        for (const [name, tensor] of this.#states.accept(set)) job.states.set(name, tensor);
+        job.states = new Map([...(job.states ?? []), ...this.#states.accept(set)]);
       },
       accept: (job, response) => this.#accept(request, job, response),
       ahead: count === 1 && config.schedulingChoice.case === undefined && !request.limiter ? BATCHES_AHEAD : 0,

@@ -28,9 +28,19 @@ class EnsembleModel implements BackendModel {
     this.#limits = new Map(maxInflight > 0 ? steps.map((step) => [step, new Turns(maxInflight)]) : []);
   }
 
-  /** An ensemble answers as long as its parts do. */
   get trouble(): string | undefined {
     return this.#closing ? 'it is being unloaded' : undefined;
+  }
+
+  /** An ensemble can answer as long as its parts can. */
+  async ready(): Promise<boolean> {
+    if (this.#closing) return false;
+    try {
+      const parts = this.#plan.steps.map(({ model, version }) => this.#request.find(model, version).ready());
+      return (await Promise.all(parts)).every((ready) => ready);
+    } catch {
+      return false;
+    }
   }
 
   run(request: ModelRequest): AsyncIterable<ModelResponse> {

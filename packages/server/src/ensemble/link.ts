@@ -66,7 +66,7 @@ function mapInputs(ensemble: string, { modelName, inputMap }: Step, part: ModelS
     throw invalid(`in ensemble ${ensemble}, ${mapped} in model ${modelName}`);
   }
   for (const { name, datatypes, dims, optional } of part.inputs) {
-    const tensor = inputMap[name];
+    const tensor = Object.hasOwn(inputMap, name) ? inputMap[name] : undefined;
     if (tensor !== undefined) add(ensemble, tensor, node(modelName, part.maxBatchSize, datatypes, dims), nodes);
     else if (!optional) {
       throw invalid(

@@ -28,7 +28,7 @@ export class Job {
   /** Inputs that the client does not give: controls and states of its sequence. */
   hidden: readonly Tensor[] = [];
   /** By their inputs: states that the model has set for the next request of the sequence. */
-  readonly states: Map<string, Tensor> = new Map();
+  states: ReadonlyMap<string, Tensor> | undefined;
   /** When it was handed to an instance for the first time; undefined: it was not yet. */
   started: number | undefined;
   /** Of its first execution. */

@@ -180,8 +180,8 @@ export class SequenceScheduler implements JobQueue, JobHolder {
   #settleRunning(sequence: LiveSequence, at: number): void {
     const { running } = sequence;
     if (running === undefined || !(running.ended || running.waits)) return;
-    if (!running.failed) sequence.states = new Map([...sequence.states, ...running.states]);
-    running.states.clear();
+    if (running.states && !running.failed) sequence.states = new Map([...sequence.states, ...running.states]);
+    running.states = undefined;
     sequence.running = undefined;
     sequence.latest = at;
     if (!running.ended) {
