@@ -151,7 +151,7 @@ test('a higher priority goes first', async (t) => {
   const turns = await Promise.all(
     (await Promise.all(others)).map(async (reply) => (await reply.json()).parameters.turn),
   );
-  assert.deepEqual([turns[3], turns.toSorted()], [1, [1, 2, 3, 4]]);
+  assert.deepEqual([turns[3], turns.toSorted((a, b) => a - b)], [1, [1, 2, 3, 4]]);
 });
 
 test('a queue policy refuses what waits too long or is too much', async (t) => {
