@@ -37,6 +37,7 @@ export { PreparedLaunch, type Argument, type LaunchFacts } from './launch.ts';
 export { copyBandwidth, measure, measureGraph, type Measurement, type MeasureOptions } from './measure.ts';
 export { DeviceBlock, DeviceMemory, PinnedMemory, type DeviceRange } from './memory.ts';
 export { KernelFunction, Module, type FunctionFacts } from './module.ts';
+export { GpuMonitor } from './nvml.ts';
 export { enablePeerAccess } from './peer.ts';
 export { MemoryPool, PoolMemory } from './pool.ts';
 export { layoutParameters, type Dim3, type ParameterKind, type Program, type ProgramParameter } from './program.ts';

@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import { Option, type Command } from 'commander';
 import type { ServerOptions } from '@rose/server';
 import { CommandError, ExitCode } from './errors.ts';
@@ -50,4 +51,13 @@ export function metricsOptions(
     onHttp: httpMetrics,
     ...(metricsAddress !== undefined && { host: metricsAddress }),
   };
+}
+
+/** Readings of the machine's GPUs, for their metrics; undefined: there are none. */
+export async function gpuReadings(): Promise<NonNullable<ServerOptions['metrics']>['gpus']> {
+  // Where the driver is not loaded, no library needs to be looked for.
+  if (process.platform === 'linux' && !existsSync('/dev/nvidiactl')) return undefined;
+  const { GpuMonitor } = await import('@rose/cuda');
+  const monitor = GpuMonitor.open();
+  return monitor && (() => monitor.read());
 }

@@ -9,7 +9,7 @@ import { amount, bold, bytes, dim, say } from '../output.ts';
 import { StartProgress } from '../start.ts';
 import { addGrpcOptions, grpcOptions, type GrpcFlags } from '../grpc.ts';
 import { addLogOptions, logOptions, traceOptions, type LogFlags } from '../logs.ts';
-import { addMetricsOptions, metricsOptions, type MetricsFlags } from '../metrics.ts';
+import { addMetricsOptions, gpuReadings, metricsOptions, type MetricsFlags } from '../metrics.ts';
 import { addRepositoryOptions, repositoryOptions, type RepositoryFlags } from '../repository.ts';
 import { accessOptions, addSecurityOptions, tlsOptions, type SecurityFlags } from '../security.ts';
 import { exitCodeOfSignal, onStop } from '../signals.ts';
@@ -141,12 +141,13 @@ async function serve(models: string[], options: Options): Promise<void> {
   progress.mark('models ready');
   const { host, port, sendTimeoutSeconds } = options;
   const sendTimeoutMs = sendTimeoutSeconds * 1000;
+  const gpus = metrics.port === undefined ? undefined : await gpuReadings();
   const server = await startServer(hub, {
     host,
     port,
     version,
     sendTimeoutMs,
-    metrics,
+    metrics: gpus === undefined ? metrics : { ...metrics, gpus },
     allowClientSharedMemory: options.allowClientShm === 'true',
     trace,
     access,
