@@ -238,8 +238,8 @@ test('what cannot be loaded says why, and leaves what answers alone', async (t) 
     'good/1/model.ts': constant(1),
     'typo/config.pbtxt': 'backedn: "typescript"',
     'typo/1/model.ts': IDENTITY,
-    'foreign/config.pbtxt': 'backend: "onnxruntime"\ninput { name: "a" data_type: TYPE_FP32 dims: 1 }',
-    'foreign/1/model.onnx': '',
+    'foreign/config.pbtxt': 'backend: "tensorrt"\ninput { name: "a" data_type: TYPE_FP32 dims: 1 }',
+    'foreign/1/model.plan': '',
     'renamed/config.pbtxt': `name: "other"\n${config('TYPE_INT32')}`,
     'empty/config.pbtxt': config('TYPE_INT32'),
     'syntax/config.pbtxt': config('TYPE_INT32'),
@@ -254,7 +254,7 @@ test('what cannot be loaded says why, and leaves what answers alone', async (t) 
   const { get, post } = await serve(t, explicit(directory, 'good'));
   const expected: Record<string, RegExp> = {
     typo: /^failed to load 'typo', failed to poll from model repository: failed to read text proto from .*config\.pbtxt: line 1: unknown field "backedn"/,
-    foreign: /unable to find a backend for backend 'onnxruntime' of model 'foreign'; Rose has: typescript/,
+    foreign: /unable to find a backend for backend 'tensorrt' of model 'foreign'; Rose has: typescript/,
     renamed: /unexpected directory name 'renamed' for model 'other', directory name must equal model name/,
     empty: /at least one version must be available under the version policy of model 'empty'/,
     batchwise: /batch_input of model 'batchwise' is not supported by Rose: leave it out/,
