@@ -38,11 +38,34 @@ test('the outputs of the vLLM backend, on request', async (t) => {
   assert.ok(reply.logprobs.startsWith(`[${drawn},`), reply.logprobs);
 });
 
-test('without a number of candidates only the drawn token is described, with its rank', async (t) => {
+test('log-probabilities are null without a number of candidates; with 0 only the drawn token is described', async (t) => {
   const { post } = await serve(t);
   const body = { text_input: 'a', return_logprobs: true, max_tokens: 1 };
-  const { logprobs } = await (await post(GENERATE, body)).json();
+  assert.equal((await (await post(GENERATE, body)).json()).logprobs, 'null');
+  const { logprobs } = await (await post(GENERATE, { ...body, parameters: { logprobs: 0 } })).json();
   assert.equal(logprobs, '[{"101":{"logprob":-0.5,"rank":1,"decoded_token":"e"}}]');
+});
+
+test('the end of an answer comes with its last token', async (t) => {
+  const { post } = await serve(t);
+  const body = {
+    text_input: 'a',
+    stream: true,
+    max_tokens: 3,
+    return_finish_reason: true,
+    return_num_output_tokens: true,
+  };
+  const events = (await eventsOf(await post(STREAM, body))).map((event) => JSON.parse(event));
+  const seen = events.map(({ text_output, finish_reason, num_output_tokens }) => [
+    text_output,
+    finish_reason,
+    num_output_tokens,
+  ]);
+  assert.deepEqual(seen, [
+    ['e', 'None', 1],
+    ['c', 'None', 1],
+    ['h', 'length', 1],
+  ]);
 });
 
 test('sampling: JSON text, then parameters, then tensors of their own', async (t) => {

@@ -64,7 +64,7 @@ async function* run(model: ServedModel, request: ModelRequest): AsyncIterable<Mo
   const stream = flagOf(request, 'stream') ?? flagOf(request, 'streaming') ?? false;
   const exclude = flagOf(request, 'exclude_input_in_output');
   if (stream && exclude === false) {
-    throw invalid('When streaming, `exclude_input_in_output` = False is not allowed.');
+    throw invalid('Error generating stream: When streaming, `exclude_input_in_output` = False is not allowed.');
   }
   const returns = Object.fromEntries(
     EXTRAS.map((name) => [name, flagOf(request, `return_${name}`) ?? false]),
@@ -84,12 +84,57 @@ async function* run(model: ServedModel, request: ModelRequest): AsyncIterable<Mo
 
   // Made with the first event: only then has the engine accepted `n`.
   let answers: AnswerSet | undefined;
-  for await (const event of events) {
-    answers ??= new AnswerSet(generation.n ?? 1, model.vocabulary, returns, logprobs ?? 0);
-    answers.take(event);
-    if (stream && answers.hasNews(event)) yield { outputs: answers.respond('') };
+  const endsTell = stream && (returns.finish_reason || returns.num_output_tokens);
+  for await (const together of endsTell ? withEnds(events) : singly(events)) {
+    answers ??= new AnswerSet(generation.n ?? 1, model.vocabulary, returns, logprobs);
+    let news = false;
+    for (const event of together) {
+      answers.take(event);
+      news ||= answers.hasNews(event);
+    }
+    if (stream && news) yield { outputs: answers.respond('') };
   }
   if (!stream && answers !== undefined) yield { outputs: answers.respond(exclude === true ? '' : prompt) };
+}
+
+async function* singly(events: AsyncIterable<GenerateEvent>): AsyncIterable<GenerateEvent[]> {
+  for await (const event of events) yield [event];
+}
+
+/** The end of an answer goes with its last token where it comes right behind it: clients expect one response of both. */
+async function* withEnds(events: AsyncIterable<GenerateEvent>): AsyncIterable<GenerateEvent[]> {
+  const iterator = events[Symbol.asyncIterator]();
+  const ask = (): Promise<IteratorResult<GenerateEvent>> => {
+    const next = iterator.next();
+    // Whoever waits for it is told; until then nobody does.
+    next.catch(() => {});
+    return next;
+  };
+  try {
+    let next = ask();
+    for (;;) {
+      const { value: event, done } = await next;
+      if (done === true) return;
+      next = ask();
+      if (event.kind !== 'delta') {
+        yield [event];
+        continue;
+      }
+      const soon = await Promise.race([next.catch(() => undefined), nextTurn()]);
+      if (soon?.done === false && soon.value.kind === 'end' && soon.value.index === event.index) {
+        yield [event, soon.value];
+        next = ask();
+      } else {
+        yield [event];
+      }
+    }
+  } finally {
+    void iterator.return?.();
+  }
+}
+
+function nextTurn(): Promise<undefined> {
+  return new Promise((resolve) => setImmediate(() => resolve(undefined)));
 }
 
 /** What happened since the last response, an element an answer, as the vLLM backend reports it. */
@@ -97,7 +142,7 @@ class AnswerSet {
   readonly #vocabulary: Vocabulary;
   readonly #returns: Returns;
   readonly #count: number;
-  readonly #candidates: number;
+  readonly #candidates: number | undefined;
   readonly #finishReasons: string[];
   /** Sums over the whole answer. */
   readonly #cumulative: number[];
@@ -109,8 +154,8 @@ class AnswerSet {
   #newLogprobs: number[][] = [];
   #promptTokens = 0;
 
-  /** @param candidates how many most likely tokens are reported with each drawn one */
-  constructor(count: number, vocabulary: Vocabulary, returns: Returns, candidates: number) {
+  /** @param candidates how many most likely tokens are reported with each drawn one; undefined: `logprobs` are null */
+  constructor(count: number, vocabulary: Vocabulary, returns: Returns, candidates: number | undefined) {
     this.#count = count;
     this.#candidates = candidates;
     this.#vocabulary = vocabulary;
@@ -131,8 +176,9 @@ class AnswerSet {
       for (const token of event.tokens) {
         this.#cumulative[event.index] += token.logprob ?? 0;
         this.#newLogprobs[event.index].push(token.logprob ?? 0);
-        if (this.#returns.logprobs)
+        if (this.#returns.logprobs && this.#candidates !== undefined) {
           this.#logprobs[event.index].push(describe(token, this.#vocabulary, this.#candidates));
+        }
       }
     } else {
       this.#finishReasons[event.index] = event.reason;
@@ -164,7 +210,7 @@ class AnswerSet {
       tensors.push(
         texts(
           'logprobs',
-          this.#logprobs.map((list) => `[${list.join(',')}]`),
+          this.#logprobs.map((list) => (this.#candidates === undefined ? 'null' : `[${list.join(',')}]`)),
         ),
       );
     if (returns.num_input_tokens) tensors.push(numbers('num_input_tokens', 'UINT32', [this.#promptTokens]));
