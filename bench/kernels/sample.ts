@@ -70,8 +70,7 @@ const drawings: Drawing[] = [
 ];
 if (values.tunings) {
   for (const tuning of [
-    { cluster: 8, threads: 256 },
-    { cluster: 8, threads: 1024 },
+    { cluster: 8, threads: 512 },
     { cluster: 4, threads: 512 },
     { cluster: 4, threads: 1024 },
   ]) {

@@ -10,6 +10,7 @@ import {
   sync,
   tid,
   u32,
+  u64,
   _,
   type KernelIR,
   type Tensor,
@@ -27,7 +28,16 @@ import {
   variedStep,
 } from './support/sample-reference.ts';
 import { isFinite, LAST_ORDER, logitOf, orderOf, SampleRow, type Best } from './support/sample-row.ts';
-import { ceil64, drawFrom, placeOfCount, placeOfShare } from './support/sample-select.ts';
+import { collect, drawFew } from './support/sample-few.ts';
+import {
+  ceil64,
+  drawFrom,
+  levelOfShare,
+  orderOfCount,
+  placeOfCount,
+  placeOfShare,
+  refined,
+} from './support/sample-select.ts';
 import { HELD, heldMemory, heldRefused, heldShape, pitchOf, ROW_TUNING, rowTuning } from './support/sample-held.ts';
 import { traceKernel } from './support/trace.ts';
 import { bytesOf } from './support/storage.ts';
@@ -134,10 +144,10 @@ function record({ dims, options, tuning }: Sample): KernelIR {
 
 function draw(row: SampleRow, t: Tensors, o: i32, read: Best, token: Tensor<i32>): void {
   'use gpu';
-  const own = t.step.tile(SAMPLE_WORDS, o);
-  const word = (field: number): i32 => own[field];
-  const number = (field: number): f32 => bitcast(f32, own[field]);
-  let { order, id } = read;
+  const fields = t.step.tile(SAMPLE_WORDS, o);
+  const word = (field: number): i32 => fields[field];
+  const number = (field: number): f32 => bitcast(f32, fields[field]);
+  let { order, id, own } = read;
   const [mask, grammar] = [word(Field.MASK_AT), word(Field.GRAMMAR_AT)];
   const lists =
     word(Field.HISTORY_COUNT) + word(Field.MORE_COUNT) + word(Field.BIAS_COUNT) + word(Field.FORBIDDEN_COUNT);
@@ -148,6 +158,7 @@ function draw(row: SampleRow, t: Tensors, o: i32, read: Best, token: Tensor<i32>
     const now = row.mostLikely(1);
     order = now.order;
     id = now.id;
+    own = now.own;
   }
   const scale = number(Field.SCALE);
   const first = row.rank === 0 && tid() === 0;
@@ -157,17 +168,41 @@ function draw(row: SampleRow, t: Tensors, o: i32, read: Best, token: Tensor<i32>
     if (first) token[0] = id;
   } else {
     const weighing = { maximum: logitOf(order), scale };
-    let end = row.end();
-    let parity = i32(0);
-    if (word(Field.TOP_K) > 0) {
-      const threshold = placeOfCount(row, weighing, word(Field.TOP_K), parity);
-      end = threshold.place;
-      parity = threshold.parity;
-    }
-    if (number(Field.TOP_P) < 1) end = placeOfShare(row, weighing, end, number(Field.TOP_P), parity).place;
+    const [topK, topP] = [word(Field.TOP_K), number(Field.TOP_P)];
     const least = ceil64(f64(number(Field.MIN_P)) * WEIGHT_ONE);
     const seed = [word(Field.SEED), word(Field.SEED_HIGH), word(Field.POSITION)].map((value) => bitcast(u32, value));
-    drawFrom(row, weighing, { end, least }, deviceUniform(seed[0], seed[1], seed[2]), token);
+    const share = deviceUniform(seed[0], seed[1], seed[2]);
+    if (topK > 0 || topP < 1) {
+      // Where few tokens are in question, they are all that is looked at.
+      let [last, wanted, base, members] = [u32(LAST_ORDER), u64(0), u64(0), u64(0)];
+      let [low, high] = [u64(0), row.end()];
+      if (topK > 0) last = orderOfCount(row, weighing, own, topK);
+      else {
+        const level = levelOfShare(row, weighing, high, topP, i32(0));
+        wanted = level.wanted;
+        base = level.base;
+        members = level.members;
+        low = level.low;
+        high = level.high;
+        last = u32(high >> row.shape.idBits);
+      }
+      const total = collect(row, last);
+      if (total <= row.shape.threads) drawFew(row, weighing, total, { topK, topP, wanted, least }, share, token);
+      else {
+        row.clear(0);
+        row.clear(1);
+        sync();
+        let end = high;
+        let parity = i32(0);
+        if (topK > 0) {
+          const threshold = placeOfCount(row, weighing, row.place(last, i32(2 ** row.shape.idBits - 1)), topK, parity);
+          end = threshold.place;
+          parity = threshold.parity;
+          if (topP < 1) end = placeOfShare(row, weighing, end, topP, parity).place;
+        } else end = refined(row, 'mass', weighing, { wanted, base, members, low, high }, parity).place;
+        drawFrom(row, weighing, { end, least }, share, token);
+      }
+    } else drawFrom(row, weighing, { end: row.end(), least }, share, token);
   }
 }
 

@@ -20,7 +20,7 @@ import { HELD, heldMemory, heldRefused, heldShape, pitchOf, ROW_TUNING, rowTunin
 import { SAMPLE_FACTS, SAMPLE_TOP, SampleFact as Fact } from './support/sample-params.ts';
 import { heldOrders, rowFacts, rowsOfLogits, variedLogits } from './support/sample-reference.ts';
 import { isFinite, logitOf, orderOf, SampleRow, type Weighing } from './support/sample-row.ts';
-import { massOf, placeOfCount, sumOfWarps } from './support/sample-select.ts';
+import { massOf, orderOfCount, placeOfCount, sumOfWarps } from './support/sample-select.ts';
 import { traceKernel } from './support/trace.ts';
 import { bytesOf } from './support/storage.ts';
 import { defineKernel, input, integers, output, type KernelModule, type Specialisation } from './spec.ts';
@@ -107,7 +107,7 @@ function record({ dims, options, tuning }: Specialisation<typeof OPTIONS, typeof
       } else {
         const weighing = { maximum: logitOf(read.order), scale: f32(weightScale(1)) };
         judge(row, weighing, t.logits(o, _)[token], token, facts);
-        if (asked > 0) report(row, weighing, min(asked, Math.min(SAMPLE_TOP, dims.vocabulary)), t.top(o, _));
+        if (asked > 0) report(row, weighing, read.own, min(asked, Math.min(SAMPLE_TOP, dims.vocabulary)), t.top(o, _));
       }
     }
   };
@@ -134,7 +134,7 @@ function judge(row: SampleRow, weighing: Weighing, logit: f32, token: i32, facts
 }
 
 /** Collects the `wanted` most likely tokens in the first CTA, which puts them in order. */
-function report(row: SampleRow, weighing: Weighing, wanted: i32, top: Tensor<i32>): void {
+function report(row: SampleRow, weighing: Weighing, own: u32, wanted: i32, top: Tensor<i32>): void {
   'use gpu';
   const { cluster, threads, idBits } = row.shape;
   const mine = shared(u64, SAMPLE_TOP, { name: 'most likely' });
@@ -143,7 +143,8 @@ function report(row: SampleRow, weighing: Weighing, wanted: i32, top: Tensor<i32
   for (let i = tid(); i < SAMPLE_TOP; i += threads) mine[i] = u64(NO_PLACE);
   if (tid() === 0) count[0] = u32(0);
   // The barriers of the search stand between this and what follows.
-  const end = placeOfCount(row, weighing, wanted, i32(0)).place;
+  const last = orderOfCount(row, weighing, own, wanted);
+  const end = placeOfCount(row, weighing, row.place(last, i32(2 ** idBits - 1)), wanted, i32(1)).place;
   row.each((order, id) => {
     'use gpu';
     const place = row.place(order, id);

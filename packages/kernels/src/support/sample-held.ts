@@ -6,7 +6,7 @@ import { rowShape, type RowShape } from './sample-row.ts';
 
 /** `shared`: a cluster's shared memory, read once; `global`: for GPUs without clusters, one CTA's row in a tensor of its own. */
 export const HELD = ['shared', 'global'] as const;
-export const ROW_TUNING = { cluster: [1, 2, 4, 8], threads: [512, 1024, 256, 128, 64] } as const;
+export const ROW_TUNING = { cluster: [1, 2, 4, 8], threads: [256, 512, 1024, 128, 64] } as const;
 
 interface Held {
   readonly held: (typeof HELD)[number];
@@ -37,9 +37,9 @@ export function heldRefused(vocabulary: number, options: Held, tuning: RowTuning
   return slice > MOST_SLICE ? `${slice} logits do not fit a CTA's shared memory: ${MOST_SLICE} do` : undefined;
 }
 
-export function rowTuning(vocabulary: number, { held }: Held): { cluster: 1 | 2 | 4 | 8; threads: 512 } {
+export function rowTuning(vocabulary: number, { held }: Held): { cluster: 1 | 2 | 4 | 8; threads: 256 } {
   const parts = held === 'global' ? 1 : Math.ceil(vocabulary / SLICE);
-  return { cluster: parts <= 1 ? 1 : parts <= 2 ? 2 : parts <= 4 ? 4 : 8, threads: 512 };
+  return { cluster: parts <= 1 ? 1 : parts <= 2 ? 2 : parts <= 4 ? 4 : 8, threads: 256 };
 }
 
 /** The memory of row `o`. */

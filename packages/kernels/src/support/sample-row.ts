@@ -147,6 +147,8 @@ export function warpScan64(value: u64): u64 {
 export interface Best {
   readonly order: u32;
   readonly id: i32;
+  /** The least order that this thread holds. */
+  readonly own: u32;
 }
 
 export class SampleRow {
@@ -165,6 +167,8 @@ export class SampleRow {
   readonly totals: Tensor<u64>;
   /** What a threshold's search has found. */
   readonly found: Tensor<u64>;
+  /** How many of them a list has. */
+  readonly count: Tensor<u32>;
   private readonly best: Tensor<u32>;
 
   constructor(shape: RowShape, held: Tensor<u32> | undefined) {
@@ -179,6 +183,7 @@ export class SampleRow {
     this.totals = shared(u64, warps, { name: 'totals' });
     this.best = shared(u32, [2, shape.cluster, 2], { name: 'best' });
     this.found = shared(u64, 8, { name: 'found' });
+    this.count = shared(u32, 1, { name: 'count' });
   }
 
   get memory(): Tensor<u32> {
@@ -202,6 +207,7 @@ export class SampleRow {
   begin(): void {
     'use gpu';
     for (let parity = 0; parity < 2; parity++) this.clear(parity);
+    if (tid() === 0) this.count[0] = u32(0);
     const { cluster, threads } = this.shape;
     if (cluster * (threads / 32) < 32) {
       for (let parity = 0; parity < 2; parity++) if (tid() < 32) this.sums(_, parity)[tid()] = u64(0);
@@ -228,13 +234,35 @@ export class SampleRow {
     return { orders: this.memory.tile(VECTOR, at).load().values(), id };
   }
 
-  /** `body` for each of this thread's ids, in ascending order. */
-  each(body: (order: u32, id: i32) => void): void {
+  /** `body` for each of this thread's vectors, in ascending order of id: what is computed of their elements has no branches. */
+  eachVector(body: (orders: u32[], id: i32) => void): void {
     'use gpu';
     for (const turn of range(this.shape.turns)) {
       const { orders, id } = this.vectorOf(turn);
-      for (const [i, order] of orders.entries()) body(order, id + i);
+      body(orders, id);
     }
+  }
+
+  /** `body` for each of this thread's ids. */
+  each(body: (order: u32, id: i32) => void): void {
+    'use gpu';
+    this.eachVector((orders, id) => {
+      'use gpu';
+      for (const [i, order] of orders.entries()) body(order, id + i);
+    });
+  }
+
+  /** `body` for each of this thread's ids whose order is from `first` on, at most `span` behind it. */
+  eachWithin(first: u32, span: u32, body: (order: u32, id: i32) => void): void {
+    'use gpu';
+    this.eachVector((orders, id) => {
+      'use gpu';
+      const distances = orders.map((order) => order - first);
+      // Most vectors have none.
+      if (distances.reduce((a, b) => min(a, b)) <= span) {
+        for (const [i, distance] of distances.entries()) if (distance <= span) body(orders[i], id + i);
+      }
+    });
   }
 
   /** Puts in its place what `change` makes of each vector. */
@@ -316,7 +344,7 @@ export class SampleRow {
       best = select(better, other, best);
       bestId = select(better, slots(1, rank)[0], bestId);
     }
-    return { order: ~best, id: bitcast(i32, bestId) };
+    return { order: ~best, id: bitcast(i32, bestId), own: order };
   }
 
   place(order: u32, id: i32): u64 {

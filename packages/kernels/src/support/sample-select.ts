@@ -28,6 +28,7 @@ import {
   exponentOf,
   join64,
   LAST_ORDER,
+  orderOf,
   warpScan64,
   warpSum64,
   type SampleRow,
@@ -44,23 +45,45 @@ const SPAN = 37;
 /** Rounds a number below 2^22 that is added: 2^23. */
 const ROUND = 8388608;
 
-/** A place, and which of the two histograms the next threshold counts in. */
+/** What a search for a threshold knows: in which places it is, and what is before them and in them. */
+export interface Level {
+  /** What is looked for: the place at which what is measured comes to this. */
+  readonly wanted: u64;
+  readonly base: u64;
+  readonly members: u64;
+  readonly low: u64;
+  readonly high: u64;
+}
+
+/** A place, and which of the two histograms the next threshold counts in: the one that is clear. */
 export interface Threshold {
   readonly place: u64;
   readonly parity: i32;
 }
 
-/** The last place of the `wanted` most likely tokens (at least 1, at most the vocabulary). `parity`: at first 0. */
-export function placeOfCount(row: SampleRow, weighing: Weighing, wanted: i32, parity: i32): Threshold {
+/** The last place of the `wanted` most likely tokens (at least 1, at most those up to `end`). `parity`: at first 0. */
+export function placeOfCount(row: SampleRow, weighing: Weighing, end: u64, wanted: i32, parity: i32): Threshold {
   'use gpu';
-  return threshold(row, 'count', weighing, row.end(), () => u64(bitcast(u32, wanted)), parity);
+  const level = firstLevel(row, 'count', weighing, end, () => u64(bitcast(u32, wanted)), parity);
+  return refined(row, 'count', weighing, level, 1 - parity);
 }
 
 /** Of the tokens up to place `end` the last one of the smallest set of most likely ones that has this share of the mass. */
 export function placeOfShare(row: SampleRow, weighing: Weighing, end: u64, share: f32, parity: i32): Threshold {
   'use gpu';
-  // A share that is nothing is that of the most likely token.
-  return threshold(row, 'mass', weighing, end, (mass) => max(ceil64(f64(share) * f64(mass)), u64(1)), parity);
+  return refined(row, 'mass', weighing, levelOfShare(row, weighing, end, share, parity), 1 - parity);
+}
+
+/** The first step of that. */
+export function levelOfShare(row: SampleRow, weighing: Weighing, end: u64, share: f32, parity: i32): Level {
+  'use gpu';
+  return firstLevel(row, 'mass', weighing, end, (mass) => shareOf(mass, share), parity);
+}
+
+/** So much of the mass; a share that is nothing is that of the most likely token. */
+export function shareOf(mass: u64, share: f32): u64 {
+  'use gpu';
+  return max(ceil64(f64(share) * f64(mass)), u64(1));
 }
 
 /** A number of at least 0, rounded up. */
@@ -70,65 +93,86 @@ export function ceil64(x: f64): u64 {
   return whole + select(f64(whole) < x, u64(1), u64(0));
 }
 
-/**
- * The place of the first token at which tokens or weights sum up to what is wanted: a histogram over exponents says in which
- * bin it is, then one over the places of that bin, and so on until a bin has one token, or its end is the threshold.
- */
-function threshold(
+/** An order that at least `wanted` tokens do not exceed, and few more: that of the best ones of so many threads. */
+export function orderOfCount(row: SampleRow, weighing: Weighing, own: u32, wanted: i32): u32 {
+  'use gpu';
+  const bins = row.shape.threads;
+  const bin = binOf(own, weighing, bins);
+  if (bin < bins - 1) count(row, i32(0), bin);
+  decide(row, gathered(row, i32(0), 'count'), u64(0), u64(bitcast(u32, wanted)));
+  const found = i32(row.found[0]);
+  if (warpId() === 0) {
+    const last = lastOrderOf(orderOf(weighing.maximum), found, weighing, bins);
+    if (laneId() === 0) row.found[3] = u64(last);
+  }
+  sync();
+  return u32(row.found[3]);
+}
+
+/** A histogram over exponents says in which bin the threshold is. */
+function firstLevel(
   row: SampleRow,
   measure: Measure,
   weighing: Weighing,
   end: u64,
   wantedOf: (mass: u64) => u64,
-  firstParity: i32,
-): Threshold {
+  parity: i32,
+): Level {
   'use gpu';
-  const { idBits } = row.shape;
   const bins = row.shape.threads;
-  let parity = firstParity + 0;
-  const lastOrder = u32(end >> idBits);
-  row.each((order, id) => {
+  const lastOrder = u32(end >> row.shape.idBits);
+  row.eachVector((orders, id) => {
     'use gpu';
-    if (order <= lastOrder) {
-      const bin = binOf(order, weighing, bins);
-      if (bin < bins - 1 && row.place(order, id) <= end) count(row, parity, measure, order, weighing, bin);
+    if (orders.reduce((a, b) => min(a, b)) <= lastOrder) {
+      const all = orders.map((order) => binOf(order, weighing, bins));
+      const weights = measure === 'mass' ? orders.map((order) => deviceWeight(order, weighing)) : undefined;
+      for (const [i, order] of orders.entries()) {
+        if (all[i] < bins - 1 && row.place(order, id + i) <= end) count(row, parity, all[i], weights?.[i]);
+      }
     }
   });
   const first = gathered(row, parity, measure);
   const wanted = wantedOf(first.total);
   decide(row, first, u64(0), wanted);
-  const isOpen = (before: u64, members: u64, from: u64, to: u64): boolean =>
-    (measure === 'count' ? before + members !== wanted : members !== 1) && from < to;
-  let base = row.found[1];
-  let members = row.found[2];
+  const [base, members] = [row.found[1], row.found[2]];
   if (warpId() === 0) boundsOf(row, i32(row.found[0]), weighing, bins, end);
   sync();
-  let low = row.found[3];
-  let high = row.found[4];
-  let open = isOpen(base, members, low, high);
+  return { wanted, base, members, low: row.found[3], high: row.found[4] };
+}
+
+/**
+ * Then histograms over the places of that bin, and so on until a bin has one token, or its end is the threshold. Both
+ * histograms take turns, beginning with `parity`.
+ */
+export function refined(row: SampleRow, measure: Measure, weighing: Weighing, level: Level, first: i32): Threshold {
+  'use gpu';
+  const { idBits, threads: bins } = row.shape;
+  const { wanted } = level;
+  const isOpen = (before: u64, members: u64, from: u64, to: u64): boolean =>
+    (measure === 'count' ? before + members !== wanted : members !== 1) && from < to;
+  let parity = first + 0;
+  let [base, low, high] = [level.base, level.low, level.high];
+  let open = isOpen(base, level.members, low, high);
   while (open) {
-    parity = 1 - parity;
     const [from, to] = [low, high];
     const shift = shiftOf(to - from, bins);
     const fromOrder = u32(from >> idBits);
-    const orders = u32(to >> idBits) - fromOrder;
-    row.each((order, id) => {
+    row.eachWithin(fromOrder, u32(to >> idBits) - fromOrder, (order, id) => {
       'use gpu';
-      if (order - fromOrder <= orders) {
-        const place = row.place(order, id);
-        if (place >= from && place <= to) {
-          count(row, parity, measure, order, weighing, i32((place - from) >> shift));
-        }
+      const place = row.place(order, id);
+      if (place >= from && place <= to) {
+        const weight = measure === 'mass' ? deviceWeight(order, weighing) : undefined;
+        count(row, parity, i32((place - from) >> shift), weight);
       }
     });
     decide(row, gathered(row, parity, measure), base, wanted);
     base = row.found[1];
-    members = row.found[2];
     low = from + (row.found[0] << shift);
     high = min(to, low + ((u64(1) << shift) - 1));
-    open = isOpen(base, members, low, high);
+    parity = 1 - parity;
+    open = isOpen(base, row.found[2], low, high);
   }
-  return { place: high, parity: 1 - parity };
+  return { place: high, parity };
 }
 
 /** Bins ascend with the order. */
@@ -139,13 +183,13 @@ function binOf(order: u32, weighing: Weighing, bins: number): i32 {
   return min(bitcast(i32, rounded) - bitsOf(ROUND), i32(bins - 1));
 }
 
-function count(row: SampleRow, parity: i32, measure: Measure, order: u32, weighing: Weighing, bin: i32): void {
+/** Counts a token in a bin, and its weight where that is measured. */
+function count(row: SampleRow, parity: i32, bin: i32, weight?: u64): void {
   'use gpu';
   const scope = { scope: 'cta' } as const;
   const at = row.histogram(_, _, parity);
   atomicUpdate(at(bin, 0), 'add', u32(1), scope);
-  if (measure === 'mass') {
-    const weight = deviceWeight(order, weighing);
+  if (weight !== undefined) {
     const low = u32(weight);
     const before = atomic(at(bin, 1), 'add', low, scope);
     // Sums of lower words carry.
@@ -215,7 +259,7 @@ function shiftOf(span: u64, bins: number): u32 {
 function boundsOf(row: SampleRow, bin: i32, weighing: Weighing, bins: number, end: u64): void {
   'use gpu';
   const { idBits } = row.shape;
-  const top = orderOfMaximum(weighing);
+  const top = orderOf(weighing.maximum);
   const before = lastOrderOf(top, bin - 1, weighing, bins);
   const last = lastOrderOf(top, bin, weighing, bins);
   const low = select(bin === 0, u64(0), (u64(before) + 1) << idBits);
@@ -224,12 +268,6 @@ function boundsOf(row: SampleRow, bin: i32, weighing: Weighing, bins: number, en
     row.found[3] = low;
     row.found[4] = min(high, end);
   }
-}
-
-function orderOfMaximum({ maximum }: Weighing): u32 {
-  'use gpu';
-  const bits = bitcast(i32, maximum + 0);
-  return bitcast(u32, bits ^ (~(bits >> 31) & 0x7fffffff));
 }
 
 /** The last order from `top` on, whose bin is 0, that has at most this bin: five bits at a time, a lane for each of 32. */
@@ -253,16 +291,14 @@ export interface Choice {
   readonly least: u64;
 }
 
-function weightIn(row: SampleRow, order: u32, id: i32, weighing: Weighing, { end, least }: Choice): u64 {
+/** The weights of a vector's tokens that may be drawn; of others 0. */
+function weightsIn(row: SampleRow, orders: u32[], id: i32, weighing: Weighing, { end, least }: Choice): u64[] {
   'use gpu';
-  let weight = u64(0);
-  if (order <= u32(end >> row.shape.idBits)) {
-    if (row.place(order, id) <= end) {
-      const own = deviceWeight(order, weighing);
-      weight = select(own >= least, own, u64(0));
-    }
-  }
-  return weight;
+  return orders.map((order, i) => {
+    'use gpu';
+    const own = deviceWeight(order, weighing);
+    return select(own >= least && row.place(order, id + i) <= end, own, u64(0));
+  });
 }
 
 /** What each warp of the row has, told to all: every warp then has all in its lanes. */
@@ -301,9 +337,12 @@ function lane64(value: u64, lane: i32): u64 {
 export function massOf(row: SampleRow, weighing: Weighing, choice: Choice, parity: number): WarpSums {
   'use gpu';
   let sum = u64(0);
-  row.each((order, id) => {
+  const lastOrder = u32(choice.end >> row.shape.idBits);
+  row.eachVector((orders, id) => {
     'use gpu';
-    sum += weightIn(row, order, id, weighing, choice);
+    if (orders.reduce((a, b) => min(a, b)) <= lastOrder) {
+      sum += weightsIn(row, orders, id, weighing, choice).reduce((a, b) => a + b);
+    }
   });
   return sumOfWarps(row, sum, parity);
 }
@@ -328,7 +367,7 @@ export function drawFrom(row: SampleRow, weighing: Weighing, choice: Choice, sha
   if (warp === row.rank * (row.shape.threads / 32) + warpId()) {
     for (const turn of range(row.shape.turns)) {
       const { orders, id } = row.vectorOf(turn);
-      const weights = orders.map((order, i) => weightIn(row, order, id + i, weighing, choice));
+      const weights = weightsIn(row, orders, id, weighing, choice);
       const upTo = warpScan64(weights.reduce((a, b) => a + b));
       const all = lane64(upTo, i32(31));
       if (left < all) {
