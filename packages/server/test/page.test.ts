@@ -44,6 +44,7 @@ if (process.env.ROSE_SKIP_BROWSER !== '1') {
     await t.test('two texts and their similarity', (t) => embed(t, browser));
     await t.test('passages in both orders', (t) => rerank(t, browser));
     await t.test('models, counters and health', (t) => models(t, browser));
+    await t.test('a server that wants a key', (t) => key(t, browser));
     await t.test('by keyboard, and at the width of a phone', (t) => phone(t, browser));
   });
 }
@@ -166,6 +167,22 @@ async function models(t: TestContext, browser: Browser): Promise<void> {
   await page.waitForSelector('#health[data-state=failing]');
   const counters = await page.locator('.card').first().locator('dd').allTextContents();
   assert.equal(counters[3], '1');
+}
+
+async function key(t: TestContext, browser: Browser): Promise<void> {
+  const { server } = await serve(t, { access: { apiKeys: ['sesame'] } });
+  const page = await browser.newPage();
+  t.after(() => page.close());
+  const answers = ['wrong', 'sesame'];
+  const questions: string[] = [];
+  page.on('dialog', (dialog) => {
+    questions.push(dialog.message());
+    void dialog.accept(answers.shift());
+  });
+  await page.goto(server.url);
+  await page.waitForSelector('#health[data-state=ready]');
+  assert.equal(await page.textContent('#device'), 'fake (no arithmetic)');
+  assert.deepEqual(questions, ['This server needs an API key:', 'The server does not know this key. Another one:']);
 }
 
 async function phone(t: TestContext, browser: Browser): Promise<void> {

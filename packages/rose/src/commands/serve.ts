@@ -163,7 +163,7 @@ async function serve(models: string[], options: Options): Promise<void> {
     throw addressError(error, host, port, '--port');
   });
   progress.mark('listening');
-  announce(hub, server);
+  announce(hub, server, (access.apiKeys ?? []).length > 0);
   if (options.timeline) say(progress.timeline());
   state.serving = true;
   // One request's fault is no reason to end those of everybody else.
@@ -262,7 +262,11 @@ function summary({ task, spec, memory }: ServedModel, parameters: number): strin
   ].join('\n  ');
 }
 
-function announce(hub: ModelHub, { url, grpcPort, metricsPort, repositoryModels }: RunningServer): void {
+function announce(
+  hub: ModelHub,
+  { url, grpcPort, metricsPort, repositoryModels }: RunningServer,
+  needsKey: boolean,
+): void {
   const reachable = url.replace('//0.0.0.0:', '//127.0.0.1:').replace('//[::]:', '//[::1]:');
   say(`listening on ${bold(url)}`);
   say(dim(`  page ${reachable}/   OpenAI ${reachable}/v1   Triton ${reachable}/v2`));
@@ -272,7 +276,8 @@ function announce(hub: ModelHub, { url, grpcPort, metricsPort, repositoryModels 
     say(dim(`  metrics ${new URL(reachable).protocol}//${hostname}:${metricsPort}/metrics`));
   if (repositoryModels !== undefined) say(`model repository: ${repositoryModels.join(', ') || 'nothing loaded'}`);
   const [first] = hub.models;
-  say(`try:\n  ${first === undefined ? `curl -X POST ${reachable}/v2/repository/index` : example(first, reachable)}`);
+  const command = first === undefined ? `curl -X POST ${reachable}/v2/repository/index` : example(first, reachable);
+  say(`try:\n  ${command}${needsKey ? " -H 'authorization: Bearer KEY'" : ''}`);
 }
 
 /** A request that the first model can answer, for a shell. */

@@ -11,9 +11,29 @@ function element(tag, properties = {}, ...children) {
   return node;
 }
 
+/** Whether nobody wants to be asked for a key again. */
+let declined = false;
+
+/** A request with the API key, which the reader is asked for where the server wants one; the tab keeps it. */
+async function ask(path, options = {}) {
+  for (;;) {
+    const key = sessionStorage.getItem('key');
+    const headers = { ...options.headers, ...(key !== null && { authorization: `Bearer ${key}` }) };
+    const response = await fetch(path, { ...options, headers });
+    if (response.status !== 401 || declined) return response;
+    // Another request may have asked meanwhile.
+    if (sessionStorage.getItem('key') !== key) continue;
+    const given = prompt(
+      key === null ? 'This server needs an API key:' : 'The server does not know this key. Another one:',
+    );
+    declined = given === null;
+    if (given !== null) sessionStorage.setItem('key', given.trim());
+  }
+}
+
 /** POST JSON; an answer that is not OK throws what the server said. */
 async function post(path, body, signal) {
-  const response = await fetch(path, {
+  const response = await ask(path, {
     method: 'POST',
     headers: { 'content-type': 'application/json' },
     body: JSON.stringify(body),
@@ -309,7 +329,7 @@ function modelOf(panel) {
 async function refresh() {
   const health = $('#health');
   try {
-    const response = await fetch('/rose/status');
+    const response = await ask('/rose/status');
     if (!response.ok) throw new Error(`the server answered ${response.status}`);
     const status = await response.json();
     const now = performance.now();
