@@ -23,9 +23,14 @@ const MOST_READERS = 16;
 
 const entry: URL = new URL(import.meta.url.endsWith('.ts') ? './host.worker.ts' : './host.worker.js', import.meta.url);
 
-/** Threads that read files: as many as it takes to read a checkpoint from the system's cache as fast as it can be copied. */
-function readers(): number {
-  return Math.min(MOST_READERS, Math.max(4, availableParallelism()));
+/** The environment of an engine's process, where nobody says otherwise. */
+function defaults(): Readonly<Record<string, string>> {
+  return {
+    // Threads that read files: as many as it takes to read a checkpoint from the system's cache as fast as it can be copied.
+    UV_THREADPOOL_SIZE: String(Math.min(MOST_READERS, Math.max(4, availableParallelism()))),
+    // All of a kernel is on the GPU before the first step, which then waits for nothing.
+    CUDA_MODULE_LOADING: 'EAGER',
+  };
 }
 
 /** An engine in a worker thread of this process (library use). */
@@ -43,9 +48,8 @@ export function startWorker(): EngineLink {
 }
 
 /** An engine in a process of its own, which a fault of the device can end without ending the server. */
-export function startProcess(): EngineLink {
-  const env = { ...process.env, UV_THREADPOOL_SIZE: process.env.UV_THREADPOOL_SIZE ?? String(readers()) };
-  const child = fork(fileURLToPath(entry), { serialization: 'advanced', env });
+export function startProcess(program: URL = entry): EngineLink {
+  const child = fork(fileURLToPath(program), { serialization: 'advanced', env: { ...defaults(), ...process.env } });
   return {
     // What is sent to a process that has just ended is lost with it; that it has ended is told by `onLost`.
     post: (message) => void child.send(message, () => {}),
