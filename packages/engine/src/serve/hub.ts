@@ -45,6 +45,8 @@ class Hub implements ModelHub {
   readonly #client: EngineClient;
   /** The models of the engine, by their numbers there; loaded again where it is started again. */
   readonly #loads: EngineLoadOptions[] = [];
+  /** Those that no model has yet. */
+  readonly #texts = new Set<ReturnType<typeof openText>>();
   #loading = '';
   #state: 'opening' | 'open' | 'restarting' | 'lost' = 'opening';
   #draining = false;
@@ -72,9 +74,16 @@ class Hub implements ModelHub {
   async open(): Promise<void> {
     const { models, onProgress } = this.#options;
     checkNames(models);
+    // Tokenizers are opened on this side while the engine starts and reads weights.
+    const texts = models.map(({ directory, dialect }) => openText(directory, { ...dialect, workers: TEXT_WORKERS }));
+    for (const text of texts) {
+      this.#texts.add(text);
+      // What is wrong with it is said when its model's turn comes.
+      text.catch(() => {});
+    }
     const description = await this.#openDevice();
     onProgress?.({ kind: 'device', description });
-    for (const source of models) await this.#load(source);
+    for (const [i, source] of models.entries()) await this.#load(source, texts[i]);
     this.#state = 'open';
   }
 
@@ -101,7 +110,13 @@ class Hub implements ModelHub {
   async close(): Promise<void> {
     this.#draining = true;
     for (const model of this.models) model.abandon(new RoseError('unavailable', 'the server is shutting down'));
-    await Promise.all([this.#client.close(), ...this.models.map((model) => model.close())]);
+    const unused = [...this.#texts].map((text) =>
+      text.then(
+        ({ pool }) => pool.close(),
+        () => undefined,
+      ),
+    );
+    await Promise.all([this.#client.close(), ...unused, ...this.models.map((model) => model.close())]);
   }
 
   async #openDevice(): Promise<string> {
@@ -150,50 +165,48 @@ class Hub implements ModelHub {
     throw new RoseError('unavailable', message, { retryAfterSeconds: RESTART_SECONDS });
   }
 
-  async #load(source: ModelSource): Promise<void> {
+  async #load(source: ModelSource, opening: ReturnType<typeof openText>): Promise<void> {
     const options = this.#options;
     const started = performance.now();
     this.#loading = source.name;
     // The engine opens the weights; this side needs what is said about them.
     const checkpoint = await readModel(source.directory);
-    const text = await openText(source.directory, { ...source.dialect, workers: TEXT_WORKERS });
-    this.#phase({ name: 'tokenizer', at: now() });
     const number = this.models.length;
     const { queueLimit = QUEUE_LIMIT } = options;
-    try {
-      const load: EngineLoadOptions = {
-        directory: source.directory,
-        quantize: options.quantize,
-        dtype: options.dtype,
-        cacheDtype: options.cacheDtype,
-        memoryShare: options.memoryShare,
-        toCome: await this.#toCome(),
-        maxSequences: options.maxSequences,
-        maxRows: options.maxRows,
-        queueLimit,
-        queueTimeoutMs: options.queueTimeoutMs,
-        stepMs: options.stepMs,
-        loop: options.loop,
-      };
-      const report = await this.#client.load(number, load);
-      this.#loads.push(load);
-      const ready = async (): Promise<boolean> => (await this.#failedModels())?.has(number) === false;
-      const model = new HubModel({
-        name: source.name,
-        number,
-        client: this.#client,
-        checkpoint,
-        text,
-        report,
-        queueLimit,
-        admit: () => this.#admit(),
-        ready,
-      });
-      this.models.push(model);
-    } catch (error) {
-      await text.pool.close();
-      throw error;
-    }
+    const load: EngineLoadOptions = {
+      directory: source.directory,
+      quantize: options.quantize,
+      dtype: options.dtype,
+      cacheDtype: options.cacheDtype,
+      memoryShare: options.memoryShare,
+      toCome: await this.#toCome(),
+      maxSequences: options.maxSequences,
+      maxRows: options.maxRows,
+      queueLimit,
+      queueTimeoutMs: options.queueTimeoutMs,
+      stepMs: options.stepMs,
+      loop: options.loop,
+    };
+    const opened = opening.then((text) => {
+      this.#phase({ name: 'tokenizer', at: now() });
+      return text;
+    });
+    const [text, report] = await Promise.all([opened, this.#client.load(number, load)]);
+    this.#texts.delete(opening);
+    this.#loads.push(load);
+    const ready = async (): Promise<boolean> => (await this.#failedModels())?.has(number) === false;
+    const model = new HubModel({
+      name: source.name,
+      number,
+      client: this.#client,
+      checkpoint,
+      text,
+      report,
+      queueLimit,
+      admit: () => this.#admit(),
+      ready,
+    });
+    this.models.push(model);
     const milliseconds = performance.now() - started;
     options.onProgress?.({ kind: 'ready', model: source.name, milliseconds });
   }

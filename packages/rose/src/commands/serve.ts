@@ -126,18 +126,18 @@ async function serve(models: string[], options: Options): Promise<void> {
   const trace = traceOptions(options);
   const access = accessOptions(options);
   const tls = tlsOptions(options);
-  const { checkTls, startServer } = await import('@rose/server');
-  progress.mark('server loaded');
-  if (tls !== undefined) checkTls(tls);
+  if (tls !== undefined) (await import('@rose/server')).checkTls(tls);
   const repository = repositoryOptions(options);
   const sources = await sourcesOf(models, options.servedModelName, repository !== undefined);
   say(`${bold('rose')} ${version}, Node.js ${process.versions.node}`);
   const dialect = dialectOptions(options);
-  const hub = await load(
+  const loading = load(
     sources.map((source) => ({ ...source, dialect })),
     options,
     progress,
   );
+  // While the engine's process starts, the server's code is read.
+  const [hub, { startServer }] = await Promise.all([loading, import('@rose/server')]);
   progress.mark('models ready');
   const { host, port, sendTimeoutSeconds } = options;
   const sendTimeoutMs = sendTimeoutSeconds * 1000;

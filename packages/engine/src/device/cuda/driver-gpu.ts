@@ -1,4 +1,5 @@
 import { setImmediate } from 'node:timers';
+import type { TensorMapDescription } from '@rose/cute';
 import {
   cacheDirectory,
   Context,
@@ -187,6 +188,7 @@ class DriverKernel implements GpuKernel {
   readonly specialisation: Specialisation;
   readonly #gpu: DriverGpu;
   readonly #kernel: Kernel;
+  #maps: Readonly<Record<string, TensorMapDescription>> | undefined;
 
   constructor(gpu: DriverGpu, module: KernelModule, specialisation: Specialisation, kernel: Kernel) {
     this.#gpu = gpu;
@@ -202,7 +204,8 @@ class DriverKernel implements GpuKernel {
 
   prepare(args: Readonly<Record<string, GpuRange | number>>): GpuLaunch {
     const launch = this.#kernel.prepare();
-    const maps = this.module.maps(this.specialisation);
+    // A kernel is prepared for every layer: what its maps are is worked out once.
+    const maps = (this.#maps ??= this.module.maps(this.specialisation));
     for (const [name, value] of Object.entries(args)) {
       if (typeof value === 'number') launch.set(name, value);
       else {

@@ -25,9 +25,10 @@ export interface UploadSizes {
 
 /**
  * Pieces are large enough that calls cost nothing beside copies. The system reads as many at a time as libuv has threads;
- * as many again wait to be copied, so that neither waits for the other. A launch takes longer than to convert a vector.
+ * as many again wait to be copied, so that neither waits for the other. More pinned memory takes longer to be had (about
+ * half a millisecond a MiB) than it saves. A launch takes longer than to convert a vector.
  */
-export const UPLOAD_SIZES: UploadSizes = { slotBytes: 8 * 1024 ** 2, slots: 32, gpuConverts: 256 * 1024 };
+export const UPLOAD_SIZES: UploadSizes = { slotBytes: 4 * 1024 ** 2, slots: 32, gpuConverts: 256 * 1024 };
 
 /**
  * Send pieces to the GPU through a ring of pinned memory: while some are read, others are copied, in a stream of their
