@@ -4,7 +4,6 @@ import {
   clusterSync,
   f32,
   fenceBarrierInit,
-  fragment,
   i32,
   idiv,
   persistentTiles,
@@ -55,8 +54,6 @@ const TUNING = {
   ctas: [1, 2],
   /** Columns of tiles that are walked side by side, for the level-2 cache. */
   band: [4, 8, 16],
-  /** A tile is finished and stored while the next one is multiplied. */
-  overlap: [false, true],
 } as const;
 type Linear = Specialisation<typeof LINEAR_OPTIONS, typeof TUNING>;
 
@@ -72,8 +69,7 @@ const linear: KernelModule = defineKernel({
   optionalDims: LINEAR_OPTIONAL_DIMS,
   options: LINEAR_OPTIONS,
   tuning: TUNING,
-  refuse: ({ dims, options, tuning: { tile, overlap } }) =>
-    linearRefused(dims, options) ?? tileRefused(tile, options, overlap),
+  refuse: ({ dims, options, tuning: { tile } }) => linearRefused(dims, options) ?? tileRefused(tile, options),
   choose: (dims, options) => chooseTile(dims.rows, dims.columns, options),
   tables: { key: (dims, options) => ({ ...linearKey(dims, options), rows: tileBucket(dims.rows) }) },
   args: linearArgs,
@@ -88,11 +84,6 @@ const linear: KernelModule = defineKernel({
   cases: [
     { dims: { rows: 17, columns: 128, depth: 64 } },
     { dims: { rows: 130, columns: 136, depth: 72 }, options: { bias: true, activation: 'gelu', residual: true } },
-    {
-      dims: { rows: 140, columns: 136, depth: 200 },
-      options: { bias: true, activation: 'gelu' },
-      tuning: { tile: 128, ctas: 1, overlap: true },
-    },
     { dims: { rows: 129, columns: 64, depth: 512 }, options: { leaves: 8 }, tuning: { tile: 128, ctas: 1 } },
     {
       dims: { rows: 18, columns: 200, depth: 64, keys: 72, values: 24 },
@@ -101,12 +92,7 @@ const linear: KernelModule = defineKernel({
     { dims: { rows: 8192, columns: 8192, depth: 8192 }, large: true },
     { dims: { rows: 2048, columns: 4096, depth: 14336 }, options: { leaves: 8 }, large: true },
     { dims: { rows: 2048, columns: 28672, depth: 4096 }, options: { gate: 'silu' }, large: true },
-    {
-      dims: { rows: 32768, columns: 3072, depth: 768 },
-      options: { bias: true, activation: 'gelu' },
-      tuning: { tile: 128, ctas: 2, overlap: true },
-      large: true,
-    },
+    { dims: { rows: 32768, columns: 3072, depth: 768 }, options: { bias: true, activation: 'gelu' }, large: true },
     { dims: { rows: 512, columns: 6144, depth: 4096 }, options: { bias: true, output: 'f32' }, large: true },
     {
       dims: { rows: 2048, columns: 6144, depth: 4096, keys: 1024, values: 1024 },
@@ -118,11 +104,6 @@ const linear: KernelModule = defineKernel({
 
 export default linear;
 
-/** Columns that are finished at a time while the next tile is multiplied. */
-const PIECE = 16;
-/** A row beyond every tensor, where stores write nothing: that of the tile before the first. */
-const NOWHERE = 2 ** 30;
-
 /** The tile for which the multiprocessors (132 of them) finish soonest. Nothing of it changes bits. */
 function chooseTile(rows: number, columns: number, options: Linear['options']): Linear['tuning'] {
   const tiles = ([256, 192, 128, 64] as const).filter((tile) => tileRefused(tile, options) === undefined);
@@ -132,7 +113,7 @@ function chooseTile(rows: number, columns: number, options: Linear['options']): 
     return Math.ceil(count / 132) * (tile + 24);
   };
   const tile = tiles.toSorted((a, b) => timeOf(a) - timeOf(b))[0];
-  return { tile, ctas: tile === 256 && rows > TILE_ROWS ? 2 : 1, band: 4, overlap: false };
+  return { tile, ctas: tile === 256 && rows > TILE_ROWS ? 2 : 1, band: 4 };
 }
 
 function mapsOf({ dims, options, tuning: { tile, ctas } }: Linear): Record<string, TensorMapDescription> {
@@ -142,7 +123,7 @@ function mapsOf({ dims, options, tuning: { tile, ctas } }: Linear): Record<strin
 function record(s: Linear): KernelIR {
   const { dims, options, tuning } = s;
   const { type, leaves } = options;
-  const { tile, ctas, band, overlap } = tuning;
+  const { tile, ctas, band } = tuning;
   const stores = storedByTma(dims, options);
   const rounds = Math.ceil(dims.depth / leaves / DEPTH_STEP);
   const shape = { type, tile, leaves, rounds };
@@ -194,49 +175,26 @@ function record(s: Linear): KernelIR {
     } else {
       setMaxRegisters('inc', 232);
       const product = new TileProduct(shape, memory, ring, { x: stageX, w: stageW }, own, () => store?.begin());
-      const outputs = outputColumns({ columns: tile }, options);
-      const targets = storeTargets(t, dims, options);
-      // What finishes and stores a tile, step by step.
-      const finishing = (sums: readonly number[], row: i32, column: i32): (() => void)[] => {
-        'use gpu';
-        const steps: (() => void)[] = [() => store?.begin()];
-        for (let c = 0; c < outputs; c += STORE_COLUMNS) {
-          const width = Math.min(STORE_COLUMNS, outputs - c);
-          const size = overlap ? PIECE : width;
-          for (let piece = 0; piece < width; piece += size) {
-            steps.push(() => {
-              'use gpu';
-              const at = { row, column: column + (c + piece) };
-              const part = fragmentOutputs(sums, c + piece, size, at, t, dims, options);
-              if (!store) part.store();
-              else {
-                store.lay(part.values, tid() >> 5, piece);
-                if (piece + size === width) store.send(targets, tid() >> 5, column + c, row);
-              }
-            });
-          }
-        }
-        return steps;
-      };
-      const before = overlap ? fragment('f32', tile / 2) : undefined;
-      let [rowBefore, columnBefore] = [i32(NOWHERE), i32(0)];
       persistentTiles(
         count,
         (number) => {
           'use gpu';
-          const total = product.sums(before && finishing(before.values(), rowBefore, columnBefore));
+          const total = product.sums();
           const place = bandedTile(number, tileColumns, tileRows, band);
           const row = (place.column * ctas + rank) * TILE_ROWS + (tid() >> 5) * 16;
+          const outputs = outputColumns({ columns: tile }, options);
           const column = place.row * outputs;
-          if (before) {
-            for (let i = 0; i < total.length; i++) before[i] = total[i];
-            rowBefore = row;
-            columnBefore = column;
-          } else for (const step of finishing(total, row, column)) step();
+          const targets = storeTargets(t, dims, options);
+          store?.begin();
+          for (let c = 0; c < outputs; c += STORE_COLUMNS) {
+            const at = { row, column: column + c };
+            const part = fragmentOutputs(total, c, Math.min(STORE_COLUMNS, outputs - c), at, t, dims, options);
+            if (store) store.store(targets, part.values, tid() >> 5, column + c, row);
+            else part.store();
+          }
         },
         ctas,
       );
-      if (before) for (const step of finishing(before.values(), rowBefore, columnBefore)) step();
       if (store) store.drain();
     }
   };

@@ -64,23 +64,6 @@ for (const { rows, columns, depth, options, tile } of CASES) {
   });
 }
 
-test('a tile that is finished while the next is multiplied has the same bits, with fewer rounds than pieces too', async () => {
-  for (const [dims, options, tuning] of [
-    [
-      { rows: 150, columns: 200, depth: 72 },
-      { bias: true, activation: 'gelu', residual: true },
-      { tile: 64, ctas: 2 },
-    ],
-    [{ rows: 20, columns: 400, depth: 72 }, { gate: 'silu' }, { tile: 128, ctas: 1 }],
-    [{ rows: 20, columns: 200, depth: 328 }, { output: 'f32' }, { tile: 64, ctas: 1 }],
-    [{ rows: 20, columns: 200, depth: 64, keys: 72, values: 24 }, { split: 'qkv' }, { tile: 64, ctas: 1 }],
-  ] as const) {
-    const after = await runCase(linear, { dims, options, tuning: { ...tuning, overlap: false } });
-    const during = await runCase(linear, { dims, options, tuning: { ...tuning, overlap: true } });
-    assert.deepEqual(during, after);
-  }
-});
-
 test('the columns of q, k and v have the bits of the product in one piece, in all kernels', async () => {
   const { dims, split } = { dims: { rows: 18, columns: 264, depth: 192 }, split: { keys: 72, values: 56 } };
   const options = { bias: true, scale: true } as const;
@@ -227,12 +210,5 @@ test('what cannot be computed is refused with its reason', () => {
     linear,
     { dims: { rows: 1, columns: 64, depth: 128 }, options: { leaves: 2 }, tuning: { tile: 256 } },
     /smaller tile/,
-  );
-  const plain = { rows: 1, columns: 64, depth: 128 };
-  refuse(linear, { dims: plain, tuning: { tile: 256, overlap: true } }, /the sums of two tiles of 256 columns/);
-  refuse(
-    linear,
-    { dims: plain, options: { leaves: 2 }, tuning: { tile: 128, overlap: true } },
-    /2 leaves leave no registers/,
   );
 });

@@ -65,34 +65,18 @@ export class WarpStore {
    *   instruction on the H100, so that no box can lie over the beginning of a tensor
    */
   store(targets: readonly StoreTarget[], values: readonly Int[], warp: Int, column: Int, row: Int): void {
-    this.lay(values, warp, 0);
-    this.send(targets, warp, column, row);
-  }
-
-  /**
-   * The first half of `store`, piece by piece: the warp lays some of its 64 columns into shared memory.
-   *
-   * @param values those of a multiple of 16 columns
-   * @param first of the 64 columns the first of these; with 0 the next 64 begin
-   */
-  lay(values: readonly Int[], warp: Int, first: number): void {
-    const buffer = this.buffer(warp);
-    if (first === 0 && this.next >= 2) {
-      // The copy before the last one has read this buffer.
-      bulkWait(1, { read: true });
-      emit('warp_sync', { attributes: { mask: 0xffffffff } });
-    }
-    layRows(buffer, values, this.type, first / 8);
-  }
-
-  /** The other half: one lane starts the copy. */
-  send(targets: readonly StoreTarget[], warp: Int, column: Int, row: Int): void {
     const odd = targets.find(({ first }) => first % STORE_COLUMNS !== 0);
     if (odd)
       throw new RangeError(`a tensor that begins at column ${odd.first} is not stored by boxes of ${STORE_COLUMNS}`);
     const lane = special('laneid');
-    const buffer = this.buffer(warp);
-    this.next++;
+    const turn = this.next++;
+    const buffer = moved(moved(this.buffers, warp, this.pitch), turn % 2, BUFFER);
+    if (turn >= 2) {
+      // The copy before the last one has read this buffer.
+      bulkWait(1, { read: true });
+      emit('warp_sync', { attributes: { mask: 0xffffffff } });
+    }
+    layRows(buffer, values, this.type);
     fenceAsync('shared');
     emit('warp_sync', { attributes: { mask: 0xffffffff } });
     when(compare('eq', lane, 0), () => {
@@ -104,11 +88,6 @@ export class WarpStore {
     });
     // Every lane counts groups, so that the wait needs no condition; those of the others are empty.
     bulkCommit();
-  }
-
-  /** Where a warp lays the next 64 columns. */
-  private buffer(warp: Int): Value {
-    return moved(moved(this.buffers, warp, this.pitch), this.next % 2, BUFFER);
   }
 
   /** Waits until all stores of this warp have ended; before the CTA ends. */
@@ -154,11 +133,8 @@ export class WarpRows {
   }
 }
 
-/**
- * A warp lays its sums of 16 rows into a buffer: rows of 128 bytes, whose pieces of 16 bytes are swizzled. `first`: where
- * these sums begin, in blocks of 8 columns.
- */
-function layRows(buffer: Value, values: readonly Int[], type: 'bf16' | 'f16', first = 0): void {
+/** A warp lays its sums of 16 rows into a buffer: rows of 128 bytes, whose pieces of 16 bytes are swizzled. */
+function layRows(buffer: Value, values: readonly Int[], type: 'bf16' | 'f16'): void {
   // Lane l addresses row l % 8 of matrix l / 8: rows 0 and 8 of 8 columns, then of the next 8.
   const lane = special('laneid');
   const inside = combine('and', lane, 7);
@@ -167,7 +143,7 @@ function layRows(buffer: Value, values: readonly Int[], type: 'bf16' | 'f16', fi
   const line = moved(moved(buffer, inside, PITCH), half, 8 * PITCH);
   for (let block = 0; block < values.length / 4; block += 2) {
     const words = [0, 2, 4, 6].map((v) => packWord(values[4 * block + v], values[4 * block + v + 1], type));
-    const at = combine('xor', combine('add', piece, first + block), inside);
+    const at = combine('xor', combine('add', piece, block), inside);
     stmatrix(moved(line, at, 16), words);
   }
 }

@@ -78,12 +78,7 @@ export function tileMemory({ tile, leaves }: TileShape, stores: boolean, reserve
 export function tileRefused(
   tile: number,
   { gate, leaves }: Pick<LinearOptions, 'gate' | 'leaves'>,
-  overlap: boolean = false,
 ): string | undefined {
-  if (overlap && leaves > 1)
-    return `${leaves} leaves leave no registers for the sums of the tile before: overlap is false`;
-  if (overlap && tile > 128)
-    return `the sums of two tiles of ${tile} columns are too many: use 128 or less, or no overlap`;
   if (gate !== 'none' && tile % 128 !== 0) {
     return `a tile of ${tile} columns has no whole stores of gated outputs: use 128 or 256`;
   }
@@ -132,38 +127,21 @@ export class TileProduct {
     this.half = placeOf(own, begin, this.turns[0]);
   }
 
-  /**
-   * The next tile's sums; its stages are released.
-   *
-   * @param between what is done meanwhile, step by step, while the tensor cores multiply; for one leaf
-   */
-  sums(between: readonly (() => void)[] = []): number[] {
+  /** The next tile's sums; its stages are released. */
+  sums(): number[] {
     'use gpu';
     const { leaves, rounds } = this.shape;
-    // Rounds that have a step each, or several where there are fewer rounds than steps.
-    const steps = Math.ceil(between.length / rounds);
-    const busy = steps === 0 ? 1 : Math.ceil(between.length / steps);
-    const during = (round: number): void => {
-      for (const step of between.slice(round * steps, (round + 1) * steps)) step();
-    };
     // Of pairs of leaves; the sum of the first half of eight waits in shared memory.
     const tree = new LeafTree(Math.max(1, leaves / 2), leaves === 8 ? { 1: this.half } : {});
     let total: number[] | undefined;
     for (let leaf = 0; leaf < leaves; leaf++) {
       const sums = this.turns[leaf % 2];
       this.multiply(sums, false);
-      during(0);
       if (leaf % 2 === 1) {
         wgmmaWait(1);
         this.release();
       }
-      for (let round = 1; round < busy; round++) {
-        this.multiply(sums, true);
-        during(round);
-        wgmmaWait(1);
-        this.release();
-      }
-      for (let round = i32(busy); round < rounds; round += 1) {
+      for (let round = i32(1); round < rounds; round += 1) {
         this.multiply(sums, true);
         wgmmaWait(1);
         this.release();
