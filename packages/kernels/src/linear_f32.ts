@@ -30,6 +30,7 @@ import {
   linearReference,
   linearRefused,
   linearRoofline,
+  shortGelu,
   type LinearTensors,
 } from './support/linear.ts';
 import { finish, outputColumns, outputTensors } from './support/linear-epilogue.ts';
@@ -89,7 +90,10 @@ const linearF32: KernelModule = defineKernel({
     linearArgs(
       dims,
       options,
-      bound(64, 'sums of terms of both signs grow as the root of their number, and their roundings with them'),
+      bound(
+        64 + shortGelu(options),
+        'sums of terms of both signs grow as the root of their number, and their roundings with them',
+      ),
     ),
   trace: record,
   grid: ({ dims, tuning }) => {
@@ -108,6 +112,7 @@ const linearF32: KernelModule = defineKernel({
     // Classifiers.
     { dims: { rows: 3, columns: 1, depth: 768 }, options: { type: 'bf16', output: 'f32', bias: true } },
     { dims: { rows: 20, columns: 3, depth: 64 }, options: { type: 'f16', output: 'f32', bias: true } },
+    { dims: { rows: 20, columns: 40, depth: 64 }, options: { type: 'bf16', activation: 'gelu' } },
     { dims: { rows: 2048, columns: 4096, depth: 4096 }, large: true },
     { dims: { rows: 2048, columns: 4096, depth: 4096 }, options: { leaves: 8 }, large: true },
     { dims: { rows: 1, columns: 4096, depth: 4096 }, options: { leaves: 8 }, large: true },
@@ -132,7 +137,7 @@ function refused({ tile }: Tuning, { leaves }: Options): string | undefined {
 
 /** The largest tile of which a GPU of 132 multiprocessors gets one each. Nothing of it changes bits. */
 function chooseTile(rows: number, columns: number, options: Options): Tuning {
-  if (rows <= 16) return { tile: '16x32', stages: 4 };
+  if (rows <= 16 || columns <= 32) return { tile: '16x32', stages: 4 };
   const fits = (tile: Tuning['tile']): boolean => {
     const size = tileOf(tile);
     const count = Math.ceil(rows / size.rows) * Math.ceil(columns / size.columns);
@@ -184,7 +189,8 @@ function record({ dims, options, tuning }: Plain): KernelIR {
         if (round + (stages - 1) < rounds * leaves) load(round + (stages - 1));
         cpAsyncCommit();
         const stage = round % stages;
-        for (let k = i32(0); k < step; k += VECTOR) {
+        // A thread with few sums would wait for each vector: all are on their way at once.
+        for (let k = rows * blocks > 2 ? i32(0) : 0; k < step; k += VECTOR) {
           const vectorOf = (from: Tensor, row: i32): Fragment =>
             from(row, _, stage).tile(VECTOR, idiv(k, VECTOR)).load().to(f32);
           const xs = Array.from({ length: rows }, (_none, i) => vectorOf(stageX, rowInside + 4 * i));

@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { decode, encode, halfUlp } from '../src/index.ts';
 import linearF32 from '../src/linear_f32.ts';
+import { gelu } from '../src/support/reference.ts';
 import { runCase, testKernel } from './support.ts';
 
 testKernel(linearF32);
@@ -30,4 +32,27 @@ test('linear_f32: without leaves the sum is that of a plain loop', async () => {
     return sum;
   });
   assert.deepEqual(sums, expected);
+});
+
+test('GELU of outputs in bf16 is off by 2^-12 beside the rounding, in the negative tail too, and by 4e-8 far out', async () => {
+  const [rows, depth] = [96, 8];
+  const x = encode(
+    'bf16',
+    Float64Array.from({ length: rows * depth }, (_, i) => (i - 384) / 48),
+  );
+  const identity = encode(
+    'bf16',
+    Float64Array.from({ length: depth * depth }, (_, i) => (i % (depth + 1) === 0 ? 1 : 0)),
+  );
+  const dims = { rows, columns: depth, depth };
+  const { y } = await runCase(linearF32, { dims, options: { type: 'bf16', activation: 'gelu' } }, { x, w: identity });
+  const inputs = decode('bf16', x);
+  for (const [i, got] of decode('bf16', y).entries()) {
+    const expected = gelu(inputs[i]);
+    const before = Math.abs(expected) * 2 ** -12 + 4e-8;
+    assert.ok(
+      Math.abs(got - expected) <= before + halfUlp('bf16', Math.abs(expected) + before),
+      `${inputs[i]}: ${got}`,
+    );
+  }
 });

@@ -1,6 +1,12 @@
 import { f32, type Fragment, type Tensor } from '@rose/cute';
 import type { Dims, Expected } from '../spec.ts';
-import { gelu as deviceGelu, geluTanh as deviceGeluTanh, silu as deviceSilu, tanh as deviceTanh } from './math.ts';
+import {
+  gelu as deviceGelu,
+  geluShort,
+  geluTanh as deviceGeluTanh,
+  silu as deviceSilu,
+  tanh as deviceTanh,
+} from './math.ts';
 import type { LinearOptions } from './linear.ts';
 import { gelu, geluTanh, silu } from './reference.ts';
 
@@ -43,6 +49,18 @@ export interface OutputOptions {
   readonly gate: LinearOptions['gate'];
   readonly activation?: Activation;
   readonly split?: 'none' | 'qkv';
+}
+
+/** What decides what becomes of the sums. */
+export interface EpilogueOptions extends OutputOptions {
+  /** Of x. */
+  readonly type: LinearOptions['type'] | 'f32';
+  readonly output: LinearOptions['output'];
+}
+
+/** Whether outputs are rounded so far that a GELU of fewer digits will do. */
+export function isShort({ type, output }: Pick<EpilogueOptions, 'type' | 'output'>): boolean {
+  return type === 'bf16' && output === 'same';
 }
 
 /** The tensors that the columns of y go to, in their order: all to y, or first those of q, then k, then v. */
@@ -90,9 +108,10 @@ export function scaled(sum: f32, scale: f32 | undefined, bias: number | undefine
 }
 
 /** An activation in float32; NaN stays NaN. */
-function activate(kind: Activation, x: f32): f32 {
+function activate(kind: Activation, x: f32, short: boolean): f32 {
   'use gpu';
   if (kind === 'none') return x;
+  if (kind === 'gelu' && short) return geluShort(x);
   if (kind === 'relu') return x < 0 ? f32(0) : x;
   return DEVICE[kind](x);
 }
@@ -111,14 +130,15 @@ export interface Beside {
  * Outputs from sums, all float32, the same in every kernel: scale, bias, activation or gate, residual, each rounded.
  * `values` are the sums of the gated values, with a gate.
  */
-export function finish(options: OutputOptions, sums: f32[], valueSums: f32[] | undefined, beside: Beside): f32[] {
+export function finish(options: EpilogueOptions, sums: f32[], valueSums: f32[] | undefined, beside: Beside): f32[] {
   'use gpu';
   const kind = valueSums === undefined ? (options.activation ?? 'none') : options.gate;
   return sums.map((sum, i) => {
     'use gpu';
     const own = scaled(sum, beside.scale, beside.bias?.[i]);
     const value = valueSums && scaled(valueSums[i], beside.scale, beside.valueBias?.[i]);
-    const y = value === undefined ? activate(kind, own) : activate(kind, own) * value;
+    const active = activate(kind, own, isShort(options));
+    const y = value === undefined ? active : active * value;
     return beside.residual === undefined ? y : y + f32(beside.residual[i]);
   });
 }

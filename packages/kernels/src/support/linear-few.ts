@@ -23,7 +23,7 @@ import {
 } from '@rose/cute';
 import type { Dims } from '../spec.ts';
 import { DEPTH_STEP, type LinearOptions } from './linear.ts';
-import { finish, outputTensors, type EpilogueTensors, type OutputOptions } from './linear-epilogue.ts';
+import { finish, outputTensors, type EpilogueTensors, type EpilogueOptions } from './linear-epilogue.ts';
 
 /**
  * What the kernels for few rows on Hopper's tensor cores have in common: the weights are the first operand (wgmma 64 x
@@ -184,7 +184,7 @@ export function storeVector(
   row: i32,
   output: i32,
   dims: Dims,
-  options: OutputOptions & Pick<LinearOptions, 'type'>,
+  options: EpilogueOptions & Pick<LinearOptions, 'type'>,
 ): void {
   'use gpu';
   const { gate, type } = options;

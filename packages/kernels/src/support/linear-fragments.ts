@@ -1,6 +1,6 @@
 import { f32, Fragment, laneId, min, _, type i32, type Tensor } from '@rose/cute';
 import type { Dims } from '../spec.ts';
-import { finish, outputColumns, outputTensors, type EpilogueTensors, type OutputOptions } from './linear-epilogue.ts';
+import { finish, outputColumns, outputTensors, type EpilogueTensors, type EpilogueOptions } from './linear-epilogue.ts';
 
 /** Outputs of neighbouring columns from a warp's sums, as mma and wgmma hold them, before they are rounded. */
 export interface FragmentOutputs {
@@ -23,7 +23,7 @@ export function fragmentOutputs(
   at: { readonly row: i32; readonly column: i32 },
   t: EpilogueTensors,
   dims: Dims,
-  options: OutputOptions,
+  options: EpilogueOptions,
 ): FragmentOutputs {
   'use gpu';
   const { gate } = options;

@@ -19,7 +19,7 @@ import {
 } from '@rose/cute';
 import type { Dims } from '../spec.ts';
 import { DEPTH_STEP, type LinearOptions, type LinearTensors } from './linear.ts';
-import { outputColumns, type OutputOptions } from './linear-epilogue.ts';
+import { outputColumns, type EpilogueOptions } from './linear-epilogue.ts';
 import { fragmentOutputs } from './linear-fragments.ts';
 
 /** A tile of a matrix product by one CTA of four warps with cp.async, ldmatrix and mma.sync 16 x 8 x 16. */
@@ -65,7 +65,7 @@ export function mmaTile(
   t: LinearTensors,
   at: TilePlace,
   dims: Dims,
-  options: OutputOptions & Pick<LinearOptions, 'type' | 'leaves'>,
+  options: EpilogueOptions & Pick<LinearOptions, 'type' | 'leaves'>,
   tuning: MmaTuning,
 ): void {
   'use gpu';

@@ -1,4 +1,4 @@
-import { abs, ex2, f32, fma, rcp } from '@rose/cute';
+import { abs, ex2, f32, fma, min, rcp } from '@rose/cute';
 
 /** Functions of the device in float32, from PTX's approximations; each says its error. */
 
@@ -39,6 +39,26 @@ export function gelu(x: f32): f32 {
   // Phi(-|x|) = erfc(|x| / sqrt(2)) / 2.
   const tail = 0.5 * t * sum * ex2(x * x * (-0.5 * Math.LOG2E));
   return x * (x < 0 ? tail : 1 - tail);
+}
+
+/**
+ * -log2(e) logit(Phi(x)) / x as a polynomial in x^2, lowest first, Phi the normal distribution's integral: of the least error
+ * of x Phi(x), relative for x from -4 on and below, and absolute beyond, where it is below 4e-8.
+ */
+const LOGIT = [
+  1.595203095929381, 0.07350553013817201, -0.00041943634079039235, -0.00004685840190070875, 0.000002399046913437072,
+  -3.7411662240195114e-8,
+].map((coefficient) => -Math.LOG2E * coefficient);
+/** The largest x^2 that the polynomial is for; the logit grows as a line from there on. */
+const LOGIT_END = 5.5 ** 2;
+
+/** GELU to 2^-12 relative, an eighth of what rounding to bf16 may do: x / (1 + e^-logit(Phi(x))), a third fewer instructions. */
+export function geluShort(x: f32): f32 {
+  'use gpu';
+  const square = min(x * x, LOGIT_END);
+  let sum = f32(LOGIT[5]);
+  for (let i = 4; i >= 0; i--) sum = fma(sum, square, f32(LOGIT[i]));
+  return x * rcp(1 + ex2(x * sum));
 }
 
 /** (tanh(z) / z - 1) / z^2 as a polynomial in z^2, lowest first: interpolated at six Chebyshev nodes for z to 0.6. */
