@@ -74,7 +74,9 @@ test('a model that generates text: metadata, generate, a stream over HTTP and gR
     texts,
   );
   const statistics = await call(SERVICE, 'ModelStatistics', { name: 'tiny_chat' });
-  const [{ inferenceCount, executionCount, inferenceStats }] = statistics.modelStats;
+  const [{ inferenceCount, executionCount, inferenceStats, responseStats }] = statistics.modelStats;
+  // One whole answer and two streams.
+  assert.deepEqual([responseStats[0].success.count, responseStats[1].success.count], [3n, 2n]);
   assert.equal(inferenceCount, 3n);
   assert.equal(inferenceStats.success.count, 3n);
   assert.ok(executionCount >= 8n);
@@ -116,6 +118,23 @@ test('an embedding model answers over every protocol; unloading takes it from al
   assert.equal((await post('/v2/repository/models/tiny_embed/load', '')).status, 200);
   const again = await (await post('/v2/models/tiny_embed/infer', { inputs: [asked] })).json();
   assert.deepEqual(again.outputs[0].data, outputs[0].data);
+});
+
+test('a reranker scores pairs, with the labels of its checkpoint', async (t) => {
+  const directory = makeRepository(t, { 'rank/1/model.json': JSON.stringify({ model: 'tiny-rerank' }) });
+  const { post, get } = await serve(t, explicit(directory, 'rank'));
+  const config = await (await get('/v2/models/rank/config')).json();
+  assert.deepEqual([config.backend, config.max_batch_size, config.output[0].name], ['rose', 256, 'SCORE']);
+  const rows = (name: string, data: string[]): object => ({ name, datatype: 'BYTES', shape: [data.length, 1], data });
+  const inputs = [
+    rows('QUERY', ['where do bears sleep', 'where do bears sleep']),
+    rows('TEXT', ['Bears sleep in dens.', 'The boat is red.']),
+  ];
+  const outputs = [{ name: 'SCORE' }, { name: 'LOGITS', parameters: { classification: 1 } }];
+  const reply = await (await post('/v2/models/rank/infer', { inputs, outputs })).json();
+  const [score, logits] = reply.outputs;
+  assert.ok(score.data[0] > score.data[1]);
+  assert.match(logits.data[0], /^-?\d+\.\d{6}:0:\w+$/);
 });
 
 test('a version directory holds a checkpoint; with a batch, rows are answered as they are alone', async (t) => {
@@ -272,5 +291,7 @@ test(
     assert.match(reason, /its process ended with SIGKILL/);
     assert.equal((await post('/v2/repository/models/tiny_embed/load', '')).status, 200);
     assert.deepEqual(await (await infer()).json(), before);
+    assert.equal((await post('/v2/repository/models/tiny_embed/unload', '')).status, 200);
+    assert.deepEqual(enginesOf(process.pid), []);
   },
 );

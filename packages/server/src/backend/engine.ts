@@ -9,7 +9,7 @@ import {
 } from '@rose/engine';
 import type { ObservedModel } from '../metrics/observe.ts';
 import type { ModelStatistics } from '../statistics/statistics.ts';
-import { BUILTIN_TASKS } from '../triton/builtin.ts';
+import { BUILTIN_TASKS, countResponses, engineStatistics } from '../triton/builtin.ts';
 import { TritonError } from '../triton/errors.ts';
 import type { ModelRequest, ModelResponse, ModelSignature } from '../triton/model.ts';
 import { runRows } from '../triton/rows.ts';
@@ -112,12 +112,7 @@ class EngineModel implements BackendModel {
   }
 
   get statistics(): ModelStatistics {
-    const { statistics } = this.#request;
-    const { steps, waiting } = this.served.counters;
-    // The engine batches on its own; these it counts itself.
-    statistics.executionCount = steps;
-    statistics.pending = waiting;
-    return statistics;
+    return engineStatistics(this.served, this.#request.statistics);
   }
 
   async ready(): Promise<boolean> {
@@ -126,7 +121,8 @@ class EngineModel implements BackendModel {
 
   run(request: ModelRequest): AsyncIterable<ModelResponse> {
     if (this.#closing) throw new TritonError(503, 'the model is being unloaded');
-    return this.#answers(this.served, request);
+    const responses = this.#answers(this.served, request);
+    return this.signature.decoupled ? countResponses(responses, this.#request.statistics) : responses;
   }
 
   #answers(served: ServedModel, request: ModelRequest): AsyncIterable<ModelResponse> {

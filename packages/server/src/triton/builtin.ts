@@ -40,12 +40,34 @@ export function builtinModel(model: ServedModel, statistics: ModelStatistics): T
     ready: () => model.ready(),
     // They stay as long as the server.
     hold: () => () => {},
-    run: (request) => task.run(model, request),
+    run: (request) => {
+      const responses = task.run(model, request);
+      return signature.decoupled ? countResponses(responses, statistics) : responses;
+    },
     get statistics() {
-      // The engine batches on its own; these it counts itself.
-      statistics.executionCount = model.counters.steps;
-      statistics.pending = model.counters.waiting;
-      return statistics;
+      return engineStatistics(model, statistics);
     },
   };
+}
+
+/** What an engine counts itself, since it batches on its own, beside what is counted here. */
+export function engineStatistics({ counters }: ServedModel, statistics: ModelStatistics): ModelStatistics {
+  statistics.executionCount = counters.steps;
+  statistics.pending = counters.waiting;
+  return statistics;
+}
+
+/** Count the responses of a request that may have any number of them. */
+export async function* countResponses(
+  responses: AsyncIterable<ModelResponse>,
+  statistics: ModelStatistics,
+): AsyncIterable<ModelResponse> {
+  let index = 0;
+  let before = performance.now();
+  for await (const response of responses) {
+    const at = performance.now();
+    statistics.responded(index++, 'success', Math.round((at - before) * 1e6), 0);
+    before = at;
+    yield response;
+  }
 }

@@ -129,7 +129,8 @@ async function* withEnds(events: AsyncIterable<GenerateEvent>): AsyncIterable<Ge
       }
     }
   } finally {
-    void iterator.return?.();
+    // What is still to come is not waited for.
+    void iterator.return?.().catch(() => {});
   }
 }
 
