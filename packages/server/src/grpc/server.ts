@@ -185,17 +185,20 @@ type Answer<Request> = (call: ServerUnaryCall<Request, Message>) => Promise<Mess
 
 function unaryHandler<Request>(context: ServerContext, answer: Answer<Request>): handleUnaryCall<Request, Message> {
   const respond = async (call: ServerUnaryCall<Request, Message>, callback: sendUnaryData<Message>): Promise<void> => {
-    const requestId = callId(call);
+    const { verbose } = context.log.settings;
     const begun = performance.now();
+    // Most calls are never named.
+    let requestId = verbose > 0 ? callId(call) : undefined;
     let response: Message | undefined;
     let failure: ServiceError | undefined;
     try {
       response = await answer(call);
     } catch (error) {
+      requestId ??= callId(call);
       failure = serviceError(error, context, requestId);
     }
     callback(failure ?? null, response);
-    if (context.log.settings.verbose > 0) logCall(context, call, requestId, failure?.code ?? status.OK, begun);
+    if (verbose > 0) logCall(context, call, requestId ?? '', failure?.code ?? status.OK, begun);
   };
   return (call, callback) => void respond(call, callback);
 }
