@@ -77,6 +77,10 @@ async function loadOf(t: TestContext, files: Record<string, string>) {
 test('a sample that cannot be made, or fails, keeps the version from being ready', async (t) => {
   const { directory, load, post } = await loadOf(t, { 'm/1/model.ts': SEEN, 'm/warmup/short': 'abc' });
   const refused: [string, RegExp][] = [
+    [
+      warm('w', 1, 'zero_data: true').replace('dims: 2', 'dims: 9223372036854775807'),
+      /warmup input 'IN' of shape \[1,9223372036854776000\] has more than 2147483648 bytes/,
+    ],
     [warm('w', 1, ''), /warmup setting expects input 'IN' to have input_data_type set/],
     [
       warm('w', 1, 'input_data_file: "none"'),
@@ -100,6 +104,8 @@ test('a sample that cannot be made, or fails, keeps the version from being ready
     assert.match(error, pattern);
     assert.match(error, /^load failed for model 'm': version 1 is at UNAVAILABLE state: /);
   }
+  write(directory, { 'm/config.pbtxt': `${CONFIG} ${warm('w', 70_000, 'zero_data: true')}` });
+  assert.match(await load(), /'batch_size' of model_warmup 'w' must be at most 65536 for m/);
   const failing = model("{ OUT: (() => { throw new Error('cold'); })() }");
   const sample =
     'model_warmup { name: "w" batch_size: 1 inputs { key: "IN" value { data_type: TYPE_INT32 dims: 1 zero_data: true } } }';

@@ -6,10 +6,9 @@ import { datatypeOf, signatureOf } from '../repository/signature.ts';
 import { Job } from '../scheduling/job.ts';
 import type { Executor } from '../scheduling/scheduler.ts';
 import type { ModelStatistics } from '../statistics/statistics.ts';
-import { elementOf } from '../triton/datatype.ts';
 import { invalid } from '../triton/errors.ts';
 import type { ModelRequest, ModelSignature } from '../triton/model.ts';
-import { byName, elementCount, tensorFromBytes, type Tensor } from '../triton/tensor.ts';
+import { byName, configuredBytes, tensorFromBytes, type Tensor } from '../triton/tensor.ts';
 import { checkRequest } from '../triton/validate.ts';
 import type { LoadRequest } from './backend.ts';
 
@@ -112,13 +111,12 @@ async function tensorOf(
   }
   const shape = [...(batched ? [1] : []), ...dims.map(Number)];
   const datatype = datatypeOf(dataType);
-  const elements = elementCount(shape);
-  const size = datatype === 'BYTES' ? 4 : elementOf(datatype).size;
+  const expected = configuredBytes(datatype, shape, `warmup input '${name}'`);
   switch (inputDataType.case) {
     case 'zeroData':
-      return tensorFromBytes(name, datatype, shape, new Uint8Array(elements * size), model);
+      return tensorFromBytes(name, datatype, shape, new Uint8Array(expected), model);
     case 'randomData': {
-      const bytes = new Uint8Array(elements * size);
+      const bytes = new Uint8Array(expected);
       const largest = datatype === 'BOOL' ? 2 : 256;
       if (datatype !== 'BYTES') bytes.forEach((_, i) => (bytes[i] = Math.floor(Math.random() * largest)));
       return tensorFromBytes(name, datatype, shape, bytes, model);
@@ -127,11 +125,11 @@ async function tensorOf(
       const file = inputDataType.value;
       const bytes = await readWithin(files, file, `warmup input '${name}'`);
       if (datatype === 'BYTES') return tensorFromBytes(name, datatype, shape, bytes, model);
-      if (bytes.length < elements * size) {
+      if (bytes.length < expected) {
         const has = `only has ${bytes.length} bytes`;
-        throw invalid(`warmup setting expects ${elements * size} bytes, but the data provided from ${file} ${has}`);
+        throw invalid(`warmup setting expects ${expected} bytes, but the data provided from ${file} ${has}`);
       }
-      return tensorFromBytes(name, datatype, shape, bytes.subarray(0, elements * size), model);
+      return tensorFromBytes(name, datatype, shape, bytes.subarray(0, expected), model);
     }
     default:
       throw invalid(`warmup setting expects input '${name}' to have input_data_type set`);

@@ -14,6 +14,7 @@ import { checkSequences } from './sequence-controls.ts';
 /** Larger numbers are mistakes, or somebody who wants the server to run out of memory. */
 const MOST_INSTANCES = 1024;
 const MOST_LEVELS = 1024n;
+const MOST_WARM_UP_REQUESTS = 65_536;
 
 /** Refuse a configuration that makes no sense, with Triton's texts, and one that asks for what Rose does not do. */
 export function checkConfig(config: ModelConfig): void {
@@ -36,6 +37,10 @@ export function checkConfig(config: ModelConfig): void {
       throw invalid(`${which} has kind KIND_${Kind[group.kind]} but specifies one or more GPUs`);
   }
   checkCache(config);
+  for (const { name: sample, batchSize } of config.modelWarmup) {
+    if (batchSize <= MOST_WARM_UP_REQUESTS) continue;
+    throw invalid(`'batch_size' of model_warmup '${sample}' must be at most ${MOST_WARM_UP_REQUESTS} for ${name}`);
+  }
   const instances = config.instanceGroup.reduce((sum, { count }) => sum + count, 0);
   if (instances > MOST_INSTANCES) throw invalid(`${instances} instances are more than ${MOST_INSTANCES} for ${name}`);
   checkFileName(config.defaultModelFilename, 'default_model_filename', 'version');

@@ -4,10 +4,9 @@ import type {
   ModelSequenceBatching_InitialState as InitialState,
   ModelSequenceBatching_State as State,
 } from '../grpc/proto/model_config_pb.js';
-import { elementOf } from '../triton/datatype.ts';
 import { invalid, malformed } from '../triton/errors.ts';
 import { fits, fullShape } from '../triton/model.ts';
-import { elementCount, printShape, tensorFromBytes, type Tensor } from '../triton/tensor.ts';
+import { configuredBytes, elementCount, printShape, tensorFromBytes, type Tensor } from '../triton/tensor.ts';
 import { readWithin } from './layout.ts';
 import { datatypeOf } from './signature.ts';
 
@@ -106,7 +105,7 @@ async function initialTensor(state: State, { maxBatchSize }: ModelConfig, files:
   const dims = (initial?.dims ?? state.dims).map((dim) => (dim === -1n ? 1 : Number(dim)));
   const shape = maxBatchSize > 0 ? [1, ...dims] : dims;
   const datatype = datatypeOf(dataType);
-  const bytes = elementCount(shape) * (datatype === 'BYTES' ? 4 : elementOf(datatype).size);
+  const bytes = configuredBytes(datatype, shape, `the initial state of '${name}'`);
   const source = initial?.stateData;
   if (source === undefined || source.case === 'zeroData') {
     return tensorFromBytes(name, datatype, shape, new Uint8Array(bytes), name);

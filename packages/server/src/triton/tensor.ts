@@ -32,6 +32,22 @@ export function elementCount(shape: readonly number[]): number {
   return shape.reduce((count, dim) => count * dim, 1);
 }
 
+/** A configuration that asks for a larger tensor is a mistake. */
+const MOST_BYTES = 2 ** 31;
+/** What an empty text takes in memory, about. */
+const TEXT_BYTES = 64;
+
+/**
+ * Bytes of a tensor that a configuration describes; an element of BYTES is an empty text, its length of four bytes.
+ * @param what the tensor is, for messages
+ */
+export function configuredBytes(datatype: DataType, shape: readonly number[], what: string): number {
+  const elements = elementCount(shape);
+  const size = datatype === 'BYTES' ? TEXT_BYTES : elementOf(datatype).size;
+  if (elements * size <= MOST_BYTES) return elements * (datatype === 'BYTES' ? 4 : size);
+  throw invalid(`${what} of shape ${printShape(shape)} has more than ${MOST_BYTES} bytes`);
+}
+
 /** `[1,16]`, as messages print shapes. */
 export function printShape(shape: readonly number[]): string {
   return `[${shape.join(',')}]`;
