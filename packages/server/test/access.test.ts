@@ -1,10 +1,12 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { status } from '@grpc/grpc-js';
+import { credentials, makeGenericClientConstructor, status } from '@grpc/grpc-js';
+import { create } from '@bufbuild/protobuf';
 import { Access, CATEGORIES } from '../src/access/access.ts';
 import { categoryOfCall } from '../src/grpc/protect.ts';
 import { Health } from '../src/grpc/proto/health_pb.js';
-import { GRPCInferenceService } from '../src/grpc/proto/inference_pb.js';
+import { serviceDefinition } from '../src/grpc/definition.ts';
+import { GRPCInferenceService, ServerLiveRequestSchema } from '../src/grpc/proto/inference_pb.js';
 import { ServerReflection } from '../src/grpc/proto/reflection_pb.js';
 import { categoryOf } from '../src/http/protect.ts';
 import { serveGrpc } from './grpc-client.ts';
@@ -83,6 +85,26 @@ test('over gRPC a call without a key is UNAUTHENTICATED', async (t) => {
   await assert.rejects(stream().end(), { code: status.UNAUTHENTICATED });
   await stream({ 'x-api-key': 'first-key' }).end();
 });
+
+test('a call that there is not is no fault', async (t) => {
+  const { address, call } = await serveGrpc(t, SERVICE, { access: KEYS });
+  const service = { ...serviceDefinition(SERVICE) };
+  service.Nothing = { ...service.ServerLive, path: '/inference.GRPCInferenceService/Nothing' };
+  service.Elsewhere = { ...service.ServerLive, path: '/else.Where/Nothing' };
+  const client = new (makeGenericClientConstructor(service, 'x'))(address, credentials.createInsecure());
+  t.after(() => client.close());
+  for (const name of ['Nothing', 'Elsewhere']) {
+    const code = await new Promise((resolve) => {
+      (client as unknown as Methods)[name](create(ServerLiveRequestSchema), (error: { code: number } | null) =>
+        resolve(error?.code),
+      );
+    });
+    assert.equal(code, status.UNIMPLEMENTED);
+  }
+  assert.equal((await call(SERVICE, 'ServerLive')).live, true);
+});
+
+type Methods = Record<string, (...values: unknown[]) => void>;
 
 test('restricted groups need their header, the others do not', async (t) => {
   const { get, post, call } = await serveGrpc(t, SERVICE, {

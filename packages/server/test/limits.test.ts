@@ -53,6 +53,15 @@ test('what is no HTTP, and what is too much of it, is refused with a body', asyn
   assert.match(errorOf(nonsense), /^this is not HTTP: /);
   const large = await speak(server.port, [`GET /v2 HTTP/1.1\r\nhost: x\r\nx-large: ${'a'.repeat(70_000)}\r\n\r\n`]);
   assert.deepEqual([large.status, errorOf(large)], [431, 'the headers of a request may have 65536 bytes']);
+  const later = await speak(
+    server.port,
+    [
+      'GET /v2/health/live HTTP/1.1\r\nhost: x\r\n\r\n',
+      `GET /v2 HTTP/1.1\r\nhost: x\r\nx-large: ${'a'.repeat(70_000)}\r\n\r\n`,
+    ],
+    200,
+  );
+  assert.match(later.body, /HTTP\/1.1 431 .*the headers of a request may have 65536 bytes/s);
   const twice = `${HEAD}content-length: 5\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n`;
   assert.equal((await speak(server.port, [twice])).status, 400);
   const wish = await speak(server.port, ['GET /v2 HTTP/1.1\r\nhost: x\r\nexpect: wonders\r\n\r\n']);

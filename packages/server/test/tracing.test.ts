@@ -235,6 +235,10 @@ test('impossible settings are refused with the protocol texts, and change nothin
   assert.equal((await get('/v2/models/m/versions/1/trace/setting')).status, 404);
   assert.equal((await get('/v2/trace/setting', { method: 'PUT' })).status, 405);
   assert.deepEqual(await (await get('/v2/trace/setting')).json(), before);
+  // A model for which a change of the server's settings makes no sense.
+  await post('/v2/models/m/trace/setting', { trace_rate: '0' });
+  assert.equal((await post('/v2/trace/setting', { trace_level: ['TIMESTAMPS'], trace_count: '3' })).status, 400);
+  assert.deepEqual(await (await get('/v2/trace/setting')).json(), before);
   const set = (settings: object): Promise<unknown> => call(SERVICE, 'TraceSetting', { settings });
   await assert.rejects(set({ trace_rate: { value: ['1', '2'] } }), /INVALID_ARGUMENT: expect only 1 value for/);
   await assert.rejects(set({ trace_file: { value: ['x'] } }), /UNIMPLEMENTED: trace file location/);

@@ -82,8 +82,9 @@ function refuseNonsense(error: NodeJS.ErrnoException, socket: Socket): void {
   const [status, message] = REFUSALS[error.code ?? ''] ?? [400, `this is not HTTP: ${error.message}`];
   const body = JSON.stringify({ error: message });
   const head = `HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\nContent-Type: application/json\r\nConnection: close\r\n`;
-  // An answer may be on its way already, in which this would be taken for a part of it.
-  if (socket.writable && socket.bytesWritten === 0) {
+  // Node's own note of the answer that is on its way: this would be taken for a part of it.
+  const { _httpMessage: answer } = socket as Socket & { readonly _httpMessage?: ServerResponse };
+  if (socket.writable && answer?.headersSent !== true) {
     socket.write(`${head}Content-Length: ${Buffer.byteLength(body)}\r\n\r\n${body}`);
   }
   socket.destroySoon();

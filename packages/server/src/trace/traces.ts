@@ -50,19 +50,16 @@ export class Traces {
    */
   update(model: string | undefined, change: TraceChange): void {
     if (model === undefined) {
-      this.#apply(this.#server, this.#start, change);
-      for (const level of this.#models.values()) this.#apply(level, this.#server.sampler.settings, {});
+      const next = this.#next(this.#server, this.#start, change);
+      const models = [...this.#models.values()].map((level) => [level, this.#next(level, next.settings, {})] as const);
+      for (const [level, of] of [[this.#server, next] as const, ...models]) this.#replace(level, of);
       return;
     }
     const above = this.#server.sampler.settings;
     const level = this.#models.get(model) ?? { specified: {}, sampler: new Sampler(above, this.#file) };
-    this.#apply(level, above, change);
-    if (Object.keys(level.specified).length > 0) {
-      this.#models.set(model, level);
-      return;
-    }
-    level.sampler.replace();
-    this.#models.delete(model);
+    this.#replace(level, this.#next(level, above, change));
+    if (Object.keys(level.specified).length > 0) this.#models.set(model, level);
+    else this.#models.delete(model);
   }
 
   /** Write what is held. */
@@ -71,7 +68,8 @@ export class Traces {
     await this.#file.close();
   }
 
-  #apply(level: Level, above: TraceSettings, change: TraceChange): void {
+  /** @throws TritonError where that is impossible */
+  #next(level: Level, above: TraceSettings, change: TraceChange): { specified: TraceChange; settings: TraceSettings } {
     const current = level.sampler.settings;
     // What was set stays set as it is now: a count has been counted down.
     const kept = Object.keys(level.specified).map((name) => [name, current[name as keyof TraceSettings]]);
@@ -80,6 +78,10 @@ export class Traces {
     ) as Partial<TraceSettings>;
     const settings: TraceSettings = { ...above, ...specified };
     this.#check(settings);
+    return { specified, settings };
+  }
+
+  #replace(level: Level, { specified, settings }: { specified: TraceChange; settings: TraceSettings }): void {
     level.sampler.replace();
     level.specified = specified;
     level.sampler = new Sampler(settings, this.#file);
