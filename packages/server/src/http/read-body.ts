@@ -20,15 +20,21 @@ export function readBody(request: IncomingMessage, maxBytes: number, aligned = 0
     let length = 0;
     let complete = false;
     request.on('data', (chunk: Buffer) => {
-      if (length + chunk.length > maxBytes) {
+      const size = chunk.length;
+      if (length + size > maxBytes) {
         // What still comes is thrown away: the reply closes the connection.
         request.removeAllListeners('data').resume();
         reject(tooLarge(maxBytes));
         return;
       }
       if (shared === undefined) chunks.push(chunk);
-      else shared.set(chunk, length);
-      length += chunk.length;
+      else {
+        chunk.copy(shared, length);
+        // The parser made it for us alone. Freed now, its memory serves for the next one; left to the garbage collector, a
+        // gigabyte of requests takes half of the time to collect.
+        if (size === chunk.buffer.byteLength) (chunk.buffer as ArrayBuffer).transfer(0);
+      }
+      length += size;
     });
     request.on('end', () => {
       complete = true;
