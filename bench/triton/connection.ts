@@ -50,12 +50,17 @@ export async function closedLoop(
   await all;
   for (const connection of connections) connection.close();
   latencies.sort((a, b) => a - b);
-  const quantile = (share: number): number => Number(latencies[Math.floor(share * (latencies.length - 1))].toFixed(3));
+  const quantile = (share: number): number => Number(quantileOf(latencies, share).toFixed(3));
   return {
     requestsPerSecond: Math.round(latencies.length / took),
     ...{ p50: quantile(0.5), p90: quantile(0.9), p99: quantile(0.99) },
     ...{ requests: latencies.length, seconds: Number(took.toFixed(2)) },
   };
+}
+
+/** @param sorted ascending; not empty */
+export function quantileOf(sorted: readonly number[], share: number): number {
+  return sorted[Math.floor(share * (sorted.length - 1))];
 }
 
 function sleep(ms: number): Promise<void> {

@@ -2,9 +2,10 @@
 import { closedLoop, type Connection } from './connection.ts';
 import { grpcConnection, grpcFrame } from './grpc-connection.ts';
 import { httpConnection, httpRequest } from './http-connection.ts';
+import { streamDelays } from './stream-delays.ts';
 
 export interface LoadOrder {
-  readonly kind: 'http' | 'http-json' | 'grpc' | 'http-large';
+  readonly kind: 'http' | 'http-json' | 'grpc' | 'http-large' | 'stream';
   readonly host: string;
   readonly port: number;
   readonly connections: number;
@@ -90,6 +91,10 @@ function message(...fields: readonly (readonly [number: number, bytes: Buffer])[
   return Buffer.concat(fields.flatMap(([number, bytes]) => [Buffer.from([(number << 3) | 2, bytes.length]), bytes]));
 }
 
+if (order.kind === 'stream') {
+  console.log(JSON.stringify(await streamDelays(host, port, order.connections, Math.ceil(500 * order.seconds))));
+  process.exit();
+}
 const connections = await Promise.all(Array.from({ length: order.connections }, open));
 console.log(JSON.stringify(await closedLoop(connections, order)));
 process.exit();
