@@ -85,8 +85,6 @@ function channelOptions(options: GrpcOptions): ServerOptions {
   return {
     'grpc.max_receive_message_length': maxMessageBytes,
     'grpc.max_send_message_length': MOST_MESSAGE_BYTES,
-    // Statistics of calls that nobody reads here: Triton has its own.
-    'grpc.enable_channelz': 0,
     'grpc.keepalive_time_ms': options.keepaliveTimeMs ?? 7_200_000,
     'grpc.keepalive_timeout_ms': options.keepaliveTimeoutMs ?? 20_000,
     ...(age !== undefined && { 'grpc.max_connection_age_ms': age }),

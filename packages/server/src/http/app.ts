@@ -39,6 +39,8 @@ export function createApp(
     // Where it listens is told by whoever starts the server.
     loggerInstance: context.log.logger.child({}, { level: 'warn' }),
     genReqId: httpRequestId,
+    // Lines about a request name it themselves.
+    childLoggerFactory: (parent) => parent,
     logController: new LogController({ disableRequestLogging: true }),
     bodyLimit: context.maxBodyBytes,
     exposeHeadRoutes: false,

@@ -19,10 +19,13 @@ export class Drain {
         if (this.#underWay === 0) this.#onEmpty();
       });
     });
-    app.addHook('onRequest', async (_, reply) => {
-      if (!this.#closing) return;
+    app.addHook('onRequest', (_, reply, done) => {
+      if (!this.#closing) {
+        done();
+        return;
+      }
       reply.header('connection', 'close');
-      throw new RoseError('unavailable', 'the server is shutting down');
+      done(new RoseError('unavailable', 'the server is shutting down'));
     });
   }
 
