@@ -120,6 +120,76 @@ test('an embedding model answers over every protocol; unloading takes it from al
   assert.deepEqual(again.outputs[0].data, outputs[0].data);
 });
 
+test('rows of a decoupled model are answered apart, in the form that clients of TensorRT-LLM expect', async (t) => {
+  const directory = makeRepository(t, {
+    'ensemble/config.pbtxt': 'backend: "rose" max_batch_size: 4',
+    'ensemble/1/model.json': JSON.stringify({ model: 'tiny-chat' }),
+  });
+  const { stream, post } = await serveGrpc(t, SERVICE, explicit(directory, 'ensemble'));
+  const ask = async (prompts: string[], outputs: string[], more: Record<string, [string, Uint8Array]>) => {
+    const open = stream();
+    const int32 = (value: number): Uint8Array => new Uint8Array(Int32Array.from(prompts, () => value).buffer);
+    const tensors: Record<string, [string, Uint8Array]> = {
+      text_input: ['BYTES', rawTexts(...prompts)],
+      max_tokens: ['INT32', int32(4)],
+      end_id: ['INT32', int32(-1)],
+      beam_width: ['INT32', int32(1)],
+      temperature: ['FP32', new Uint8Array(4 * prompts.length)],
+      ...more,
+    };
+    open.send({
+      modelName: 'ensemble',
+      inputs: Object.entries(tensors).map(([name, [datatype]]) => {
+        return { name, datatype, shape: [BigInt(prompts.length), 1n] };
+      }),
+      outputs: outputs.map((name) => ({ name })),
+      rawInputContents: Object.values(tensors).map(([, bytes]) => Uint8Array.from(bytes)),
+    });
+    return (await open.end()).map(({ errorMessage, inferResponse }) => {
+      assert.equal(errorMessage, '');
+      const shapes = inferResponse!.outputs.map(({ name, shape }) => [name, shape.map(Number)]);
+      const at = (name: string): Uint8Array => {
+        return inferResponse!.rawOutputContents[inferResponse!.outputs.findIndex((output) => output.name === name)];
+      };
+      return { text: textsOf(inferResponse, 'text_output')[0], shapes: Object.fromEntries(shapes), at };
+    });
+  };
+  const no = (rows: number): [string, Uint8Array] => ['BOOL', new Uint8Array(rows)];
+  const yes = (rows: number): [string, Uint8Array] => ['BOOL', new Uint8Array(rows).fill(1)];
+  const whole = await (
+    await post('/v2/models/ensemble/generate', { text_input: 'Once upon a time', max_tokens: 4, temperature: 0 })
+  ).json();
+  const both = ['text_output', 'batch_index'];
+  const streamed = await ask(['Once upon a time', 'The king'], both, {
+    stream: yes(2),
+    exclude_input_in_output: no(2),
+  });
+  assert.deepEqual(streamed[0].shapes, { text_output: [1], batch_index: [1, 1] });
+  const first = streamed.filter(({ at }) => at('batch_index')[0] === 0).map(({ text }) => text);
+  assert.equal(`Once upon a time${first.join('')}`, whole.text_output);
+  assert.ok(streamed.some(({ at }) => at('batch_index')[0] === 1));
+  const sequences = await ask(
+    ['Once upon a time'],
+    ['text_output', 'sequence_index', 'cum_log_probs', 'output_log_probs'],
+    {
+      num_return_sequences: ['INT32', Uint8Array.of(2, 0, 0, 0)],
+      return_log_probs: yes(1),
+      exclude_input_in_output: yes(1),
+    },
+  );
+  assert.deepEqual(
+    sequences.map(({ at }) => at('sequence_index')[0]),
+    [0, 1],
+  );
+  assert.deepEqual(sequences[1].shapes, {
+    text_output: [1],
+    sequence_index: [1, 1],
+    cum_log_probs: [1, 1],
+    output_log_probs: [1, 1, 4],
+  });
+  assert.equal(`Once upon a time${sequences[1].text}`, whole.text_output);
+});
+
 test('a reranker scores pairs, with the labels of its checkpoint', async (t) => {
   const directory = makeRepository(t, { 'rank/1/model.json': JSON.stringify({ model: 'tiny-rerank' }) });
   const { post, get } = await serve(t, explicit(directory, 'rank'));

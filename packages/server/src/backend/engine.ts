@@ -12,7 +12,7 @@ import type { ModelStatistics } from '../statistics/statistics.ts';
 import { BUILTIN_TASKS, countResponses, engineStatistics } from '../triton/builtin.ts';
 import { TritonError } from '../triton/errors.ts';
 import type { ModelRequest, ModelResponse, ModelSignature } from '../triton/model.ts';
-import { runRows } from '../triton/rows.ts';
+import { runApart, runTogether } from '../triton/rows.ts';
 import type { Backend, BackendModel, LoadRequest } from './backend.ts';
 import { CHECKPOINT_FILE, MODEL_FILE, versionCheckpoint, type Locate, type VersionCheckpoint } from './checkpoint.ts';
 import { completeForEngine } from './engine-config.ts';
@@ -130,8 +130,8 @@ class EngineModel implements BackendModel {
     if (served.task !== 'generate') return task.run(served, request);
     const { name, maxBatchSize, decoupled } = this.signature;
     const one = (row: ModelRequest): AsyncIterable<ModelResponse> => task.run(served, row);
-    const answers = maxBatchSize > 0 ? runRows(name, request, one) : one(request);
-    return decoupled ? answers : onlyOne(name, answers);
+    if (maxBatchSize > 0) return decoupled ? runApart(request, one) : runTogether(name, request, one);
+    return decoupled ? one(request) : onlyOne(name, one(request));
   }
 
   /** Its requests run together, past what counts requests. */

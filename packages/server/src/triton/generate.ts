@@ -53,6 +53,9 @@ export const generating: BuiltinTask = {
       { name: 'num_output_tokens', datatype: 'UINT32', dims: [-1] },
       { name: 'cum_log_probs', datatype: 'FP32', dims: [-1] },
       { name: 'output_log_probs', datatype: 'FP32', dims: [-1, -1] },
+      // Only where requests have a batch dimension: see `runApart`.
+      { name: 'batch_index', datatype: 'INT32', dims: [1] },
+      { name: 'sequence_index', datatype: 'INT32', dims: [1] },
     ],
     facts: { task, architecture: spec.architecture, context_length: String(spec.contextLength) },
   }),

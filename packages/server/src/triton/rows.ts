@@ -1,39 +1,87 @@
+import { merge } from '../generation/merge.ts';
 import { invalid } from './errors.ts';
 import type { ModelRequest, ModelResponse } from './model.ts';
 import { onlyResponse } from './only-response.ts';
-import { elementCount, printShape, type Tensor } from './tensor.ts';
+import { elementCount, numbers, printShape, type Tensor } from './tensor.ts';
 
 /** What answers a request of one row, without the batch dimension. */
 export type RunRow = (request: ModelRequest) => AsyncIterable<ModelResponse>;
 
 /**
- * Answer a request with a batch dimension by what answers a single row: each row is a request of its own, and the
- * engine runs them together. A request of one row may have many responses, one of several rows has one.
- * @param request its tensors have the shape [rows, ...]; so have those of the responses
+ * Answer a request with a batch dimension once: each row is a request of its own, and the engine runs them together.
+ * @param request its tensors have the shape [rows, ...]; so have those of the response
  */
-export async function* runRows(model: string, request: ModelRequest, run: RunRow): AsyncIterable<ModelResponse> {
-  const rows = [...request.inputs.values()][0]?.shape[0] ?? 1;
-  if (rows === 1) {
-    for await (const response of run(rowOf(request, 0, request.signal))) yield stack([response]);
-    return;
-  }
-  // Where one row fails the others have nobody to answer to.
-  const others = new AbortController();
-  const signal = AbortSignal.any([request.signal, others.signal]);
+export async function* runTogether(model: string, request: ModelRequest, run: RunRow): AsyncIterable<ModelResponse> {
+  const { rows, cancel } = rowsOf(request);
   try {
-    const answers = Array.from({ length: rows }, (_, row) => answerOf(model, run(rowOf(request, row, signal))));
-    yield stack(await Promise.all(answers));
-  } catch (error) {
-    others.abort();
-    throw error;
+    yield stack(await Promise.all(rows.map((row) => onlyAnswer(model, run(row)))));
+  } finally {
+    // Where one row fails the others have nobody to answer to.
+    cancel();
   }
 }
 
-async function answerOf(name: string, responses: AsyncIterable<ModelResponse>): Promise<ModelResponse> {
+/**
+ * Answer a request with a batch dimension as TensorRT-LLM's decoupled models do: rows are answered on their own, as they
+ * come, `text_output` without the batch dimension. A client that asks for `sequence_index` gets each of a row's answers
+ * by itself; `batch_index` says which row it is.
+ */
+export async function* runApart(request: ModelRequest, run: RunRow): AsyncIterable<ModelResponse> {
+  const { rows, cancel } = rowsOf(request);
+  const wants = (name: string): boolean => request.outputs?.has(name) === true;
+  const answers = rows.map((row) => run(withoutEmptyWish(row)));
+  for await (const { source, value } of merge(answers, cancel)) {
+    for (const [sequence, response] of (wants('sequence_index') ? split(value) : [value]).entries()) {
+      const outputs = response.outputs.map((tensor) =>
+        tensor.name === TEXT ? tensor : { ...tensor, shape: [1, ...tensor.shape] },
+      );
+      if (wants('batch_index')) outputs.push(index('batch_index', source));
+      if (wants('sequence_index')) outputs.push(index('sequence_index', sequence));
+      yield { ...response, outputs };
+    }
+  }
+}
+
+const TEXT = 'text_output';
+const OF_THE_PROMPT = 'num_input_tokens';
+
+function rowsOf(request: ModelRequest): { rows: ModelRequest[]; cancel: () => void } {
+  const count = [...request.inputs.values()][0]?.shape[0] ?? 1;
+  const controller = new AbortController();
+  const signal = AbortSignal.any([request.signal, controller.signal]);
+  const rows = Array.from({ length: count }, (_, row) => rowOf(request, row, signal));
+  return { rows, cancel: () => controller.abort() };
+}
+
+/** Its clients say `exclude_input_in_output: false` for streams too, which never have the input. */
+function withoutEmptyWish(request: ModelRequest): ModelRequest {
+  const isTrue = (name: string): boolean => request.inputs.get(name)?.data[0] === 1;
+  if (isTrue('exclude_input_in_output') || !(isTrue('stream') || isTrue('streaming'))) return request;
+  const inputs = new Map([...request.inputs].filter(([name]) => name !== 'exclude_input_in_output'));
+  return { ...request, inputs };
+}
+
+/** Each of a request's answers as a response of its own. */
+function split(response: ModelResponse): ModelResponse[] {
+  const count = response.outputs.find(({ name }) => name === TEXT)?.shape[0] ?? 1;
+  return Array.from({ length: count }, (_, i) => ({
+    ...response,
+    outputs: response.outputs.map((tensor): Tensor => {
+      if (tensor.name === OF_THE_PROMPT) return tensor;
+      return { ...sliceOf(tensor, i), shape: [1, ...tensor.shape.slice(1)] };
+    }),
+  }));
+}
+
+function index(name: string, value: number): Tensor {
+  return { ...numbers(name, 'INT32', [value]), shape: [1, 1] };
+}
+
+async function onlyAnswer(name: string, responses: AsyncIterable<ModelResponse>): Promise<ModelResponse> {
   let count = 0;
   async function* counted(): AsyncIterable<ModelResponse> {
     for await (const response of responses) {
-      if (count++ > 0) throw invalid(`a request to '${name}' that streams must have one row`);
+      if (count++ > 0) throw invalid(`model '${name}' cannot stream: its configuration is not decoupled`);
       yield response;
     }
   }
