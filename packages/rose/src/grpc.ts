@@ -10,6 +10,7 @@ export interface GrpcFlags {
   grpcPort?: number;
   grpcKeepaliveTime: number;
   grpcKeepaliveTimeout: number;
+  grpcMaxConnectionIdle?: number;
   grpcMaxConnectionAge?: number;
   grpcMaxConnectionAgeGrace?: number;
   grpcMaxMessageBytes: number;
@@ -30,6 +31,11 @@ export function addGrpcOptions(command: Command): Command {
     .option('--grpc-keepalive-time <ms>', 'ping a silent gRPC client after so long', integer(1, MOST_MS), 7_200_000)
     .option('--grpc-keepalive-timeout <ms>', 'how long it may take to answer a ping', integer(1, MOST_MS), 20_000)
     .option(
+      '--grpc-max-connection-idle <ms>',
+      'end gRPC connections without a call for so long (default: never)',
+      integer(1, MOST_MS),
+    )
+    .option(
       '--grpc-max-connection-age <ms>',
       'end gRPC connections after so long (default: never)',
       integer(1, MOST_MS),
@@ -49,7 +55,8 @@ export function addGrpcOptions(command: Command): Command {
 
 /** A port that nobody chose follows HTTP's, as in Triton (8000 and 8001). Undefined: no gRPC. */
 export function grpcOptions(flags: GrpcFlags, httpPort: number): ServerOptions['grpc'] {
-  const { grpc, grpcPort, grpcMaxConnectionAge: age, grpcMaxConnectionAgeGrace: grace } = flags;
+  const { grpc, grpcPort, grpcMaxConnectionIdle: idle } = flags;
+  const { grpcMaxConnectionAge: age, grpcMaxConnectionAgeGrace: grace } = flags;
   if (!grpc) {
     if (grpcPort === undefined) return undefined;
     throw new CommandError(ExitCode.usage, '--grpc-port and --no-grpc contradict each other: leave one out.');
@@ -70,6 +77,7 @@ export function grpcOptions(flags: GrpcFlags, httpPort: number): ServerOptions['
     maxMessageBytes: flags.grpcMaxMessageBytes,
     keepaliveTimeMs: flags.grpcKeepaliveTime,
     keepaliveTimeoutMs: flags.grpcKeepaliveTimeout,
+    ...(idle !== undefined && { maxConnectionIdleMs: idle }),
     ...(age !== undefined && { maxConnectionAgeMs: age }),
     ...(grace !== undefined && { maxConnectionAgeGraceMs: grace }),
   };

@@ -195,6 +195,27 @@ test('a client that does not answer pings is cut off; one that does stays', asyn
   assert.equal((await call(SERVICE, 'ServerLive')).live, true);
 });
 
+test('a connection without calls ends, whether or not it ever spoke; one with a call stays', async (t) => {
+  const { address, hub, stream } = await serveGrpc(t, SERVICE, { grpc: { port: 0, maxConnectionIdleMs: 300 } });
+  const inputs = [
+    { name: 'text_input', datatype: 'BYTES', shape: [1n], contents: { bytesContents: [Buffer.from('!hang')] } },
+  ];
+  const busy = stream();
+  busy.send({ modelName: 'chat', inputs });
+  await until(() => hub.active === 1, 'the request reaches the engine');
+  const port = Number(address.split(':')[1]);
+  const mute = connect(port, '127.0.0.1')
+    .on('error', () => {})
+    .resume();
+  const silent = connect(port, '127.0.0.1', () => silent.write(PREFACE))
+    .on('error', () => {})
+    .resume();
+  await Promise.all([once(mute, 'close'), once(silent, 'close')]);
+  assert.equal(hub.active, 1);
+  busy.call.cancel();
+  await until(() => hub.active === 0, 'the engine forgets the request');
+});
+
 test('a connection that is old enough ends, and the client goes on over another', async (t) => {
   const { address } = await serveGrpc(t, SERVICE, { grpc: { port: 0, maxConnectionAgeMs: 200 } });
   const old = connect(Number(address.split(':')[1]), '127.0.0.1', () => old.write(PREFACE));

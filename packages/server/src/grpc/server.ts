@@ -72,6 +72,8 @@ export interface GrpcOptions {
   readonly keepaliveTimeMs?: number;
   /** A ping that is not answered for so long ends the connection. Default 20,000. */
   readonly keepaliveTimeoutMs?: number;
+  /** A connection without a call for so long is ended. Default: it stays. */
+  readonly maxConnectionIdleMs?: number;
   /** A connection that has lasted so long takes no more calls. Default: it lasts. */
   readonly maxConnectionAgeMs?: number;
   /** Its last calls may take so long. Default: as long as they do. */
@@ -81,12 +83,14 @@ export interface GrpcOptions {
 const MOST_MESSAGE_BYTES = 2 ** 31 - 1;
 
 function channelOptions(options: GrpcOptions): ServerOptions {
-  const { maxMessageBytes = MOST_MESSAGE_BYTES, maxConnectionAgeMs: age, maxConnectionAgeGraceMs: grace } = options;
+  const { maxMessageBytes = MOST_MESSAGE_BYTES, maxConnectionIdleMs: idle } = options;
+  const { maxConnectionAgeMs: age, maxConnectionAgeGraceMs: grace } = options;
   return {
     'grpc.max_receive_message_length': maxMessageBytes,
     'grpc.max_send_message_length': MOST_MESSAGE_BYTES,
     'grpc.keepalive_time_ms': options.keepaliveTimeMs ?? 7_200_000,
     'grpc.keepalive_timeout_ms': options.keepaliveTimeoutMs ?? 20_000,
+    ...(idle !== undefined && { 'grpc.max_connection_idle_ms': idle }),
     ...(age !== undefined && { 'grpc.max_connection_age_ms': age }),
     ...(grace !== undefined && { 'grpc.max_connection_age_grace_ms': grace }),
   };
