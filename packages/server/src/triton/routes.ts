@@ -42,7 +42,7 @@ export function tritonRoutes(app: FastifyInstance, context: ServerContext): void
   ): void => endpoint(on, method, url, handler, (reply) => sendJson(reply.code(405), { error: 'Method Not Allowed' }));
   const serveModel = (method: 'GET' | 'POST', action: string, handler: ModelEndpoint, on?: FastifyInstance): void => {
     for (const version of ['', '/versions/:version(^\\d+$)']) {
-      const each: Endpoint = (request, reply) =>
+      const each: Endpoint = async (request, reply) =>
         handler(models.find(request.params.model, request.params.version), request, reply);
       serve(method, `/v2/models/:model${version}${action}`, each, on);
     }
