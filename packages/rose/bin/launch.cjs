@@ -47,6 +47,28 @@ function platformNode(from) {
 }
 
 /**
+ * Where Node.js keeps what it compiled (of a checkout also what it stripped of types), so that the next start need not:
+ * beside Rose's other caches, which only this user writes. Undefined: somebody chose otherwise.
+ */
+function compileCache(environment, platform, home) {
+  if (environment.NODE_COMPILE_CACHE || environment.NODE_DISABLE_COMPILE_CACHE) return undefined;
+  if (environment.ROSE_CACHE_DIR) return path.join(environment.ROSE_CACHE_DIR, 'node');
+  var base = environment.XDG_CACHE_HOME || path.join(home, '.cache');
+  if (platform === 'win32') base = environment.LOCALAPPDATA || path.join(home, 'AppData', 'Local');
+  if (platform === 'darwin') base = path.join(home, 'Library', 'Caches');
+  return path.join(base, 'rose', 'node');
+}
+
+/** Lets this process and those it starts keep what they compile. Where that cannot be written, nothing is kept. */
+function keepCompiled() {
+  var directory = compileCache(process.env, process.platform, os.homedir());
+  if (!directory) return;
+  process.env.NODE_COMPILE_CACHE = directory;
+  var nodeModule = require('module');
+  if (nodeModule.enableCompileCache) nodeModule.enableCompileCache(directory);
+}
+
+/**
  * Runs `node args` on the terminal of this process and ends this process as that one ended: same exit code, same signal.
  * Signals are passed on. A terminal sends Ctrl-C to both processes, so the program may see one twice at once.
  */
@@ -80,8 +102,10 @@ function fail(message, code) {
 
 module.exports = {
   OLDEST: OLDEST,
+  compileCache: compileCache,
   PLATFORM_PACKAGES: PLATFORM_PACKAGES,
   fail: fail,
+  keepCompiled: keepCompiled,
   newEnough: newEnough,
   nodeFlags: nodeFlags,
   platformNode: platformNode,

@@ -17,6 +17,7 @@ var development = fs.existsSync(source);
 var program = development ? source : compiled;
 var args = process.argv.slice(2);
 
+launch.keepCompiled();
 if (launch.newEnough(process.versions.node) && !development) {
   import(url.pathToFileURL(program).href).catch(function (error) {
     launch.fail(String((error && error.stack) || error), 1);

@@ -8,8 +8,9 @@ import { after, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 
 const bin = fileURLToPath(new URL('../bin', import.meta.url));
-const { PLATFORM_PACKAGES } = createRequire(import.meta.url)('../bin/launch.cjs') as {
+const { PLATFORM_PACKAGES, compileCache } = createRequire(import.meta.url)('../bin/launch.cjs') as {
   PLATFORM_PACKAGES: Record<string, string>;
+  compileCache: (environment: NodeJS.ProcessEnv, platform: string, home: string) => string | undefined;
 };
 
 const temporary = mkdtempSync(join(tmpdir(), 'rose-launch-'));
@@ -113,4 +114,14 @@ test('an old Node.js alone says what to do', async () => {
   const ended = await asVersion(installation('alone'), '24.10.9', []);
   assert.equal(ended.code, 1);
   assert.match(ended.stderr, /^rose: this is Node\.js 24\.10\.9 .* Rose runs on 24\.11 or newer.*--omit=optional.*\n$/);
+});
+
+test('what Node.js compiles is kept beside the other caches, unless somebody chose otherwise', () => {
+  assert.equal(compileCache({}, 'linux', '/home/x'), join('/home/x', '.cache', 'rose', 'node'));
+  assert.equal(compileCache({ XDG_CACHE_HOME: '/c' }, 'linux', '/home/x'), join('/c', 'rose', 'node'));
+  assert.equal(compileCache({ ROSE_CACHE_DIR: '/r' }, 'linux', '/home/x'), join('/r', 'node'));
+  assert.equal(compileCache({}, 'darwin', '/u'), join('/u', 'Library', 'Caches', 'rose', 'node'));
+  assert.equal(compileCache({ LOCALAPPDATA: 'l' }, 'win32', '/u'), join('l', 'rose', 'node'));
+  assert.equal(compileCache({ NODE_COMPILE_CACHE: '/n' }, 'linux', '/u'), undefined);
+  assert.equal(compileCache({ NODE_DISABLE_COMPILE_CACHE: '1' }, 'linux', '/u'), undefined);
 });

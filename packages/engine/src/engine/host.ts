@@ -1,3 +1,4 @@
+import { flushCompileCache } from 'node:module';
 import { setImmediate } from 'node:timers/promises';
 import { assert, RoseError } from '../errors.ts';
 import { openCheckpoint } from '../checkpoint/open.ts';
@@ -164,6 +165,8 @@ export class EngineHost {
         : new PoolingEngine(spec, loaded, limits);
       await this.#firstStep(engine);
       this.#engines.set(model, engine);
+      // Processes of engines end without ceremony: what Node.js compiled for this one is kept now, if anywhere.
+      flushCompileCache();
       return {
         memory: loaded.memory,
         contextLength: decoder ? contextOf(spec, loaded) : spec.contextLength,
