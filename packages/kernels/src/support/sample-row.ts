@@ -1,8 +1,10 @@
 import {
   bitcast,
   blockArgmax,
+  clusterArrive,
   clusterRank,
   clusterSync,
+  clusterWait,
   f32,
   Fragment,
   i32,
@@ -212,7 +214,8 @@ export class SampleRow {
     if (cluster * (threads / 32) < 32) {
       for (let parity = 0; parity < 2; parity++) if (tid() < 32) this.sums(_, parity)[tid()] = u64(0);
     }
-    this.together();
+    // `read` waits for the others before it writes to them.
+    if (cluster > 1) clusterArrive();
   }
 
   clear(parity: number): void {
@@ -308,7 +311,7 @@ export class SampleRow {
         this.held?.tile(VECTOR, at).store(new Fragment(orders, 'u32'));
       }
     }
-    return this.most(best, bestId, parity);
+    return this.most(best, bestId, parity, true);
   }
 
   /** The most likely token of what is held. */
@@ -325,11 +328,12 @@ export class SampleRow {
   }
 
   /** Of all threads of the row. `parity`: calls one after the other have different ones. */
-  private most(order: u32, id: i32, parity: number): Best {
+  private most(order: u32, id: i32, parity: number, first = false): Best {
     'use gpu';
     const { cluster, threads } = this.shape;
     const own = blockArgmax(~order, id, { threads });
     const slots = this.best(_, _, parity);
+    if (first && cluster > 1) clusterWait();
     if (tid() < cluster) {
       const to = this.on(this.best, tid())(_, this.rank, parity);
       to[0] = u32(own.value);

@@ -127,7 +127,11 @@ function firstLevel(
       const all = orders.map((order) => binOf(order, weighing, bins));
       const weights = measure === 'mass' ? orders.map((order) => deviceWeight(order, weighing)) : undefined;
       for (const [i, order] of orders.entries()) {
-        if (all[i] < bins - 1 && row.place(order, id + i) <= end) count(row, parity, all[i], weights?.[i]);
+        if (all[i] < bins - 1 && row.place(order, id + i) <= end) {
+          // How many have a mass is of no interest yet.
+          if (weights) weigh(row, parity, all[i], weights[i]);
+          else count(row, parity, all[i]);
+        }
       }
     }
   });
@@ -183,19 +187,22 @@ function binOf(order: u32, weighing: Weighing, bins: number): i32 {
   return min(bitcast(i32, rounded) - bitsOf(ROUND), i32(bins - 1));
 }
 
+const IN_CTA = { scope: 'cta' } as const;
+
 /** Counts a token in a bin, and its weight where that is measured. */
 function count(row: SampleRow, parity: i32, bin: i32, weight?: u64): void {
   'use gpu';
-  const scope = { scope: 'cta' } as const;
-  const at = row.histogram(_, _, parity);
-  atomicUpdate(at(bin, 0), 'add', u32(1), scope);
-  if (weight !== undefined) {
-    const low = u32(weight);
-    const before = atomic(at(bin, 1), 'add', low, scope);
-    // Sums of lower words carry.
-    const high = u32(weight >> 32) + select(before + low < low, u32(1), u32(0));
-    if (high !== 0) atomicUpdate(at(bin, 2), 'add', high, scope);
-  }
+  atomicUpdate(row.histogram(bin, 0, parity), 'add', u32(1), IN_CTA);
+  if (weight !== undefined) weigh(row, parity, bin, weight);
+}
+
+function weigh(row: SampleRow, parity: i32, bin: i32, weight: u64): void {
+  'use gpu';
+  const low = u32(weight);
+  const before = atomic(row.histogram(bin, 1, parity), 'add', low, IN_CTA);
+  // Sums of lower words carry.
+  const high = u32(weight >> 32) + select(before + low < low, u32(1), u32(0));
+  if (high !== 0) atomicUpdate(row.histogram(bin, 2, parity), 'add', high, IN_CTA);
 }
 
 interface Gathered {
