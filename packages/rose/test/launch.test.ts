@@ -117,9 +117,9 @@ test('an old Node.js alone says what to do', async () => {
 });
 
 test('what Node.js compiles is kept beside the other caches, unless somebody chose otherwise', () => {
-  assert.equal(compileCache({}, 'linux', '/home/x'), join('/home/x', '.cache', 'rose', 'node'));
-  assert.equal(compileCache({ XDG_CACHE_HOME: '/c' }, 'linux', '/home/x'), join('/c', 'rose', 'node'));
-  assert.equal(compileCache({ ROSE_CACHE_DIR: '/r' }, 'linux', '/home/x'), join('/r', 'node'));
+  assert.equal(compileCache({}, 'linux', '/u'), join('/u', '.cache', 'rose', 'node'));
+  assert.equal(compileCache({ XDG_CACHE_HOME: '/c' }, 'linux', '/u'), join('/c', 'rose', 'node'));
+  assert.equal(compileCache({ ROSE_CACHE_DIR: '/r' }, 'linux', '/u'), join('/r', 'node'));
   assert.equal(compileCache({}, 'darwin', '/u'), join('/u', 'Library', 'Caches', 'rose', 'node'));
   assert.equal(compileCache({ LOCALAPPDATA: 'l' }, 'win32', '/u'), join('l', 'rose', 'node'));
   assert.equal(compileCache({ NODE_COMPILE_CACHE: '/n' }, 'linux', '/u'), undefined);
