@@ -122,9 +122,12 @@ export async function outputsOf(model: DeviceModel, { spec }: Checkpoint): Promi
   return [first, second];
 }
 
-/** Largest difference, by the largest magnitude. */
-export function apart(got: Float32Array, right: Float32Array): number {
-  assert.equal(got.length, right.length);
-  const largest = right.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
-  return got.reduce((most, value, i) => Math.max(most, Math.abs(value - right[i])), 0) / largest;
+/** Largest difference in any of the results, by the largest magnitude. */
+export function apart(got: readonly Float32Array[], right: readonly Float32Array[]): number {
+  const magnitude = right.flatMap((values) => [...values].map(Math.abs));
+  const differences = got.flatMap((values, i) => {
+    assert.equal(values.length, right[i].length);
+    return [...values].map((value, at) => Math.abs(value - right[i][at]));
+  });
+  return Math.max(...differences) / Math.max(...magnitude);
 }

@@ -6,7 +6,7 @@ import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import type { LoadSummary } from '../src/load/summary.ts';
-import { rose, start, type Ended, type Running } from './rose.ts';
+import { threads, rose, start, type Ended, type Running } from './rose.ts';
 
 let running: Running;
 let url: string;
@@ -14,7 +14,7 @@ let folder: string;
 
 before(async () => {
   folder = await mkdtemp(join(tmpdir(), 'rose-bench-'));
-  running = start(['serve', '--port', '0', '--threads', '2', 'tiny-chat', 'tiny-embed']);
+  running = start(['serve', '--port', '0', ...threads, 'tiny-chat', 'tiny-embed']);
   [, url] = await running.until(/listening on (\S+)/);
 });
 
@@ -57,7 +57,7 @@ test('shared beginnings are found by the server, and cancelled requests leave it
 });
 
 test('a model is served for the time of the benchmark', async () => {
-  const ended = await rose(['bench', 'serve', 'tiny-chat', '--threads', '2', ...SHORT, '--concurrency', '4']);
+  const ended = await rose(['bench', 'serve', 'tiny-chat', ...threads, ...SHORT, '--concurrency', '4']);
   assert.equal(ended.code, 0, ended.stderr);
   assert.match(ended.stderr, /serving tiny-chat/);
   assert.match(ended.stdout, /8 answered/);

@@ -4,6 +4,9 @@ import { fileURLToPath } from 'node:url';
 /** The `rose` command. */
 export const launcher: string = fileURLToPath(new URL('../bin/rose.cjs', import.meta.url));
 
+/** Two threads where the CPU computes; a GPU (`ROSE_DEVICE`) has no such option. */
+export const threads: readonly string[] = process.env.ROSE_DEVICE === undefined ? ['--threads', '2'] : [];
+
 export interface Ended {
   readonly code: number | null;
   readonly signal: NodeJS.Signals | null;

@@ -103,7 +103,9 @@ async function rest(reader: ReadableStreamDefaultReader<Uint8Array>): Promise<st
   return text;
 }
 
-test('what is not done when the time to drain is over ends with an error that says so', async () => {
+// A GPU has written them all by then.
+const done = process.env.ROSE_DEVICE !== undefined && 'only for the CPU';
+test('what is not done when the time to drain is over ends with an error that says so', { skip: done }, async () => {
   const { running, url } = await serving('tiny-chat', '--drain-seconds', '1');
   const readers = await Promise.all([1, 2, 3].map(() => streaming(url, { n: 8 })));
   running.process.kill('SIGTERM');

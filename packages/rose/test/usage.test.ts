@@ -58,9 +58,21 @@ const WRONG: readonly (readonly [args: readonly string[], code: number, says: Re
     5,
     /No NVIDIA driver was found|there is no GPU 99: this machine has GPU 0/,
   ],
-  [['generate', 'x', '--quantize', 'fp8'], 3, /the CPU device does not have fp8 weights: it has int8 and int4/],
-  [['generate', 'x', '--dtype', 'bf16'], 3, /the CPU device does not have a choice of bf16: it has auto/],
-  [['generate', 'x', '--cache-dtype', 'f16'], 3, /the CPU device does not have a f16 cache: it has f32 and bf16/],
+  [
+    ['generate', 'x', '--device', 'cpu', '--quantize', 'fp8'],
+    3,
+    /the CPU device does not have fp8 weights: it has int8 and int4/,
+  ],
+  [
+    ['generate', 'x', '--device', 'cpu', '--dtype', 'bf16'],
+    3,
+    /the CPU device does not have a choice of bf16: it has auto/,
+  ],
+  [
+    ['generate', 'x', '--device', 'cpu', '--cache-dtype', 'f16'],
+    3,
+    /the CPU device does not have a f16 cache: it has f32 and bf16/,
+  ],
   [['serve', '--port', '0', '--host', 'no-such-host.invalid'], 4, /no-such-host\.invalid/],
 ];
 

@@ -9,6 +9,7 @@ import { GRPCInferenceService, InferParameterSchema } from '../src/grpc/proto/in
 import { rawTexts, serveGrpc, textsOf, type GrpcServing } from './grpc-client.ts';
 import { makeRepository } from './repository-kit.ts';
 import { eventsOf, serve, until, type Reply } from './serving.ts';
+import { oneThread } from './one-thread.ts';
 
 const root = (path: string): string => fileURLToPath(new URL(`../../../${path}`, import.meta.url));
 const EXAMPLES = root('examples/model-repository');
@@ -17,7 +18,7 @@ const BERT = root('test/checkpoints/bert-mean');
 /** Engines in threads of this process, which start sooner than processes. */
 const engine: EngineOptions = {
   locate: async (name) => root(`models/${name}`),
-  settings: { engine: 'thread', threads: 1 },
+  settings: { engine: 'thread', ...oneThread },
 };
 
 function explicit(directory: string, ...loadModels: string[]): Pick<ServerOptions, 'repository'> {
@@ -330,7 +331,7 @@ test(
   'a lost engine is started again as often as it may, then by a load',
   { skip: process.platform !== 'linux' },
   async (t) => {
-    const settings = { threads: 1, restarts: 1 };
+    const settings = { ...oneThread, restarts: 1 };
     const repository = { ...explicit(EXAMPLES, 'tiny_embed').repository!, engine: { ...engine, settings } };
     const { post, get, log } = await serve(t, { repository });
     const ask = { inputs: [{ name: 'TEXT', datatype: 'BYTES', shape: [1, 1], data: ['A bear.'] }] };

@@ -9,6 +9,7 @@ import { startServer } from '@rose/server';
 import OpenAI, { BadRequestError } from 'openai';
 import { zodResponseFormat } from 'openai/helpers/zod';
 import { z } from 'zod';
+import { oneThread } from './one-thread.ts';
 
 /** Shows tools as Hermes' models are shown them. */
 const TEMPLATE = `{% for tool in tools or [] %}{{ tool | tojson }}{% endfor %}{# <tool_call> #}{% for message in messages %}{{ message.content }}{% endfor %}`;
@@ -30,7 +31,7 @@ describe('structured answers of a real model', async () => {
     { name: 'chat', directory },
     { name: 'tools', directory: toolsDirectory },
   ];
-  const hub = await openModels({ models: sources, threads: 1 });
+  const hub = await openModels({ models: sources, ...oneThread });
   const server = await startServer(hub, { host: '127.0.0.1', port: 0, version: '0.0.1', log: { write: () => {} } });
   after(async () => {
     await server.close(0);

@@ -2,7 +2,7 @@ import { leavesOf, linearKernelFor, type Dims, type KernelCase } from '@rose/ker
 import { assert } from '../../errors.ts';
 import type { BufferRows } from './buffers.ts';
 import type { NormSpec } from '../../model/spec.ts';
-import { attentionRecorders, cacheRecorder } from './attention.ts';
+import { cacheRecorder } from './attention.ts';
 import { UNIT, type FusedLinear, type FusedOperation } from './fuse.ts';
 
 import type { RowCount } from './grids.ts';
@@ -44,7 +44,7 @@ class Maker {
     this.#type = parts.weights.type;
   }
 
-  recorders(operation: FusedOperation): Recorder[] {
+  recorders(operation: FusedOperation): readonly Recorder[] {
     switch (operation.kind) {
       case 'embed':
         return [this.#embed(operation)];
@@ -55,7 +55,7 @@ class Maker {
       case 'cache':
         return [cacheRecorder(this.#parts, operation, this.#bucket)];
       case 'attention':
-        return attentionRecorders(this.#parts, operation);
+        return this.#parts.attentionOf(operation);
       case 'gather':
         return [this.#gather(operation.input, operation.output)];
       case 'pool':

@@ -1,7 +1,10 @@
 import type { BatchCapacity } from '../../engine/batch.ts';
 import type { LayerGroup } from '../../model/groups.ts';
 import type { ModelSpec } from '../../model/spec.ts';
+import type { AttentionOperation } from '../../plan/plan.ts';
+import { attentionRecorders } from './attention.ts';
 import type { Buffers } from './buffers.ts';
+import type { Recorder } from './compile.ts';
 import { RowGrid, type RowCount } from './grids.ts';
 import type { Gpu, GpuKernel, GpuRange } from './gpu.ts';
 import type { StepLayout } from './step-shape.ts';
@@ -27,8 +30,9 @@ export class CudaParts {
   /** i32 [outputs]: what the step before drew, of decoders. */
   readonly drawn: GpuRange | undefined;
   readonly #grids = new Map<GpuKernel, RowGrid>();
+  readonly #attention = new Map<AttentionOperation, readonly Recorder[]>();
 
-  constructor(parts: Omit<CudaParts, 'gridOf'>) {
+  constructor(parts: Omit<CudaParts, 'gridOf' | 'attentionOf'>) {
     this.gpu = parts.gpu;
     this.spec = parts.spec;
     this.weights = parts.weights;
@@ -38,6 +42,16 @@ export class CudaParts {
     this.groups = parts.groups;
     this.layers = parts.layers;
     this.drawn = parts.drawn;
+  }
+
+  /** The launches of a layer's attention, which are the same for every number of rows. */
+  attentionOf(operation: AttentionOperation): readonly Recorder[] {
+    let recorders = this.#attention.get(operation);
+    if (recorders === undefined) {
+      recorders = attentionRecorders(this, operation);
+      this.#attention.set(operation, recorders);
+    }
+    return recorders;
   }
 
   gridOf(kernel: GpuKernel, count: RowCount): RowGrid {
