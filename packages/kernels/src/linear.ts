@@ -34,7 +34,7 @@ import {
   type LinearTensors,
 } from './support/linear.ts';
 import { outputColumns } from './support/linear-epilogue.ts';
-import { fragmentOutputs } from './support/linear-fragments.ts';
+import { fragmentBiases, fragmentOutputs } from './support/linear-fragments.ts';
 import {
   TILE_ROWS,
   tileBucket,
@@ -179,16 +179,21 @@ function record(s: Linear): KernelIR {
         count,
         (number) => {
           'use gpu';
-          const total = product.sums();
           const place = bandedTile(number, tileColumns, tileRows, band);
           const row = (place.column * ctas + rank) * TILE_ROWS + (tid() >> 5) * 16;
           const outputs = outputColumns({ columns: tile }, options);
           const column = place.row * outputs;
           const targets = storeTargets(t, dims, options);
+          // Stores to several tensors are branches, over which the compiler does not move loads: these are there when the sums are.
+          const ahead = t.bias && targets.length > 1;
+          const biases = ahead ? fragmentBiases(outputs, column, t, dims, options) : undefined;
+          const total = product.sums();
           store?.begin();
           for (let c = 0; c < outputs; c += STORE_COLUMNS) {
             const at = { row, column: column + c };
-            const part = fragmentOutputs(total, c, Math.min(STORE_COLUMNS, outputs - c), at, t, dims, options);
+            const width = Math.min(STORE_COLUMNS, outputs - c);
+            const own = biases?.slice(c / 8, (c + width) / 8);
+            const part = fragmentOutputs(total, c, width, at, t, dims, options, own);
             if (store) store.store(targets, part.values, tid() >> 5, column + c, row);
             else part.store();
           }

@@ -10,11 +10,45 @@ export interface FragmentOutputs {
   store(): void;
 }
 
+/** Biases of a thread's two columns in a block of eight; with a gate those of the gates, and of the values. */
+export interface FragmentBias {
+  readonly bias: Fragment | undefined;
+  readonly valueBias: Fragment | undefined;
+}
+
+/** The biases of `width` output columns from `column` on, for `fragmentOutputs`: loaded long before they are needed. */
+export function fragmentBiases(
+  width: number,
+  column: i32,
+  t: EpilogueTensors,
+  dims: Dims,
+  options: EpilogueOptions,
+): readonly FragmentBias[] {
+  'use gpu';
+  return Array.from({ length: width / 8 }, (_none, block) =>
+    biasAt(columnAt(column, block, dims, options), t, options),
+  );
+}
+
+function biasAt(column: i32, t: EpilogueTensors, { gate }: EpilogueOptions): FragmentBias {
+  'use gpu';
+  const source = gate === 'none' ? column : (column >> 3) * 16 + (column & 7);
+  const bias = t.bias && pair(t.bias, source);
+  return { bias, valueBias: gate !== 'none' && t.bias ? pair(t.bias, source + 8) : undefined };
+}
+
+/** A thread's first column in a block of eight. Beyond the last column stands the last one: nobody stores it. */
+function columnAt(first: i32, block: number, dims: Dims, options: EpilogueOptions): i32 {
+  'use gpu';
+  return min(first + block * 8 + (laneId() & 3) * 2, outputColumns(dims, options) - 2);
+}
+
 /**
  * The outputs of a warp's 16 rows, `width` columns from its output column `first` on.
  *
  * @param sums of the thread: four of each eight columns of w
  * @param at where the first of these outputs is in y: the warp's first row
+ * @param biases those of these outputs, where they were loaded before
  */
 export function fragmentOutputs(
   sums: readonly number[],
@@ -24,22 +58,19 @@ export function fragmentOutputs(
   t: EpilogueTensors,
   dims: Dims,
   options: EpilogueOptions,
+  biases?: readonly FragmentBias[],
 ): FragmentOutputs {
   'use gpu';
   const { gate } = options;
   const factor = gate === 'none' ? 1 : 2;
-  const columns = outputColumns(dims, options);
   const lane = laneId();
   const scale = t.scale?.[0];
-  // Beyond the last column and row stands the last one: nobody stores it.
-  const columnOf = (block: number): i32 => min(at.column + block * 8 + (lane & 3) * 2, columns - 2);
+  // Beyond the last row stands the last one: nobody stores it.
   const rowOf = (half: number): i32 => min(at.row + (lane >> 2) + 8 * half, t.rows - 1);
   const values: f32[] = [];
   for (let block = 0; block < width / 8; block++) {
-    const column = columnOf(block);
-    const source = factor === 1 ? column : (column >> 3) * 16 + (column & 7);
-    const bias = t.bias && pair(t.bias, source);
-    const valueBias = gate !== 'none' && t.bias ? pair(t.bias, source + 8) : undefined;
+    const column = columnAt(at.column, block, dims, options);
+    const { bias, valueBias } = biases ? biases[block] : biasAt(column, t, options);
     const base = (first / 8 + block) * 4 * factor;
     for (let half = 0; half < 2; half++) {
       const own = sums.slice(base + 2 * half, base + 2 * half + 2);
