@@ -5,10 +5,12 @@ import { rose, start } from './rose.ts';
 
 const REPOSITORY = fileURLToPath(new URL('../../../examples/model-repository', import.meta.url));
 
-test('rose serve serves a repository alone, and says what it loaded', async () => {
+test('rose serve serves a repository alone, and says what it loaded', async (t) => {
   const names = ['simple', 'simple_string', 'tiny_embed'];
   const explicit = ['--model-control-mode', 'explicit', ...names.flatMap((name) => ['--load-model', name])];
   const running = start(['serve', '--port', '0', '--model-repository', REPOSITORY, ...explicit]);
+  // A server that a failed test leaves would keep it from ending.
+  t.after(() => running.process.kill('SIGKILL'));
   const [, url] = await running.until(/listening on (\S+)/);
   await running.until(/model repository: simple\/1, simple_string\/1, tiny_embed\/1/);
   assert.equal((await fetch(`${url}/v2/health/ready`)).status, 200);
