@@ -9,7 +9,8 @@ import { openModels } from '../src/serve/hub.ts';
 import { bundled } from './on-cpu.ts';
 
 const skip = !CudaDevice.present();
-const child = (name: string): URL => new URL(`./cuda-${name}.child.ts`, import.meta.url);
+const FAULT = new URL('./cuda-fault.child.ts', import.meta.url);
+const HANG = new URL('./cuda-hang.child.ts', import.meta.url);
 
 test('a fault of a GPU ends its engine and its requests, and the next engine serves again', { skip }, async () => {
   let starts = 0;
@@ -25,7 +26,7 @@ test('a fault of a GPU ends its engine and its requests, and the next engine ser
       onLost: ({ message }, final) => void told.push(`${final} ${message}`),
       onRestart: () => back(),
     },
-    () => startProcess(starts++ === 0 ? child('fault') : undefined),
+    () => startProcess(starts++ === 0 ? FAULT : undefined),
   );
   try {
     const [model] = hub.models;
@@ -55,7 +56,7 @@ test('a fault of a GPU ends its engine and its requests, and the next engine ser
 });
 
 test('work that does not end is given up at its deadline, and the GPU with it', { skip }, async () => {
-  const process_ = spawn(process.execPath, [...process.execArgv, fileURLToPath(child('hang'))], {
+  const process_ = spawn(process.execPath, [...process.execArgv, fileURLToPath(HANG)], {
     stdio: ['ignore', 'pipe', 'inherit'],
   });
   let text = '';
