@@ -1,5 +1,5 @@
 /**
- * Attention on an NVIDIA GPU: decoding (both kernels, beside the bandwidth of a device-to-device copy) and prompts (beside
+ * Attention on an NVIDIA GPU: decoding (beside the bandwidth of a device-to-device copy) and prompts (beside
  * PyTorch's flash and cuDNN attention in the same run). Graphs are replayed, inputs rotate, numbers are medians.
  *
  *     node --conditions=development --import @rose/cute/register bench/attention/run.ts [--no-peer] [--json FILE]
@@ -8,21 +8,17 @@ import { spawnSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-import { DeviceMemory, Kernel, measure, versionText } from '@rose/cuda';
+import { versionText } from '@rose/cuda';
 import { compileKernel } from '@rose/cute';
 import { KERNELS, specialise, type KernelModule } from '@rose/kernels';
-import { DeviceArgs } from '../../packages/rose/src/kernel/device-args.ts';
 import { copyOf, openGpu, timeKernel } from '../../packages/rose/src/kernel/gpu.ts';
 import { circumstances, writeResult } from '../measure/report.ts';
 
 const HEADS = { qHeads: 32, kvHeads: 8, head: 128 } as const;
-/** Bytes of caches that are rotated: several times the level-2 cache. */
-const ROTATED = 5e8;
 
 const { values } = parseArgs({ options: { 'no-peer': { type: 'boolean', default: false }, json: { type: 'string' } } });
 using gpu = openGpu(0);
-const { context, stream } = gpu;
-const multiprocessors = context.device.attribute('multiprocessors');
+const { context } = gpu;
 const copy = copyOf(gpu);
 console.log(`${context.device.name}: a device-to-device copy moves ${(copy / 1e9).toFixed(0)} GB/s`);
 
@@ -55,45 +51,13 @@ function moduleOf(name: string): KernelModule {
   return KERNELS.find((kernel) => kernel.name === name)!;
 }
 
-/** One token of each sequence: `attention_decode` and `attention_combine`, by the bytes of keys and values. */
+/** One token of each sequence: `attention_decode`, which puts splits together itself, by the bytes of keys and values. */
 function decode({ sequences, length, cache }: { sequences: number; length: number; cache: string }): object {
-  const [first, second] = ['attention_decode', 'attention_combine'].map(moduleOf);
+  const module = moduleOf('attention_decode');
   const dims = { sequences, tokens: 1, longest: length, shortest: length, ...HEADS };
-  const s = specialise(first, { dims, options: { cache } });
-  const splits = Math.ceil(length / 512);
-  const { qHeads, kvHeads, head } = HEADS;
-  const combined = specialise(second, { dims: { sequences, tokens: 1, splits, qHeads, head } });
-  const bytes = 2 * sequences * length * kvHeads * head * (cache === 'same' ? 2 : 1);
-  const compiled = (module: KernelModule, of: typeof s): Kernel =>
-    new Kernel(context, compileKernel(module.trace(of), { arch: gpu.arch }).program);
-  using parts = compiled(first, s);
-  using whole = compiled(second, combined);
-  using starts = new DeviceMemory(context, 4 * (sequences + 1));
-  starts.write(new Uint8Array(Int32Array.from({ length: sequences + 1 }, (_none, i) => i * splits).buffer));
-  const sets = Array.from({ length: Math.max(2, Math.ceil(ROTATED / bytes)) }, (_none, i) => {
-    const args = new DeviceArgs(context, first, s, 1000 * i);
-    const rest = new DeviceArgs(context, second, combined, 1);
-    const { o, stats, items, rowStarts } = args.values;
-    const launches = [
-      parts
-        .prepare()
-        .grid(...first.grid(s, { multiprocessors }))
-        .args(args.values),
-      whole
-        .prepare()
-        .grid(qHeads, 1, sequences)
-        .args({ ...rest.values, o, stats, items, rowStarts, starts }),
-    ];
-    return { args, rest, launches };
-  });
-  const { median } = measure(
-    stream,
-    (n) => {
-      for (const launch of sets[n % sets.length].launches) launch.launch(stream);
-    },
-    { launches: Math.max(12, sets.length), repeats: 15 },
-  );
-  for (const { args, rest } of sets) [args, rest].forEach((one) => one[Symbol.dispose]());
+  const s = specialise(module, { dims, options: { cache, whole: true } });
+  const bytes = 2 * sequences * length * HEADS.kvHeads * HEADS.head * (cache === 'same' ? 2 : 1);
+  const { median } = timeKernel(gpu, module, s, compileKernel(module.trace(s), { arch: gpu.arch }), copy);
   const figure = { sequences, length, cache, microseconds: median, copyShare: (bytes * 1e6) / median / copy };
   console.log(figure);
   return figure;

@@ -7,6 +7,8 @@ import {
   f32,
   fma,
   fragment,
+  gridDependencyWait,
+  gridLaunchDependents,
   idiv,
   makeLayout,
   max,
@@ -21,6 +23,7 @@ import {
   type Tensor,
 } from '@rose/cute';
 import { HEADS } from './support/attention.ts';
+import { early } from './support/early.ts';
 import { APPROXIMATION, bound } from './support/rounding.ts';
 import { vectorsOf } from './support/rows.ts';
 import { bytesOf } from './support/storage.ts';
@@ -56,7 +59,8 @@ const BOUND = bound(
  * `sinks` has a logit for each query head that takes part in the sum and weighs nothing (gpt-oss).
  *
  * `starts` says which items are whose, `rowStarts` which rows of `y`; `decodeItems` makes the lists. Of a sequence without
- * items nothing is read or written. A split that a row does not see changes nothing of it, bit for bit.
+ * items nothing is read or written. A split that a row does not see changes nothing of it, bit for bit. The lists are read
+ * early (`early`): the kernels just before must not write them.
  */
 const attentionCombine: KernelModule = defineKernel({
   name: 'attention_combine',
@@ -169,13 +173,21 @@ function record({ dims, options }: Specialisation<typeof OPTIONS>): KernelIR {
   const { head } = dims;
   const vectors = head / VECTOR;
   const threads = vectors * GROUPS;
-  return traceKernel('attention_combine', argumentsOf(dims, options), threads, (t: Tensors) => {
+  const body = (t: Tensors): void => {
     'use gpu';
     const [h, token, sequence] = [bid(), bidY(), bidZ()];
-    const [start, end] = [t.starts[sequence], t.starts[sequence + 1]];
-    if (start === end) return;
-    const row = t.rowStarts[sequence] + token;
-    if (row >= t.rowStarts[sequence + 1]) return;
+    const [start, end] = [early(t.starts(sequence)), early(t.starts(sequence + 1))];
+    if (start === end) {
+      // The next kernel's wait is for all that were before this one, too.
+      gridDependencyWait();
+      return;
+    }
+    const row = early(t.rowStarts(sequence)) + token;
+    const live = row < early(t.rowStarts(sequence + 1));
+    const firstSplit = early(t.items(start, 1));
+    gridDependencyWait();
+    gridLaunchDependents();
+    if (!live) return;
     const statsOf = (item: number) => vectorsOf(t.stats(item, token, h, _), 2)(_, 0);
 
     const sink = t.sinks === undefined ? f32(-Infinity) : t.sinks[h] * Math.LOG2E;
@@ -188,7 +200,7 @@ function record({ dims, options }: Specialisation<typeof OPTIONS>): KernelIR {
     const sums = fragment('f32', VECTOR);
     let total = f32(0);
     // A group has the splits whose number it is, modulo the number of groups.
-    const own = start + ((group - t.items(start, 1).load()[0]) & (GROUPS - 1));
+    const own = start + ((group - firstSplit) & (GROUPS - 1));
     for (const first of range(own, end, GROUPS * AHEAD)) {
       const items = Array.from({ length: AHEAD }, (_none, i) => first + GROUPS * i);
       const stats = items.map((item) => statsOf(item).load({ where: item < end, otherwise: -Infinity }));
@@ -219,5 +231,6 @@ function record({ dims, options }: Specialisation<typeof OPTIONS>): KernelIR {
       const y = sums.map((e) => fma(e, inverse, f32(0)));
       vectorsOf(t.y(row, h, _), VECTOR)(_, vector).store(y.to(t.y.type));
     }
-  });
+  };
+  return traceKernel('attention_combine', argumentsOf(dims, options), threads, body, { waits: true });
 }

@@ -4,6 +4,8 @@ import {
   f32,
   fma,
   Fragment,
+  gridDependencyWait,
+  gridLaunchDependents,
   idiv,
   min,
   rsqrt,
@@ -11,11 +13,12 @@ import {
   shuffleXor,
   tid,
   _,
-  type i32,
+  i32,
   type KernelIR,
   type Tensor,
 } from '@rose/cute';
 import { rowBucket } from './support/bucket.ts';
+import { early } from './support/early.ts';
 import { sumOfSquares, vectorsOf } from './support/rows.ts';
 import { cacheType } from './support/attention.ts';
 import { PAGE } from './support/page.ts';
@@ -66,6 +69,7 @@ const TUNING = { threads: [128, 256], turns: [1, 2, 4, 8] } as const;
  * sines. `slot` is page * 16 + place in the page; negative: the token is not kept (padding). A page holds [kv head][16
  * tokens][head] for keys, and in another tensor for values. A cache of e4m3 has a float32 scale for each key head, of keys
  * and of values, by which attention multiplies: what is stored is the quotient, rounded once, and beyond 448 it is 448.
+ * All but `qkv` is read early (`early`): the kernels just before must not write it.
  */
 const qkRopeCache: KernelModule = defineKernel({
   name: 'qk_rope_cache',
@@ -91,7 +95,7 @@ const qkRopeCache: KernelModule = defineKernel({
     }
     return qHeads % kvHeads === 0 ? undefined : `${qHeads} query heads do not divide among ${kvHeads} key heads`;
   },
-  choose: () => ({ threads: 128, turns: 4 }),
+  choose: ({ tokens }) => ({ threads: 128, turns: tokens > 512 ? 4 : 2 }),
   tables: {
     version: 2,
     key: ({ tokens, qHeads, kvHeads, head, rotary = 0 }, options) => {
@@ -266,7 +270,7 @@ function record({ dims, options, tuning }: Specialisation<typeof OPTIONS, typeof
   const pairs = pairsOf(dims);
   const vectors = head / (2 * pairs);
   const turning = rotary / (2 * pairs);
-  return traceKernel('qk_rope_cache', qkRopeCache.args(dims, options), threads, (t: Tensors) => {
+  const body = (t: Tensors): void => {
     'use gpu';
     const at = bid() * threads + tid();
     const wanted = idiv(at, lanes);
@@ -276,6 +280,12 @@ function record({ dims, options, tuning }: Specialisation<typeof OPTIONS, typeof
     const token = idiv(item, groups);
     const group = item - token * groups;
     const place = new PlaceInHead(pairs, options.layout === 'neox' ? turning : 0, lane);
+    const slot = early(t.slots(token));
+    const weights = t.qWeight && t.kWeight && [t.qWeight, t.kWeight].map((w) => place.load(w, 0));
+    const turned = min(lane, turning - 1);
+    const position = t.positions === undefined ? i32(0) : early(t.positions(token));
+    const angles = t.table && [0, 1].map((which) => vectorsOf(t.table!(position, which, _), pairs)(_, turned).load());
+    gridDependencyWait();
     const all = Array.from({ length: turns }, (_none, turn) => {
       'use gpu';
       const h = group + turn * groups;
@@ -284,13 +294,7 @@ function record({ dims, options, tuning }: Specialisation<typeof OPTIONS, typeof
       const raw = place.load(t.qkv(token, _), (even ? h : min(h, heads - 1)) * vectors);
       return { h, raw, live: wanted < t.tokens * groups && own < vectors && (even || h < heads) };
     });
-    const slot = t.slots[token];
-    const weights = t.qWeight && t.kWeight && [t.qWeight, t.kWeight].map((w) => place.load(w, 0).to(f32));
-    const turned = min(lane, turning - 1);
-    const angles =
-      t.table &&
-      t.positions &&
-      [0, 1].map((which) => vectorsOf(t.table!(t.positions![token], which, _), pairs)(_, turned).load());
+    gridLaunchDependents();
     for (const { h, raw, live } of all) {
       let x = raw.to(f32);
       if (weights) {
@@ -298,7 +302,7 @@ function record({ dims, options, tuning }: Specialisation<typeof OPTIONS, typeof
         for (let distance = lanes / 2; distance >= 1; distance /= 2) squares += shuffleXor(squares, distance);
         const r = rsqrt(squares * (1 / head) + t.eps);
         x = x.map((e, i) => {
-          const w = h < qHeads ? weights[0][i] : weights[1][i];
+          const w = f32(h < qHeads ? weights[0][i] : weights[1][i]);
           return e * r * (options.weight === 'plus_one' ? w + 1 : w);
         });
       }
@@ -317,7 +321,8 @@ function record({ dims, options, tuning }: Specialisation<typeof OPTIONS, typeof
         }
       }
     }
-  });
+  };
+  return traceKernel('qk_rope_cache', qkRopeCache.args(dims, options), threads, body, { waits: true });
 }
 
 /**

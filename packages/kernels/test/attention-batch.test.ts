@@ -25,6 +25,7 @@ const PROMPTS: readonly Dims[] = BATCHES.flatMap((batch) => [1, 9].map((tokens) 
 /** Kernels, and of their sizes those that a batch may have otherwise without another kernel. */
 const COMPILED: readonly [KernelModule, KernelCase, readonly Dims[]][] = [
   [attentionDecode, { dims: { ...SHAPE, tokens: 2 } }, BATCHES],
+  [attentionDecode, { dims: { ...SHAPE, tokens: 1 }, options: { whole: true } }, BATCHES],
   [attentionDecode, { dims: { ...SHAPE, tokens: 1 }, options: { cache: 'e4m3', window: true } }, BATCHES],
   [
     attentionCombine,

@@ -127,13 +127,17 @@ export const SIMULATED: Backend = {
   },
 };
 
-/** Bits of the results of `attention_decode` and `attention_combine`, a row of qHeads * head for each token asked. */
+/**
+ * Bits of the results of `attention_decode` and `attention_combine`, a row of qHeads * head for each token asked. `whole`: the
+ * former does both.
+ */
 export function decodeAttention(
   asked: readonly Asked[],
   shape: Shape,
   settings: Settings = {},
   seed = 1,
   backend: Backend = SIMULATED,
+  whole = false,
 ): Uint16Array {
   const { qHeads, kvHeads, head } = shape;
   const longest = Math.max(...asked.map(({ length }) => length));
@@ -146,22 +150,22 @@ export function decodeAttention(
   const o = new Float32Array(cells * head).fill(NaN);
   const stats = new Float32Array(cells * 2).fill(NaN);
   const dims = { sequences: asked.length, tokens, longest, shortest: longest, qHeads, kvHeads, head };
-  const options = { window: settings.window !== undefined, cap: settings.cap !== undefined };
   const { window, cap } = settings;
-  backend.run(
-    attentionDecode,
-    specialise(attentionDecode, { dims, options }),
-    [items.length / 2, kvHeads * Math.ceil((tokens * qHeads) / kvHeads / 16), 1],
-    {
-      q,
-      ...pagedCache(asked, shape, seed),
-      ...{ rowStarts, lengths, items, o, stats, scale: 1 / Math.sqrt(head) },
-      ...(cap === undefined ? {} : { cap }),
-      ...(window === undefined ? {} : { window }),
-    },
-  );
-  const y = new Uint16Array(q.length).fill(0xffff);
   const sinks = settings.sinks && { sinks: Float32Array.from(settings.sinks) };
+  const options = { window: window !== undefined, cap: cap !== undefined, whole, sinks: whole && sinks !== undefined };
+  const y = new Uint16Array(q.length).fill(0xffff);
+  const tiles = kvHeads * Math.ceil((tokens * qHeads) / kvHeads / 16);
+  const arrived = new Int32Array(asked.length * tiles);
+  backend.run(attentionDecode, specialise(attentionDecode, { dims, options }), [items.length / 2, tiles, 1], {
+    q,
+    ...pagedCache(asked, shape, seed),
+    ...{ rowStarts, lengths, items, o, stats, ...(whole ? { starts, ...sinks, arrived, y } : {}) },
+    scale: 1 / Math.sqrt(head),
+    ...(cap === undefined ? {} : { cap }),
+    ...(window === undefined ? {} : { window }),
+  });
+  assert.ok(arrived.every((count) => count === 0));
+  if (whole) return y;
   const combined = { sequences: asked.length, tokens, splits: 1, qHeads, head };
   backend.run(
     attentionCombine,

@@ -31,6 +31,7 @@ for (const [name, settings] of ALL) {
       { sequence: c, length: 128, count: 1 },
     ];
     const together = decodeAttention(asked, SHAPE, settings);
+    assert.deepEqual(decodeAttention(asked, SHAPE, settings, 2, SIMULATED, true), together, 'by one kernel');
     assert.ok(relativeError(together, expectedAttention(asked, SHAPE, settings)) < CLOSE);
     const row = SHAPE.qHeads * SHAPE.head;
     let at = 0;

@@ -106,6 +106,13 @@ for (const shape of SHAPES) {
         count: Math.min(length, 1 + random.integer(8)),
       }));
       const together = decodeAttention(asked, shape, settings, 1, backend);
+      for (let round = 0; round < 20; round++) {
+        assert.deepEqual(
+          decodeAttention(asked, shape, settings, 2, backend, true),
+          together,
+          `by one kernel, ${round}`,
+        );
+      }
       assert.ok(relativeError(together, expectedAttention(asked, shape, settings)) < CLOSE);
       let at = 0;
       for (const { sequence, length, count } of asked) {
