@@ -6,7 +6,7 @@ import { splits } from './fuse.ts';
 import type { GpuRange } from './gpu.ts';
 import { kernelNamed } from './kernels.ts';
 import type { CudaParts } from './parts.ts';
-import { itemsOfPass, type Pass, type StepShape } from './step-shape.ts';
+import { itemsOfPass, PADDING, type Pass, type StepShape } from './step-shape.ts';
 
 /** The part of attention that a layer's options decide, as the kernels name it. */
 function windowOf({ spec, groups, layers }: CudaParts, layer: number, attention: AttentionSpec): number | undefined {
@@ -74,16 +74,11 @@ function answerRecorder(parts: CudaParts, { layer, output, attention }: Attentio
   const window = windowOf(parts, layer, attention);
   const sizes: Dims = { sequences: 1, tokens: 1, qHeads, kvHeads, head };
   const { type } = weights;
-  const decode = gpu.load(kernelNamed('attention_decode'), {
+  const kernel = gpu.load(kernelNamed('attention_decode'), {
     dims: { ...sizes, longest: 1, shortest: 1 },
-    options: { type, window: window !== undefined },
-  });
-  const combine = gpu.load(kernelNamed('attention_combine'), {
-    dims: { sequences: 1, tokens: 1, splits: 1, qHeads, head },
-    options: { type },
+    options: { type, window: window !== undefined, whole: true },
   });
   const { state } = layout;
-  const [o, stats] = [buffers.range('parts'), buffers.range('stats')];
   const field = {
     items: state.range(`items${group}`),
     starts: state.range(`starts${group}`),
@@ -91,7 +86,7 @@ function answerRecorder(parts: CudaParts, { layer, output, attention }: Attentio
     lengths: state.range('answerLengths'),
     tableStarts: state.range('answerTables'),
   };
-  const first = decode.prepare({
+  const launch = kernel.prepare({
     q: buffers.range('q'),
     keys,
     values,
@@ -100,23 +95,22 @@ function answerRecorder(parts: CudaParts, { layer, output, attention }: Attentio
     rowStarts: field.rowStarts,
     lengths: field.lengths,
     items: field.items,
-    o,
-    stats,
+    o: buffers.range('parts'),
+    stats: buffers.range('stats'),
+    starts: field.starts,
+    arrived: buffers.range('arrived'),
+    y: buffers.range(output),
     scale,
     ...(window !== undefined && { window }),
   });
-  const y = buffers.range(output);
-  const second = combine.prepare({ o, stats, items: field.items, starts: field.starts, rowStarts: field.rowStarts, y });
-  const [, across] = decode.gridFor({});
+  const [, across] = kernel.gridFor({});
   const aim = (range: GpuRange, word: number): GpuRange => (word === 0 ? range : range.slice(4 * word));
   const point = ({ row, item }: Pass, pass: number): void => {
-    const items = aim(field.items, 2 * item[group]);
-    const rowStarts = aim(field.rowStarts, row);
-    first.point('tableStarts', aim(field.tableStarts, row)).point('lengths', aim(field.lengths, row));
-    first.point('rowStarts', rowStarts).point('items', items);
-    second
-      .point('rowStarts', rowStarts)
-      .point('items', items)
+    launch
+      .point('tableStarts', aim(field.tableStarts, row))
+      .point('lengths', aim(field.lengths, row))
+      .point('rowStarts', aim(field.rowStarts, row))
+      .point('items', aim(field.items, 2 * item[group]))
       .point('starts', aim(field.starts, row + pass));
   };
   let pointed = 0;
@@ -125,8 +119,7 @@ function answerRecorder(parts: CudaParts, { layer, output, attention }: Attentio
       const pass = shape.passes[p];
       if (p !== 0 || pointed !== 0) point(pass, p);
       pointed = p;
-      if (pass.items[group] > 0) first.grid(pass.items[group], across).run(stream);
-      second.grid(qHeads, 1, pass.rows).run(stream);
+      if (pass.items[group] > 0) launch.grid(pass.items[group], across).run(stream);
     }
   };
 }
@@ -219,15 +212,20 @@ function promptRecorder(parts: CudaParts, operation: AttentionOperation): Record
   };
 }
 
-/** Buffers that attention needs beside those of the plan: parts of splits and their statistics, float32. */
+/**
+ * Buffers that attention needs beside those of the plan: parts of splits and their statistics, float32, and how many CTAs of
+ * each sequence have written theirs, zeros but for the time of a launch.
+ */
 export function partSizes(parts: Pick<CudaParts, 'spec' | 'capacity'>): {
   readonly parts: number;
   readonly stats: number;
+  readonly arrived: number;
 } {
   const items = itemsOfPass(parts.capacity);
   const { blocks } = parts.spec;
   return {
     parts: items * Math.max(...blocks.map(({ mixer }) => mixer.heads * mixer.headDim)),
     stats: items * 2 * Math.max(...blocks.map(({ mixer }) => mixer.heads)),
+    arrived: (parts.capacity.sequences + PADDING) * Math.max(...blocks.map(({ mixer }) => mixer.heads)),
   };
 }

@@ -101,6 +101,7 @@ export class CudaModel implements DeviceModel {
       return part;
     };
     const buffers = own(new Buffers(gpu, memory.buffers, memory.rowsOf));
+    if (decoder) gpu.stream.fill(buffers.range('arrived'), 0);
     const layout = own(new StepLayout(gpu, capacity, memory.layers, spec.contextLength));
     this.#values = buffers.range(resultOf(plan));
     this.#sampler = decoder
