@@ -2,10 +2,11 @@
  * Mixed random traffic against the real `rose serve`: answers must be right, errors honest, and when the traffic ends
  * nothing may be left behind. Findings go to the standard error, and the exit code is 1 if there are any.
  *
- *   node bench/soak.ts [--seconds 600] [--clients 12] [--seed 1] [--threads 2] [--memory-mib 72] [--write]
+ *   node bench/soak.ts [--seconds 600] [--clients 12] [--seed 1] [--device cuda] [--threads 2] [--memory-mib 72] [--write]
  */
 import { totalmem } from 'node:os';
 import { parseArgs } from 'node:util';
+import { listDevices, loadDriver } from '@rose/cuda';
 import { circumstances, writeResult } from './measure/report.ts';
 import { RandomBits } from './models/random.ts';
 import { call, type Reply } from './soak/client.ts';
@@ -18,16 +19,20 @@ const { values: options } = parseArgs({
     seconds: { type: 'string', default: '600' },
     clients: { type: 'string', default: '12' },
     seed: { type: 'string', default: '1' },
+    device: { type: 'string', default: 'cpu' },
     threads: { type: 'string', default: '2' },
     /** Of each model: so little that pages for keys and values run out, and sequences have to yield. */
-    'memory-mib': { type: 'string', default: '72' },
+    'memory-mib': { type: 'string' },
     write: { type: 'boolean', default: false },
   },
 });
 const seconds = Number(options.seconds);
 const clients = Number(options.clients);
 const seed = Number(options.seed);
-const memoryMib = Number(options['memory-mib']);
+const onGpu = options.device !== 'cpu';
+const memoryMib = Number(options['memory-mib'] ?? (onGpu ? 62 : 72));
+/** Of the memory that a share is taken of: the machine's, or the GPU's. */
+const memoryBytes = onGpu ? listDevices(loadDriver())[0].memoryBytes : totalmem();
 
 const MODELS = ['tiny-chat', 'tiny-embed', 'tiny-rerank'];
 const QUEUE_LIMIT = 24;
@@ -45,8 +50,9 @@ const live = new LiveFile();
 const server = await Server.start(
   [
     ...MODELS,
-    ...['--threads', options.threads, '--queue-limit', String(QUEUE_LIMIT), '--max-sequences', '12'],
-    ...['--memory-share', String((memoryMib * 2 ** 20) / totalmem()), '--drain-seconds', '5'],
+    ...['--device', options.device, ...(onGpu ? [] : ['--threads', options.threads])],
+    ...['--queue-limit', String(QUEUE_LIMIT), '--max-sequences', '12'],
+    ...['--memory-share', String((memoryMib * 2 ** 20) / memoryBytes), '--drain-seconds', '5'],
   ],
   live.path,
 );
