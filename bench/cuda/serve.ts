@@ -147,7 +147,7 @@ function load(shape: LlamaShape, url: string): Record<string, unknown> {
 
 function transformers(shape: LlamaShape): unknown {
   const script = fileURLToPath(new URL('transformers_peer.py', import.meta.url));
-  const run = spawnSync('python3', [script, JSON.stringify(shape)], { encoding: 'utf8', timeout: 240_000 });
+  const run = spawnSync('python3', [script, JSON.stringify(shape)], { encoding: 'utf8', timeout: 130_000 });
   if (run.status !== 0) return { failed: run.stderr.slice(-2000) };
   console.log(run.stdout);
   return run.stdout.trim().split('\n');
