@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { Batch } from '../src/engine/batch.ts';
 import { Histories } from '../src/device/cuda/histories.ts';
+import { GpuScope } from '../src/device/cuda/scope.ts';
 import { StepWords } from '../src/device/cuda/step-words.ts';
 import { SimulatedGpu } from './simulated-gpu.ts';
 
@@ -45,7 +46,8 @@ test('a history tells the GPU of each entry that changes, once, and hands on tho
 
 test('a step’s words grow with what they hold, on both sides', () => {
   const gpu = new SimulatedGpu();
-  const words = new StepWords(gpu, 8);
+  const scope = new GpuScope(gpu);
+  const words = new StepWords(scope, 8);
   for (const count of [5, 40, 300, 7]) {
     words.begin();
     const first = words.reserve(3);
@@ -63,6 +65,22 @@ test('a step’s words grow with what they hold, on both sides', () => {
     );
     assert.equal(rest % 4, 0);
   }
-  words.free();
+  scope.close();
   assert.equal(gpu.used, 0);
+});
+
+test('where there is no room to grow, a step’s words stay what they were', () => {
+  const gpu = new SimulatedGpu({ bytes: 64 });
+  const words = new StepWords(gpu, 8);
+  const { used } = gpu;
+  words.begin();
+  words.reserve(100);
+  assert.throws(() => words.send(gpu.stream), /no room/);
+  assert.equal(gpu.used, used);
+  words.begin();
+  words.words[words.reserve(1)] = 7;
+  words.send(gpu.stream);
+  const back = gpu.pinned(4);
+  gpu.stream.download(back, 0, words.range().slice(0, 4));
+  assert.equal(new Int32Array(back.buffer)[0], 7);
 });

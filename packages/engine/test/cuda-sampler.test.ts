@@ -4,6 +4,7 @@ import { createCpu, type Cpu } from '@rose/cpu';
 import { CpuSampler } from '../src/device/cpu/sampler.ts';
 import { CudaResult } from '../src/device/cuda/result.ts';
 import { CudaSampler } from '../src/device/cuda/sampler.ts';
+import { GpuScope } from '../src/device/cuda/scope.ts';
 import type { Gpu } from '../src/device/cuda/gpu.ts';
 import { MAX_LOGPROBS, type StepResult } from '../src/device/device.ts';
 import { Batch } from '../src/engine/batch.ts';
@@ -127,7 +128,8 @@ function compose(batch: Batch, random: Random, vocabulary: number, talks: Talk[]
 }
 
 /** Rows of logits on both devices, and what each makes of them. */
-async function pair(vocabulary: number, gpu: Gpu) {
+async function pair(vocabulary: number, whole: Gpu) {
+  const gpu = new GpuScope(whole);
   const arena = await cpu.createArena(2 ** 24);
   arena.reserve({ maxRows: 1, maxInputs: 0, maxContext: 16, maxHeadDim: 4, maxWidth: 16 });
   const program = arena.program();
@@ -168,7 +170,7 @@ async function pair(vocabulary: number, gpu: Gpu) {
       return [here, theirs.result];
     },
     close: (): void => {
-      own.free();
+      gpu.close();
       arena.close();
     },
   };

@@ -3,6 +3,7 @@ import { fileURLToPath } from 'node:url';
 import { describe, test } from 'node:test';
 import type { Checkpoint } from '../src/checkpoint/checkpoint.ts';
 import { openCheckpoint } from '../src/checkpoint/open.ts';
+import type { GpuMemory, PinnedBlock } from '../src/device/cuda/gpu.ts';
 import { CudaModel } from '../src/device/cuda/model.ts';
 import type { DeviceModel, LoadOptions } from '../src/device/device.ts';
 import { roseError } from './checkpoint/files.ts';
@@ -36,11 +37,41 @@ async function onSimulated(
   const checkpoint = await openCheckpoint(directory(name));
   try {
     const model = await CudaModel.load(gpu, checkpoint, { ...LOAD, ...options });
+    const { weights, sequences, workspace } = model.memory;
+    assert.equal(gpu.used, weights + sequences + workspace, 'the plan says what is taken');
     await body(model, gpu, checkpoint);
     model.close();
     assert.equal(gpu.used, 0, 'memory that was not given back');
   } finally {
     await checkpoint.close();
+  }
+}
+
+/** Gives so many blocks of memory and no more. */
+class ShortGpu extends SimulatedGpu {
+  first = 0;
+  left = 0;
+  pinnedBlocks = 0;
+
+  override alloc(bytes: number): GpuMemory {
+    this.#count();
+    return super.alloc(bytes);
+  }
+
+  override pinned(bytes: number): PinnedBlock {
+    this.#count();
+    const { buffer } = super.pinned(bytes);
+    this.pinnedBlocks++;
+    let live = true;
+    const free = (): void => {
+      if (live) this.pinnedBlocks--;
+      live = false;
+    };
+    return { buffer, free };
+  }
+
+  #count(): void {
+    if (this.left-- === 0) throw new Error('no more memory');
   }
 }
 
@@ -88,6 +119,24 @@ describe('models in the simulator', () => {
     await assert.rejects(load, roseError('unsupported', /columns is 152; it must be a multiple of 16/));
     await checkpoint.close();
     assert.equal(gpu.used, 0);
+  });
+
+  test('however far a load came, nothing of it stays', async () => {
+    const gpu = new ShortGpu();
+    const checkpoint = await openCheckpoint(directory('qwen3'));
+    for (gpu.left = 0; ; gpu.left = ++gpu.first) {
+      const load = CudaModel.load(gpu, checkpoint, LOAD);
+      try {
+        (await load).close();
+        break;
+      } catch (error) {
+        assert.match(String(error), /no more memory/);
+        assert.deepEqual([gpu.used, gpu.pinnedBlocks], [0, 0], `after ${gpu.first} of its blocks`);
+      }
+    }
+    assert.ok(gpu.first > 10);
+    assert.deepEqual([gpu.used, gpu.pinnedBlocks], [0, 0]);
+    await checkpoint.close();
   });
 
   test('a model that does not fit says what it needs', async () => {

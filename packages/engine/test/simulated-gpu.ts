@@ -212,4 +212,6 @@ class SimulatedStream implements GpuStream {
   async settled(): Promise<void> {}
 
   synchronize(): void {}
+
+  free(): void {}
 }

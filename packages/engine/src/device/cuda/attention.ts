@@ -221,7 +221,7 @@ export function partSizes(parts: Pick<CudaParts, 'spec' | 'capacity'>): {
   readonly stats: number;
   readonly arrived: number;
 } {
-  const items = itemsOfPass(parts.capacity);
+  const items = itemsOfPass(parts.capacity, parts.spec.contextLength);
   const { blocks } = parts.spec;
   return {
     parts: items * Math.max(...blocks.map(({ mixer }) => mixer.heads * mixer.headDim)),

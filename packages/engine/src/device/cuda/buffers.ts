@@ -55,10 +55,6 @@ export class Buffers {
     return this.#buffer(name).element;
   }
 
-  free(): void {
-    this.#memory.free();
-  }
-
   #buffer(name: string): CudaBuffer & { readonly range: GpuRange } {
     const buffer = this.#placed.get(name);
     assert(buffer, `there is no buffer '${name}'`);

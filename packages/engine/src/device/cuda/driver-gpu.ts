@@ -322,6 +322,11 @@ class DriverStream implements GpuStream {
     this.stream.synchronize();
   }
 
+  free(): void {
+    for (const event of this.#events.splice(0)) event[Symbol.dispose]();
+    this.stream[Symbol.dispose]();
+  }
+
   /** Asked between whatever else the thread does: waiting in the driver would hold the thread, a timer is too slow. */
   readonly #poll = (): void => {
     const waiting = this.#waiting;

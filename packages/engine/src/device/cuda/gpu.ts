@@ -22,7 +22,7 @@ export interface Gpu {
   readonly stream: GpuStream;
   /** Why it can do no work any more for this process: a fault of a kernel, or work that did not end. */
   readonly lost: Error | undefined;
-  /** Another one, for copies beside the steps. */
+  /** Another one, for copies beside the steps. Its owner frees it. */
   newStream(): GpuStream;
   close(): void;
 }
@@ -34,11 +34,13 @@ export interface GpuRange {
 }
 
 export interface GpuMemory extends GpuRange {
+  /** The second time does nothing. */
   free(): void;
 }
 
 export interface PinnedBlock {
   readonly buffer: ArrayBuffer;
+  /** The second time does nothing. */
   free(): void;
 }
 
@@ -82,6 +84,7 @@ export interface GpuStream {
   settled(deadlineMs?: number): Promise<void>;
   /** Wait in this thread. */
   synchronize(): void;
+  free(): void;
 }
 
 export interface GpuGraph {

@@ -17,6 +17,7 @@ import { Pages } from './pages.ts';
 import { CudaParts } from './parts.ts';
 import { CudaResult } from './result.ts';
 import { CudaSampler } from './sampler.ts';
+import { GpuScope } from './scope.ts';
 import { PADDING, StepLayout } from './step-shape.ts';
 import { loadWeights, type CudaWeights } from './weights.ts';
 
@@ -34,9 +35,8 @@ export class CudaModel implements DeviceModel {
   readonly memory: MemoryReport;
   readonly answersApart = true;
   readonly notes: readonly string[];
-  readonly #gpu: Gpu;
+  readonly #gpu: GpuScope;
   readonly #parts: CudaParts;
-  readonly #owned: readonly Owned[];
   readonly #pages: Pages;
   /** Up to where rows are chosen for logits or sequences are pooled, and from there on; by rows. */
   readonly #bodies: readonly SizedBody[];
@@ -52,20 +52,19 @@ export class CudaModel implements DeviceModel {
   readonly #useGraphs: boolean;
 
   /** Plan the memory, read the weights, compile the plan. Leaves nothing behind when it throws. */
-  static async load(gpu: Gpu, checkpoint: Checkpoint, options: LoadOptions): Promise<CudaModel> {
+  static async load(whole: Gpu, checkpoint: Checkpoint, options: LoadOptions): Promise<CudaModel> {
     const { type, notes } = chooseType(checkpoint, options);
     const plan = buildPlan(checkpoint.spec);
+    const gpu = new GpuScope(whole);
     const memory = planCudaMemory(gpu, checkpoint, plan, type, options);
-    const owned: Owned[] = [];
     try {
       const weights = await loadWeights(gpu, checkpoint, plan, type, options.onProgress);
-      owned.push(weights);
       options.onPhase?.('weights');
-      const model = new CudaModel(gpu, checkpoint, memory, weights, plan, options, notes, owned);
+      const model = new CudaModel(gpu, checkpoint, memory, weights, plan, options, notes);
       options.onPhase?.('kernels');
       return model;
     } catch (error) {
-      for (const owner of owned) owner.free();
+      gpu.close();
       // What a kernel refuses of its sizes and options.
       if (!(error instanceof RangeError)) throw error;
       const message = `${checkpoint.directory}: ${error.message}; --device cpu runs it`;
@@ -74,14 +73,13 @@ export class CudaModel implements DeviceModel {
   }
 
   private constructor(
-    gpu: Gpu,
+    gpu: GpuScope,
     { spec }: Checkpoint,
     memory: CudaMemoryPlan,
     weights: CudaWeights,
     plan: Plan,
     options: LoadOptions,
     notes: readonly string[],
-    owned: Owned[],
   ) {
     this.notes = notes;
     const operations = fuse(plan, spec);
@@ -96,19 +94,15 @@ export class CudaModel implements DeviceModel {
       groups: memory.layers.map(({ window }, group) => ({ window, pages: decoder ? memory.pages[group] : 0 })),
       slots: 0,
     };
-    const own = <Part extends Owned>(part: Part): Part => {
-      owned.push(part);
-      return part;
-    };
-    const buffers = own(new Buffers(gpu, memory.buffers, memory.rowsOf));
+    const buffers = new Buffers(gpu, memory.buffers, memory.rowsOf);
     if (decoder) gpu.stream.fill(buffers.range('arrived'), 0);
-    const layout = own(new StepLayout(gpu, capacity, memory.layers, spec.contextLength));
+    const layout = new StepLayout(gpu, capacity, memory.layers, spec.contextLength);
     this.#values = buffers.range(resultOf(plan));
     this.#sampler = decoder
-      ? own(new CudaSampler(gpu, this.#values, samplerSizes(spec, capacity, memory.logitRows)))
+      ? new CudaSampler(gpu, this.#values, samplerSizes(spec, capacity, memory.logitRows))
       : undefined;
     this.#targetRows = 4 * Math.floor(memory.logitRows / 4);
-    const pages = own(new Pages(gpu, spec, memory, weights.type));
+    const pages = new Pages(gpu, spec, memory, weights.type);
     this.#parts = new CudaParts({
       gpu,
       spec,
@@ -132,8 +126,7 @@ export class CudaModel implements DeviceModel {
     const rows = decoder ? capacity.outputs : capacity.sequences;
     const reads = !decoder || options.readLogits === true;
     const targets = decoder ? capacity.rows : 0;
-    this.#results = Array.from({ length: RESULTS }, () => own(new CudaResult(gpu, rows, targets, width, reads)));
-    this.#owned = owned;
+    this.#results = Array.from({ length: RESULTS }, () => new CudaResult(gpu, rows, targets, width, reads));
   }
 
   step(batch: Batch): Promise<StepResult> {
@@ -208,13 +201,14 @@ export class CudaModel implements DeviceModel {
   }
 
   close(): void {
-    for (const graph of this.#graphs.values()) graph.free();
-    for (const owner of this.#owned) owner.free();
+    try {
+      // A step may be under way still. A GPU that is lost does nothing any more.
+      if (this.#gpu.lost === undefined) this.#gpu.stream.synchronize();
+    } finally {
+      for (const graph of this.#graphs.values()) graph.free();
+      this.#gpu.close();
+    }
   }
-}
-
-interface Owned {
-  free(): void;
 }
 
 interface SizedBody {

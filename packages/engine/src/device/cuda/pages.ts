@@ -1,6 +1,6 @@
 import type { ModelSpec } from '../../model/spec.ts';
 import { layerPageBytes } from '../pages.ts';
-import type { Gpu, GpuMemory, GpuStream } from './gpu.ts';
+import type { Gpu, GpuStream } from './gpu.ts';
 import type { CudaMemoryPlan } from './memory.ts';
 import type { CacheLayer } from './parts.ts';
 import type { ComputeType } from './weights.ts';
@@ -8,7 +8,6 @@ import type { ComputeType } from './weights.ts';
 /** Keys and values of every layer, in one piece of memory for each group of layers. */
 export class Pages {
   readonly layers: readonly CacheLayer[];
-  readonly #memory: readonly GpuMemory[];
   readonly #groups: CudaMemoryPlan['layers'];
   readonly #pages: readonly number[];
 
@@ -19,7 +18,7 @@ export class Pages {
     const bytesOf = (layer: number, group: number): number =>
       pages[group] * layerPageBytes(spec, layer, { cacheDtype: type });
     const layers: CacheLayer[] = [];
-    this.#memory = groups.map((group, g) => {
+    groups.forEach((group, g) => {
       const sizes = group.layers.map((layer) => bytesOf(layer, g));
       // Nothing of an encoder's layer outlives it: all share one place.
       const memory = gpu.alloc(decoder ? sizes.reduce((sum, size) => sum + size, 0) : Math.max(...sizes));
@@ -29,7 +28,6 @@ export class Pages {
         layers[layer] = { keys: memory.slice(at, half), values: memory.slice(at + half, half), group: g };
         if (decoder) at += sizes[i];
       });
-      return memory;
     });
     this.layers = layers;
   }
@@ -43,9 +41,5 @@ export class Pages {
         stream.copy(half.slice(to * bytes, bytes), half.slice(from * bytes, bytes));
       }
     }
-  }
-
-  free(): void {
-    for (const memory of this.#memory) memory.free();
   }
 }

@@ -87,10 +87,6 @@ export class CudaResult {
     }
     return r;
   }
-
-  free(): void {
-    this.#pinned.free();
-  }
 }
 
 function toldIn(buffer: ArrayBuffer, facts: number, top: number, rows: number): Told {

@@ -64,7 +64,7 @@ export class CudaSampler {
     this.#vocabulary = vocabulary;
     this.#maskWords = Math.ceil(vocabulary / 32);
     this.#step = new StepWords(gpu, stepWords(sizes));
-    this.#masks = new StepWords(gpu, 4 * Math.ceil(this.#maskWords / 4));
+    this.#masks = new StepWords(gpu, maskStride(vocabulary));
     this.#history = gpu.alloc(historyBytes(sizes));
     this.#histories = new Histories(sequences, residentOf(vocabulary));
     this.#results = gpu.alloc(resultBytes(sizes));
@@ -104,7 +104,8 @@ export class CudaSampler {
   /** Bytes of the GPU's memory that a sampler takes. */
   static bytes(gpu: Gpu, sizes: SamplerSizes): number {
     const scratch = heldBy(gpu, sizes.vocabulary) === 'global' ? scratchBytes(sizes) : 0;
-    return 4 * stepWords(sizes) + historyBytes(sizes) + resultBytes(sizes) + scratch;
+    const words = stepWords(sizes) + maskStride(sizes.vocabulary);
+    return 4 * words + historyBytes(sizes) + resultBytes(sizes) + scratch;
   }
 
   /** Whether the step at hand asks for log-probabilities of what is drawn. */
@@ -169,11 +170,6 @@ export class CudaSampler {
       .run(stream);
   }
 
-  free(): void {
-    for (const owner of [this.#step, this.#masks, this.#history, this.#results]) owner.free();
-    this.#scratch?.free();
-  }
-
   #look(batch: Batch): void {
     this.#plain = true;
     this.#asks = false;
@@ -187,7 +183,7 @@ export class CudaSampler {
 
   #writeParameters(batch: Batch): void {
     this.#step.reserve(batch.outputs * SAMPLE_WORDS);
-    const stride = 4 * Math.ceil(this.#maskWords / 4);
+    const stride = maskStride(this.#vocabulary);
     this.#masks.reserve(batch.masks * stride);
     for (let mask = 0; mask < batch.masks; mask++) {
       const from = mask * this.#maskWords;
@@ -290,6 +286,11 @@ function residentOf(vocabulary: number): number {
 
 function stepWords({ outputs, targets }: SamplerSizes): number {
   return outputs * (SAMPLE_WORDS + 8) + 2 * targets + LIST_WORDS;
+}
+
+/** Words from one mask to the next: as many as it has, to 16 bytes. */
+function maskStride(vocabulary: number): number {
+  return 4 * Math.ceil(vocabulary / 128);
 }
 
 function historyBytes({ vocabulary, sequences }: SamplerSizes): number {

@@ -54,9 +54,9 @@ export type Field =
 /** Rows behind those of answers that a graph may have. */
 export const PADDING = 64;
 
-/** Items of attention's splits that there is room for in one pass. */
-export function itemsOfPass(capacity: Pick<BatchCapacity, 'sequences'>): number {
-  return Math.max(2048, 2 * capacity.sequences);
+/** Items of attention's splits that there is room for in one pass: at least those of one row, however long its context. */
+export function itemsOfPass({ sequences }: Pick<BatchCapacity, 'sequences'>, context: number): number {
+  return Math.max(2048, 2 * sequences, Math.ceil(context / splitTokens(0)));
 }
 
 /**
@@ -75,7 +75,7 @@ export class StepLayout {
   constructor(gpu: Gpu, capacity: BatchCapacity, groups: readonly LayerGroup[], context: number) {
     this.#groups = groups;
     this.#split = splitTokens(0);
-    this.#itemsOfPass = itemsOfPass(capacity);
+    this.#itemsOfPass = itemsOfPass(capacity, context);
     this.state = new StepState(gpu, StepLayout.fields(capacity, groups, context));
     this.placeOf = new Int32Array(capacity.rows);
     this.shape = {
@@ -114,7 +114,7 @@ export class StepLayout {
       ...groups.flatMap((_group, g) => [
         field(`slots${g}`, rows),
         field(`table${g}`, pages),
-        field(`items${g}`, Math.max(2 * items, 2 * itemsOfPass({ sequences }))),
+        field(`items${g}`, Math.max(2 * items, 2 * itemsOfPass({ sequences }, context))),
         // A pass has one more than rows.
         field(`starts${g}`, 2 * answers),
       ]),
@@ -154,10 +154,6 @@ export class StepLayout {
     for (let o = 0; o < outputs; o++) words[o] = this.placeOf[batch.outputRows[o]];
     words.fill(0, outputs);
     this.shape.outputs = padded;
-  }
-
-  free(): void {
-    this.state.free();
   }
 
   /** Rows of targets, and those of outputs behind them: they take their turn in `outputRows`. */

@@ -97,12 +97,6 @@ export class StepState<Name extends string> {
     this.#launch.grid(across, Math.max(1, this.#segments)).run(stream);
   }
 
-  free(): void {
-    this.#memory.free();
-    this.#packed.free();
-    for (const { pinned } of this.#blocks) pinned.free();
-  }
-
   #reserve(name: Name, count: number): number {
     const { at, capacity } = this.#field(name);
     assert(count <= capacity, `${count} words do not fit the field ${name}, which has ${capacity}`);

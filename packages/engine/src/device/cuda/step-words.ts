@@ -61,9 +61,7 @@ export class StepWords {
   /** Copy words from number `from` on to the GPU. */
   send(stream: GpuStream, from = 0): void {
     if (4 * this.#used > this.#memory.bytes) {
-      // Nobody uses the old one any more when all that was given to the stream is done.
-      stream.synchronize();
-      this.#memory.free();
+      // Steps under way read the old one, which is less than half as large: it stays until the model goes.
       this.#memory = this.#gpu.alloc(8 * this.#used);
     }
     if (this.#used > from) {
@@ -75,11 +73,6 @@ export class StepWords {
   /** Where they are after `send`. */
   range(at = 0): GpuRange {
     return this.#memory.slice(4 * at);
-  }
-
-  free(): void {
-    this.#memory.free();
-    for (const { pinned } of this.#blocks) pinned.free();
   }
 }
 

@@ -1,6 +1,7 @@
 import { kernelNamed } from './kernels.ts';
-import type { Gpu, GpuLaunch, GpuMemory, GpuRange, GpuStream, PinnedBlock } from './gpu.ts';
+import type { Gpu, GpuLaunch, GpuRange, GpuStream, PinnedBlock } from './gpu.ts';
 import { TYPE_BYTES, type ComputeType } from './convert.ts';
+import { GpuScope } from './scope.ts';
 
 /** What goes to the GPU in one copy. */
 export interface Piece {
@@ -39,10 +40,9 @@ export async function upload(gpu: Gpu, pieces: readonly Piece[], most: number): 
   const slotBytes = Math.ceil(Math.max(1, ...pieces.map(bytesOf)) / 256) * 256;
   const slots = Math.min(most, pieces.length);
   if (slots === 0) return;
-  const stream = gpu.newStream();
-  const ring = gpu.pinned(slots * slotBytes);
   const converts = pieces.some(({ from, to }) => from !== to);
-  let staging: GpuMemory | undefined;
+  const scope = new GpuScope(gpu);
+  const stream = gpu.newStream();
   const failures: unknown[] = [];
   let next = 0;
   const work = async (slot: Slot): Promise<void> => {
@@ -53,13 +53,14 @@ export async function upload(gpu: Gpu, pieces: readonly Piece[], most: number): 
     }
   };
   try {
-    staging = converts ? gpu.alloc(slots * slotBytes) : undefined;
+    const ring = scope.pinned(slots * slotBytes);
+    const staging = converts ? scope.alloc(slots * slotBytes) : undefined;
     await Promise.all(
       Array.from({ length: slots }, (_, i) => work(new Slot(gpu, stream, ring, staging, i * slotBytes, slotBytes))),
     );
   } finally {
-    ring.free();
-    staging?.free();
+    scope.close();
+    stream.free();
   }
   if (failures.length > 0) throw failures[0];
 }
