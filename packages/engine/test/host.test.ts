@@ -85,3 +85,28 @@ for (const loop of ['plain', 'overlapped'] as const) {
     assert.equal(closed, false);
   });
 }
+
+test('a model that no engine can run goes back to the device', async () => {
+  let closed = 0;
+  const device: Device = {
+    description: 'a device without pages',
+    defaults: { maxSequences: 4, maxRows: 64, loop: 'plain' },
+    load: async () => {
+      const model = new FakeModel({ rows: 64, sequences: 4, pages: 0 });
+      model.close = () => void closed++;
+      return model;
+    },
+    close: async () => {},
+  };
+  const { host, post, said } = hostOn(device);
+  const running = host.run();
+  post({ kind: 'open', call: 1, choice: { device: 'cpu', threads: undefined } });
+  await answered(said, 1);
+  post({ kind: 'load', call: 2, model: 0, options: LOAD });
+  while (!said.some(({ kind }) => kind === 'error')) await new Promise((resolve) => setTimeout(resolve, 5));
+  const [refusal] = said.filter((message) => message.kind === 'error');
+  assert.match(refusal.error.message, /no pages/);
+  assert.equal(closed, 1);
+  post({ kind: 'close', call: 3 });
+  await running;
+});

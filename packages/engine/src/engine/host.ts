@@ -160,9 +160,16 @@ export class EngineHost {
       const { endTokens } = checkpoint.defaults;
       const grammars = new WorkerGrammars({ directory: options.directory, vocabSize: spec.vocabSize, endTokens });
       const onWork = (): void => this.#wake?.();
-      const engine = decoder
-        ? new LlmEngine(spec, loaded, { ...limits, stepMs, loop, clock, grammars, onWork })
-        : new PoolingEngine(spec, loaded, limits);
+      let engine: Engine;
+      try {
+        engine = decoder
+          ? new LlmEngine(spec, loaded, { ...limits, stepMs, loop, clock, grammars, onWork })
+          : new PoolingEngine(spec, loaded, limits);
+      } catch (error) {
+        grammars.close();
+        loaded.close();
+        throw error;
+      }
       await this.#firstStep(engine);
       this.#engines.set(model, engine);
       // Processes of engines end without ceremony: what Node.js compiled for this one is kept now, if anywhere.

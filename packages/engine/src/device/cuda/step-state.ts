@@ -69,14 +69,14 @@ export class StepState<Name extends string> {
     return this.#memory.slice(4 * at, 4 * capacity);
   }
 
-  /** Begin a step's block: what was written for the step before the last one is gone. */
+  /** Begin a step's block: what was written three steps before is gone. */
   begin(): void {
     this.#turn = (this.#turn + 1) % BLOCKS;
     this.#used = this.#header;
     this.#segments = 0;
   }
 
-  /** Room for the first `count` words of a field, to be written before `send`. Valid until the next but one `begin`. */
+  /** Room for the first `count` words of a field, to be written before `send`. Valid until the third `begin` from here. */
   words(name: Name, count: number): Int32Array {
     const at = this.#reserve(name, count);
     return this.#blocks[this.#turn].words.subarray(at, at + count);
