@@ -115,6 +115,14 @@ test('ModelInfer takes raw and explicit contents and answers with raw ones', asy
     [{ ...embedText('a'), rawInputContents: [Buffer.from([9, 0, 0, 0, 65])] }, /^incomplete string data/],
     [{ ...embedText('a'), outputs: [{ name: 'NOPE' }] }, /^unexpected inference output 'NOPE'/],
     [{ ...embedText('a'), parameters: { dimensions: {} } }, /^parameter 'dimensions' has invalid type/],
+    [
+      { ...embedText('a'), parameters: { priority: { parameterChoice: { case: 'int64Param', value: -1n } } } },
+      /^invalid value for 'priority', expected value >= 0\.$/,
+    ],
+    [
+      { ...embedText('a'), parameters: { sequence_start: { parameterChoice: { case: 'int64Param', value: 1n } } } },
+      /^invalid value type for 'sequence_start' parameter, expected bool_param\.$/,
+    ],
     [{ ...embedText('a'), inputs: [{ name: 'TEXT', datatype: 'BYTES', shape: [-1n, 1n] }] }, /negative dimension/],
     [
       { ...embedText('a'), inputs: [{ name: 'TEXT', datatype: 'TEXT', shape: [1n] }] },

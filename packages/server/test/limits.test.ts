@@ -74,11 +74,14 @@ test('bodies and tensors above the limit are refused before memory is taken for 
   const { server, post } = await serve(t, { maxBodyBytes: 10_000 });
   const announced = await speak(server.port, [`${HEAD}content-length: 99999999999\r\n\r\n`]);
   assert.equal(announced.status, 400);
-  assert.match(errorOf(announced), /exceeds the maximum allowed input size of 10000 bytes/);
+  assert.match(
+    errorOf(announced),
+    /exceeds the maximum allowed value of 10000 bytes\. Use --http-max-input-size to increase the limit\.$/,
+  );
   const chunk = `1000\r\n${'x'.repeat(4096)}\r\n`;
   const chunked = await speak(server.port, [`${HEAD}transfer-encoding: chunked\r\n\r\n`, chunk, chunk, chunk, chunk]);
   assert.equal(chunked.status, 400);
-  assert.match(errorOf(chunked), /exceeds the maximum allowed input size/);
+  assert.match(errorOf(chunked), /exceeds the maximum allowed value/);
   const ids = (shape: number[]): object => ({ inputs: [{ name: 'INPUT_IDS', datatype: 'INT64', shape, data: [1] }] });
   for (const shape of [
     [1, 1_000_000_000],
@@ -89,6 +92,29 @@ test('bodies and tensors above the limit are refused before memory is taken for 
     assert.ok(refused.status === 400 || refused.status === 500, String(refused.status));
     assert.match((await refused.json()).error, /exceed|shape|batch/i);
   }
+});
+
+test('bodies in tiny chunks are refused before they take memory, and many chunks of some size are not', async (t) => {
+  const { server } = await serve(t);
+  const tiny = '1\r\n \r\n'.repeat(65_537);
+  for (const path of ['/v2/models/embed/infer', '/v2/models/chat/generate', '/v2/repository/index']) {
+    const refused = await speak(server.port, [
+      `POST ${path} HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n${tiny}`,
+    ]);
+    assert.deepEqual([refused.status, /in more than 65536 chunks/.test(errorOf(refused))], [400, true], path);
+  }
+  const fair = `${HEAD}connection: close\r\ntransfer-encoding: chunked\r\n\r\n`;
+  const chunk = `400\r\n${' '.repeat(1024)}\r\n`;
+  const read = await speak(server.port, [fair, chunk.repeat(65_530), '0\r\n\r\n']);
+  assert.deepEqual([read.status, errorOf(read).startsWith('failed to parse the request JSON')], [500, true]);
+});
+
+test('a path that is none is refused in the words of its protocol', async (t) => {
+  const { get } = await serve(t);
+  const triton = await get('/v2/models/%zz');
+  assert.deepEqual([triton.status, typeof (await triton.json()).error], [400, 'string']);
+  const openai = await get('/v1/models/%zz');
+  assert.deepEqual([openai.status, (await openai.json()).error.type], [400, 'invalid_request_error']);
 });
 
 test('no name leads out of the repository', async (t) => {

@@ -30,7 +30,7 @@ test('server and model metadata', async (t) => {
   const server = await (await get('/v2?anything=1')).json();
   const repository = ['model_repository', 'model_repository(unload_dependents)', 'schedule_policy'];
   const more = ['model_configuration', 'binary_tensor_data', 'parameters', 'statistics', 'trace', 'logging'];
-  const extensions = ['classification', ...repository, ...more];
+  const extensions = ['classification', 'sequence', ...repository, ...more];
   assert.deepEqual(server, { name: 'triton', version: '0.0.1', extensions });
   const model = await (await get('/v2/models/embed')).json();
   assert.deepEqual(model, {

@@ -126,9 +126,27 @@ function dimension(value: bigint, name: string): number {
   throw invalid(`input '${name}' causes total element count to exceed maximum size of ${Number.MAX_SAFE_INTEGER}`);
 }
 
+/** The fields that Triton's own parameters come in. */
+const PARAMETER_FIELDS: ReadonlyMap<string, readonly InferParameter['parameterChoice']['case'][]> = new Map([
+  ['sequence_id', ['int64Param', 'uint64Param', 'stringParam']],
+  ['sequence_start', ['boolParam']],
+  ['sequence_end', ['boolParam']],
+  ['priority', ['int64Param', 'uint64Param']],
+  ['timeout', ['int64Param', 'uint64Param']],
+  ['binary_data_output', ['boolParam']],
+]);
+
 function valueOf(name: string, { parameterChoice }: InferParameter): JsonValue {
+  const fields = PARAMETER_FIELDS.get(name);
+  if (fields !== undefined && !fields.includes(parameterChoice.case)) {
+    const names = fields.map((field) => field?.replace('Param', '_param')).join(' or ');
+    throw invalid(`invalid value type for '${name}' parameter, expected ${names}.`);
+  }
   if (parameterChoice.case === undefined) {
     throw invalid(`parameter '${name}' has invalid type. It should be either 'int', 'bool', or 'string'.`);
+  }
+  if (fields !== undefined && typeof parameterChoice.value === 'bigint' && parameterChoice.value < 0n) {
+    throw invalid(`invalid value for '${name}', expected value >= 0.`);
   }
   const { value } = parameterChoice;
   // Numbers that a double holds are numbers, as in JSON.

@@ -5,6 +5,7 @@ import type { ServerContext } from '../context.ts';
 import { openaiError, sendOpenAIError } from '../openai/errors.ts';
 import type { TlsOptions } from '../tls.ts';
 import { httpTls } from '../tls.ts';
+import { sendTritonError } from '../triton/routes.ts';
 import { requestError } from './errors.ts';
 import { httpRequestId } from './request-id.ts';
 
@@ -52,7 +53,8 @@ export function createApp(
     clientErrorHandler: refuseNonsense,
     // An address that is no address, such as `/%zz`: refused before any route is looked for.
     frameworkErrors: (error, request, reply) => {
-      void sendOpenAIError(reply, openaiError(requestError(error, context, request.id)));
+      if (request.url.startsWith('/v2')) void sendTritonError(reply, error, context);
+      else void sendOpenAIError(reply, openaiError(requestError(error, context, request.id)));
     },
   };
   const secure = tls && { https: { ...protocol, ...httpTls(tls) } };

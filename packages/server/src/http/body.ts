@@ -1,10 +1,12 @@
+import type { IncomingMessage } from 'node:http';
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { contentEncoding, decompress } from './compression.ts';
+import { readBody } from './read-body.ts';
 
 /** Take bodies of any type as they are, on this instance alone. */
-export function takeRawBodies(app: FastifyInstance): void {
+export function takeRawBodies(app: FastifyInstance, maxBytes: number): void {
   app.removeAllContentTypeParsers();
-  app.addContentTypeParser('*', { parseAs: 'buffer' }, (_, body, done) => done(null, body));
+  app.addContentTypeParser('*', (_: FastifyRequest, body: IncomingMessage) => readBody(body, maxBytes));
 }
 
 /** The bytes of a request's body, decompressed. */

@@ -30,7 +30,11 @@ export function compress(body: Buffer, encoding: Encoding): Promise<Buffer> {
 }
 
 export function tooLarge(maxBytes: number): RoseError {
-  return new RoseError('too_large', `the request body exceeds the maximum allowed input size of ${maxBytes} bytes`);
+  const advice = 'Use --http-max-input-size to increase the limit.';
+  return new RoseError(
+    'too_large',
+    `the request body exceeds the maximum allowed value of ${maxBytes} bytes. ${advice}`,
+  );
 }
 
 /** The encoding that a client prefers for the reply; undefined: as it is. Among equals the first listed. */

@@ -5,11 +5,15 @@ import { tooLarge } from './compression.ts';
 /** From here on a body is gathered in shared memory, where tensors are handed to models without another copy. */
 const SHARED_BYTES = 16 * 1024;
 const ALIGNMENT = 8;
+/** More pieces than this must have so many bytes each on average: a piece of one byte takes hundreds of memory. */
+const MANY_PIECES = 65_536;
+const FAIR_PIECE_BYTES = 512;
 
 /**
  * The bytes of a request's body.
  * @param aligned offset of a byte that should lie where eight bytes are aligned: the first tensor's
- * @throws RoseError `too_large` beyond `maxBytes`, `invalid` when the connection ends before the body
+ * @throws RoseError `too_large` beyond `maxBytes`, `invalid` when the connection ends before the body or the body comes
+ *   in too many tiny pieces
  */
 export function readBody(request: IncomingMessage, maxBytes: number, aligned = 0): Promise<Buffer> {
   const announced = Number(request.headers['content-length'] ?? Number.NaN);
@@ -21,10 +25,12 @@ export function readBody(request: IncomingMessage, maxBytes: number, aligned = 0
     let complete = false;
     request.on('data', (chunk: Buffer) => {
       const size = chunk.length;
-      if (length + size > maxBytes) {
+      const tiny = chunks.length >= MANY_PIECES && length < chunks.length * FAIR_PIECE_BYTES;
+      if (tiny || length + size > maxBytes) {
         // What still comes is thrown away: the reply closes the connection.
         request.removeAllListeners('data').resume();
-        reject(tooLarge(maxBytes));
+        chunks.length = 0;
+        reject(tiny ? tooManyPieces() : tooLarge(maxBytes));
         return;
       }
       if (shared === undefined) chunks.push(chunk);
@@ -46,6 +52,11 @@ export function readBody(request: IncomingMessage, maxBytes: number, aligned = 0
     });
     request.on('error', reject);
   });
+}
+
+function tooManyPieces(): RoseError {
+  const pieces = `more than ${MANY_PIECES} chunks of less than ${FAIR_PIECE_BYTES} bytes on average`;
+  return new RoseError('invalid', `the body comes in ${pieces}: send larger ones`);
 }
 
 function allocate(length: number, aligned: number): Buffer {

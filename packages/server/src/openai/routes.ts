@@ -27,7 +27,7 @@ const ACTIONS: Readonly<Record<string, Action>> = {
 /** OpenAI's HTTP API under `/v1`, and beside it reranking and vLLM's tokenizer endpoints. */
 export function openaiRoutes(app: FastifyInstance, context: ServerContext): void {
   const { hub } = context;
-  takeRawBodies(app);
+  takeRawBodies(app, context.maxBodyBytes);
   app.setErrorHandler((error, request, reply) => {
     const known = error instanceof OpenAIError ? error : requestError(error, context, request.id);
     return sendOpenAIError(reply, openaiError(known));

@@ -107,7 +107,8 @@ function controlTensor(
 function idTensor(name: string, shape: readonly number[], type: DataType, id: string | bigint, model: string): Tensor {
   const isText = type === DataType.TYPE_STRING;
   if (isText !== (typeof id === 'string')) {
-    throw invalid(`sequences of model '${model}' have ${isText ? 'texts' : 'numbers'} for ids, not ${typeof id}s`);
+    const [right, wrong] = isText ? ['texts', 'numbers'] : ['numbers', 'texts'];
+    throw invalid(`sequences of model '${model}' have ${right} for ids, not ${wrong}`);
   }
   if (typeof id === 'string') return { name, datatype: 'BYTES', shape, data: [Buffer.from(id)] };
   return numeric(name, datatypeOf(type) as NumericType, shape, id);

@@ -10,6 +10,7 @@ export const SERVER_NAME = 'triton';
 /** Protocol extensions that work here. */
 const EXTENSIONS: readonly string[] = [
   'classification',
+  'sequence',
   'model_repository',
   'model_repository(unload_dependents)',
   'schedule_policy',

@@ -31,8 +31,8 @@ type Request = FastifyRequest<{ Params: PathParameters }>;
 /** NVIDIA Triton's HTTP protocol (KServe v2 with Triton's extensions) under `/v2`. */
 export function tritonRoutes(app: FastifyInstance, context: ServerContext): void {
   const { models } = context;
-  takeRawBodies(app);
-  app.setErrorHandler((error, _, reply) => sendError(reply, error, context));
+  takeRawBodies(app, context.maxBodyBytes);
+  app.setErrorHandler((error, _, reply) => sendTritonError(reply, error, context));
 
   const serve = (
     method: 'GET' | 'POST' | readonly ('GET' | 'POST')[],
@@ -164,7 +164,7 @@ function sendJson(reply: FastifyReply, body: object): FastifyReply {
   return reply.type('application/json').send(Buffer.from(JSON.stringify(body)));
 }
 
-function sendError(reply: FastifyReply, error: unknown, context: ServerContext): FastifyReply {
+export function sendTritonError(reply: FastifyReply, error: unknown, context: ServerContext): FastifyReply {
   const known = error instanceof TritonError ? error : requestError(error, context, reply.request.id);
   const status = tritonStatus(known);
   if (known instanceof RoseError) sendRetryAfter(reply, known);

@@ -83,7 +83,8 @@ export function tensorFromJson(
   const { size, write } = elementOf(datatype);
   if (count * size > maxBytes) {
     const sizes = `(${count * size} bytes) that exceeds the maximum allowed value of ${maxBytes} bytes`;
-    throw invalid(`JSON input '${name}' has a byte_size ${sizes}`);
+    const advice = 'Use --http-max-input-size to increase the limit.';
+    throw invalid(`JSON input '${name}' has a byte_size ${sizes}. ${advice}`);
   }
   const data = new Uint8Array(count * size);
   const view = new DataView(data.buffer);
