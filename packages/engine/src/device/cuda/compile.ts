@@ -4,7 +4,6 @@ import type { BufferRows } from './buffers.ts';
 import type { NormSpec } from '../../model/spec.ts';
 import { cacheRecorder } from './attention.ts';
 import { UNIT, type FusedLinear, type FusedOperation } from './fuse.ts';
-
 import type { RowCount } from './grids.ts';
 import type { GpuKernel, GpuRange, GpuStream } from './gpu.ts';
 import { kernelNamed } from './kernels.ts';
