@@ -150,6 +150,10 @@ test('states that make no sense are refused with the reason', () => {
       /doesn't match 'state' dim description\. 2 != 1/,
     ],
     ['direct { minimum_slot_utilization: 1.5 }', /minimum slot utilization must be in range \(0\.0, 1\.0\] for m/],
+    [
+      'control_input { name: "START" control { kind: CONTROL_SEQUENCE_START } }',
+      /with exactly 2 entries for CONTROL_SEQUENCE_START for m$/,
+    ],
   ];
   for (const [text, pattern] of refused) {
     const whole = config('TYPE_INT32', `sequence_batching { ${text} }`);

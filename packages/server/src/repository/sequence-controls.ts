@@ -31,7 +31,7 @@ export function checkSequences({ name, maxBatchSize }: ModelConfig, batching: Mo
       throw invalid(`sequence batching control tensor '${tensor}' is specified for multiple control kinds for ${name}`);
     }
     const [one] = control;
-    const kind = `CONTROL_SEQUENCE_${Kind[one.kind]}`;
+    const kind = Kind[one.kind];
     if (seen.has(one.kind)) throw invalid(`sequence batching specifies multiple ${kind} tensors for ${name}`);
     seen.add(one.kind);
     checkControl(one, kind, name);
