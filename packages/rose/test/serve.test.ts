@@ -20,7 +20,7 @@ test('rose serve says what it loads and where it listens, and ends cleanly when 
     models.data.map(({ id }) => id),
     ['tiny-chat', 'tiny-embed', 'tiny-rerank'],
   );
-  assert.match(running.stderr(), /device: cpu/);
+  assert.match(running.stderr(), /device: (cpu|GPU 0)/);
   assert.match(running.stderr(), /gRPC 127\.0\.0\.1:\d+/);
   assert.match(running.stderr(), /tiny-chat: generates text.*7\.9 M parameters/);
   assert.match(running.stderr(), /weights 1\d\.\d MiB.*, ready in/);

@@ -315,6 +315,7 @@ function addressError(error: unknown, host: string, port: number, option: string
     EACCES: `this user may not listen on port ${port}: ports below 1024 need rights. Choose another with ${option}.`,
     EADDRNOTAVAIL: `${host} is not an address of this machine. Choose another with --host.`,
     ENOTFOUND: `the host name ${host} is unknown. Choose another with --host.`,
+    EAI_AGAIN: `the host name ${host} could not be looked up: the name service does not answer. Choose another with --host.`,
   }[code ?? ''];
   return why === undefined ? error : new CommandError(ExitCode.address, why, { cause: error });
 }
