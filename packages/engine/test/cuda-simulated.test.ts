@@ -112,6 +112,23 @@ describe('models in the simulator', () => {
     });
   }
 
+  test('without room for a graph steps are launched one by one, to the same bits', async (t) => {
+    const warnings = t.mock.method(process, 'emitWarning', () => {});
+    const logits: Float32Array[][] = [];
+    for (const broken of [false, true]) {
+      await onSimulated('qwen3', {}, async (model, gpu, checkpoint) => {
+        if (broken) {
+          t.mock.method(gpu.stream, 'capture', () => {
+            throw new Error('out of memory');
+          });
+        }
+        logits.push(await outputsOf(model, checkpoint));
+      });
+    }
+    assert.deepEqual(logits[1], logits[0]);
+    assert.match(String(warnings.mock.calls[0].arguments[0]), /launched one by one from now on: out of memory/);
+  });
+
   test('what no kernel has is refused by name, and nothing is left behind', async () => {
     const gpu = new SimulatedGpu();
     const checkpoint = await openCheckpoint(directory('llama-odd-sizes'));

@@ -110,3 +110,39 @@ test('a model that no engine can run goes back to the device', async () => {
   post({ kind: 'close', call: 3 });
   await running;
 });
+
+test('a model that is unloaded in the middle of a step is closed when that is done', async () => {
+  const order: string[] = [];
+  const device: Device = {
+    description: 'a device that takes its time',
+    defaults: { maxSequences: 4, maxRows: 64, loop: 'plain' },
+    load: async () => {
+      const model = new FakeModel({ rows: 64, sequences: 4, pages: 100, elsewhere: true });
+      const step = model.step.bind(model);
+      model.step = async (batch) => {
+        order.push('begun');
+        await new Promise((resolve) => setTimeout(resolve, 20));
+        const result = await step(batch);
+        order.push('done');
+        return result;
+      };
+      model.close = () => void order.push('closed');
+      return model;
+    },
+    close: async () => {},
+  };
+  const { host, post, said } = hostOn(device);
+  const running = host.run();
+  post({ kind: 'open', call: 1, choice: { device: 'slow', threads: undefined } });
+  await answered(said, 1);
+  post({ kind: 'load', call: 2, model: 0, options: LOAD });
+  await answered(said, 2);
+  order.length = 0;
+  post({ kind: 'submit', request: { ...generateRequest(1, [1, 2, 3], { maxTokens: 50 }) } });
+  while (order.length === 0) await new Promise((resolve) => setTimeout(resolve, 1));
+  post({ kind: 'unload', call: 3, model: 0 });
+  await answered(said, 3);
+  assert.deepEqual(order, ['begun', 'done', 'closed']);
+  post({ kind: 'close', call: 4 });
+  await running;
+});

@@ -36,6 +36,8 @@ export class EngineHost {
   readonly #engines = new Map<number, Engine>();
   #device: Device | undefined;
   #wake: (() => void) | undefined;
+  /** The engine whose step is awaited, and that step. */
+  #stepping: { readonly engine: Engine; readonly step: Promise<unknown> } | undefined;
   #closed = false;
   readonly #outbox = new Outbox();
   /** Canary steps asked for since the last turn of the loop. */
@@ -90,7 +92,10 @@ export class EngineHost {
       for (const [model, engine] of [...this.#engines]) {
         // It may have been unloaded while another one was stepped.
         if (!engine.hasWork || this.#engines.get(model) !== engine) continue;
-        const { sequences, rows } = await engine.step(Date.now(), this.#outbox);
+        const step = engine.step(Date.now(), this.#outbox);
+        this.#stepping = { engine, step };
+        const { sequences, rows } = await step;
+        this.#stepping = undefined;
         this.#checkDevice();
         const { state } = engine;
         const failed = engine.failure !== undefined;
@@ -201,6 +206,8 @@ export class EngineHost {
   async #unload(model: number): Promise<void> {
     const engine = this.#engines.get(model);
     this.#engines.delete(model);
+    // What it computes now reads and writes its memory.
+    if (engine !== undefined && this.#stepping?.engine === engine) await this.#stepping.step.catch(() => {});
     engine?.close();
   }
 

@@ -49,7 +49,7 @@ export class CudaModel implements DeviceModel {
   readonly #results: readonly CudaResult[];
   #turn = 0;
   readonly #graphs = new Map<string, GpuGraph>();
-  readonly #useGraphs: boolean;
+  #useGraphs: boolean;
 
   /** Plan the memory, read the weights, compile the plan. Leaves nothing behind when it throws. */
   static async load(whole: Gpu, checkpoint: Checkpoint, options: LoadOptions): Promise<CudaModel> {
@@ -65,8 +65,8 @@ export class CudaModel implements DeviceModel {
       return model;
     } catch (error) {
       gpu.close();
-      // What a kernel refuses of its sizes and options.
-      if (!(error instanceof RangeError)) throw error;
+      // What a kernel refuses of its sizes and options; other ranges are faults of Rose.
+      if (!(error instanceof RangeError && error.message.startsWith('kernel '))) throw error;
       const message = `${checkpoint.directory}: ${error.message}; --device cpu runs it`;
       throw new RoseError('unsupported', message, { cause: error });
     }
@@ -154,7 +154,8 @@ export class CudaModel implements DeviceModel {
     if (batch.targets > 0) layout.writeTargets(batch);
     state.send(stream);
     sampler?.begin(batch, stream);
-    if (sized && shape.passCount === 1) this.#graph().run(stream);
+    const graph = sized && shape.passCount === 1 ? this.#graph() : undefined;
+    if (graph !== undefined) graph.run(stream);
     else {
       bodyFor(this.#bodies, shape.rows).run(shape, stream);
       if (batch.targets > 0) this.#judge(batch);
@@ -178,17 +179,24 @@ export class CudaModel implements DeviceModel {
     layout.turnTo(batch.targets, batch.outputs, stream);
   }
 
-  /** The captured launches of a step of this shape. */
-  #graph(): GpuGraph {
+  /** The captured launches of a step of this shape; undefined where the driver cannot make them. */
+  #graph(): GpuGraph | undefined {
     const { shape } = this.#parts.layout;
     const key = `${shape.rows} ${shape.passes[0].items.join(' ')}`;
     let graph = this.#graphs.get(key);
     if (graph === undefined) {
       const { stream } = this.#gpu;
-      graph = stream.capture(() => {
-        bodyFor(this.#bodies, shape.rows).run(shape, stream);
-        bodyFor(this.#heads, shape.outputs).run(shape, stream);
-      });
+      try {
+        graph = stream.capture(() => {
+          bodyFor(this.#bodies, shape.rows).run(shape, stream);
+          bodyFor(this.#heads, shape.outputs).run(shape, stream);
+        });
+      } catch (error) {
+        // Launched one by one the step comes to the same bits; a GPU that is lost says so there.
+        process.emitWarning(`steps are launched one by one from now on: ${(error as Error).message}`);
+        this.#useGraphs = false;
+        return undefined;
+      }
       if (this.#graphs.size === MOST_GRAPHS) {
         const [oldest, unused] = this.#graphs.entries().next().value!;
         this.#graphs.delete(oldest);
