@@ -15,7 +15,6 @@ export interface StateField {
 }
 
 interface Placed extends StateField {
-  readonly index: number;
   readonly at: number;
 }
 
@@ -30,7 +29,6 @@ export class StepState<Name extends string> {
   readonly #blocks: readonly {
     readonly pinned: PinnedBlock;
     readonly words: Int32Array;
-    readonly floats: Float32Array;
   }[];
   readonly #launch: GpuLaunch;
   readonly #header: number;
@@ -40,8 +38,8 @@ export class StepState<Name extends string> {
 
   constructor(gpu: Gpu, fields: readonly (StateField & { readonly name: Name })[]) {
     let at = 0;
-    const placed = fields.map((field, index): [Name, Placed] => {
-      const place = { ...field, index, at };
+    const placed = fields.map((field): [Name, Placed] => {
+      const place = { ...field, at };
       at += Math.ceil(field.capacity / ALIGN) * ALIGN;
       return [field.name, place];
     });
@@ -52,7 +50,7 @@ export class StepState<Name extends string> {
     this.#packed = gpu.alloc(4 * words);
     this.#blocks = Array.from({ length: BLOCKS }, () => {
       const pinned = gpu.pinned(4 * words);
-      return { pinned, words: new Int32Array(pinned.buffer), floats: new Float32Array(pinned.buffer) };
+      return { pinned, words: new Int32Array(pinned.buffer) };
     });
     const dims = { words, capacity: at, segments: fields.length };
     this.#launch = gpu.load(kernelNamed('unpack'), { dims }).prepare({ block: this.#packed, y: this.#memory });
@@ -80,11 +78,6 @@ export class StepState<Name extends string> {
   words(name: Name, count: number): Int32Array {
     const at = this.#reserve(name, count);
     return this.#blocks[this.#turn].words.subarray(at, at + count);
-  }
-
-  floats(name: Name, count: number): Float32Array {
-    const at = this.#reserve(name, count);
-    return this.#blocks[this.#turn].floats.subarray(at, at + count);
   }
 
   /** Copy what was written to the GPU; what follows in the stream finds it in the fields. */
