@@ -139,7 +139,8 @@ test('a sequence whose request is cancelled while it waits is over', async () =>
 
 test('a sequence that gets no slot within the timeout of its requests is refused', async () => {
   const { scheduler, hands, add, dispatched } = schedule(1, 1);
-  add('a1', { timeoutMs: 1 });
+  // Nobody looked in time, but a slot is free: it has not waited for one.
+  add('a1', { timeoutMs: 0 });
   const late = add('b1', { timeoutMs: 20 });
   const reason = late.responses.next().catch((error: Error) => error.message);
   await dispatched();

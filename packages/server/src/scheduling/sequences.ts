@@ -147,6 +147,7 @@ export class SequenceScheduler implements JobQueue, JobHolder {
     const at = now();
     this.#settle(at);
     this.#assign();
+    this.#expire(at);
     let wait = Infinity;
     for (const executor of this.#executors) {
       if (!executor.busy) wait = Math.min(wait, this.#feed(executor, at));
@@ -162,18 +163,21 @@ export class SequenceScheduler implements JobQueue, JobHolder {
     else this.#later = setTimeout(() => this.dispatch(), Math.ceil(wait / 1e6)).unref();
   }
 
-  /** Let go of what has ended, by its last request, by silence, or because it waited too long for a slot. */
+  /** Let go of what has ended, by its last request or by silence. */
   #settle(at: number): void {
     this.#sequences = this.#sequences.filter((sequence) => {
       this.#settleRunning(sequence, at);
-      if (sequence.executor === undefined && sequence.expires <= at) {
-        const error = new TritonError(503, 'timeout of the corresponding sequence has been expired');
-        for (const job of sequence.queue) job.fail(error, 'REJECTED');
-        return false;
-      }
       if (sequence.running || sequence.queue.length > 0) return true;
       return !sequence.closed && at - sequence.latest < this.#options.idle;
     });
+  }
+
+  /** Refuse what has waited too long for a slot. Whoever found one free has not waited, however late we look. */
+  #expire(at: number): void {
+    const late = this.#sequences.filter(({ executor, expires }) => executor === undefined && expires <= at);
+    this.#sequences = this.#sequences.filter((sequence) => !late.includes(sequence));
+    const error = new TritonError(503, 'timeout of the corresponding sequence has been expired');
+    for (const { queue } of late) for (const job of queue) job.fail(error, 'REJECTED');
   }
 
   /** Look whether the request that is executed has ended, or is to be executed again. */
