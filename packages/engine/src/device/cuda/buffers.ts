@@ -1,6 +1,6 @@
 import { assert } from '../../errors.ts';
 import type { RowKind } from '../../plan/plan.ts';
-import type { Gpu, GpuMemory, GpuRange } from './gpu.ts';
+import type { Gpu, GpuRange } from './gpu.ts';
 
 const ALIGN = 256;
 
@@ -16,26 +16,44 @@ export interface CudaBuffer {
   readonly element: number;
 }
 
+/** Where buffers lie in one piece of memory of so many bytes. */
+export interface BufferPlan {
+  readonly bytes: number;
+  readonly placed: readonly (CudaBuffer & { readonly offset: number; readonly bytes: number })[];
+}
+
+/**
+ * Places for buffers: those that are live at one time (`liveBuffers`) lie apart, others may share. The largest takes its
+ * place first, each the lowest that is free.
+ */
+export function placeBuffers(
+  buffers: readonly CudaBuffer[],
+  rowsOf: Readonly<Record<BufferRows, number>>,
+  live: readonly ReadonlySet<string>[],
+): BufferPlan {
+  const sized = buffers.map((buffer) => ({ ...buffer, bytes: rowsOf[buffer.rows] * buffer.width * buffer.element }));
+  const placed: ((typeof sized)[number] & { readonly offset: number })[] = [];
+  for (const buffer of sized.toSorted((a, b) => b.bytes - a.bytes)) {
+    const beside = new Set(live.filter((names) => names.has(buffer.name)).flatMap((names) => [...names]));
+    let offset = 0;
+    for (const other of placed.filter(({ name }) => beside.has(name)).toSorted((a, b) => a.offset - b.offset)) {
+      if (other.offset >= offset + buffer.bytes) break;
+      offset = Math.max(offset, align(other.offset + other.bytes));
+    }
+    placed.push({ ...buffer, offset });
+  }
+  return { bytes: placed.reduce((end, { offset, bytes }) => Math.max(end, align(offset + bytes)), 0), placed };
+}
+
 /** The buffers of a step, in one piece of memory. */
 export class Buffers {
-  readonly #memory: GpuMemory;
   readonly #placed: ReadonlyMap<string, CudaBuffer & { readonly range: GpuRange }>;
 
-  constructor(gpu: Gpu, buffers: readonly CudaBuffer[], rowsOf: Readonly<Record<BufferRows, number>>) {
-    this.#memory = gpu.alloc(Buffers.bytes(buffers, rowsOf));
-    let at = 0;
+  constructor(gpu: Gpu, { bytes, placed }: BufferPlan) {
+    const memory = gpu.alloc(bytes);
     this.#placed = new Map(
-      buffers.map((buffer) => {
-        const bytes = bytesOf(buffer, rowsOf);
-        const range = this.#memory.slice(at, bytes);
-        at += align(bytes);
-        return [buffer.name, { ...buffer, range }];
-      }),
+      placed.map((buffer) => [buffer.name, { ...buffer, range: memory.slice(buffer.offset, buffer.bytes) }]),
     );
-  }
-
-  static bytes(buffers: readonly CudaBuffer[], rowsOf: Readonly<Record<BufferRows, number>>): number {
-    return buffers.reduce((sum, buffer) => sum + align(bytesOf(buffer, rowsOf)), 0);
   }
 
   range(name: string): GpuRange {
@@ -60,10 +78,6 @@ export class Buffers {
     assert(buffer, `there is no buffer '${name}'`);
     return buffer;
   }
-}
-
-function bytesOf({ rows, width, element }: CudaBuffer, rowsOf: Readonly<Record<BufferRows, number>>): number {
-  return rowsOf[rows] * width * element;
 }
 
 function align(bytes: number): number {

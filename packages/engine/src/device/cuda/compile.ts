@@ -1,9 +1,8 @@
 import { leavesOf, linearKernelFor, type Dims, type KernelCase } from '@rose/kernels';
 import { assert } from '../../errors.ts';
 import type { BufferRows } from './buffers.ts';
-import type { NormSpec } from '../../model/spec.ts';
 import { cacheRecorder } from './attention.ts';
-import { UNIT, type FusedLinear, type FusedOperation } from './fuse.ts';
+import { UNIT, type FusedLinear, type FusedNorm, type FusedOperation } from './fuse.ts';
 import type { RowCount } from './grids.ts';
 import type { GpuKernel, GpuRange, GpuStream } from './gpu.ts';
 import { kernelNamed } from './kernels.ts';
@@ -125,23 +124,15 @@ class Maker {
     return this.#rows(kernel, 'rows', 'sequences', { x: buffers.range(name), y: buffers.range(UNIT) });
   }
 
-  #norm({
-    norm,
-    weights: name,
-    input,
-    output,
-  }: {
-    norm: NormSpec;
-    weights: string;
-    input: string;
-    output: string;
-  }): Recorder {
+  #norm({ norm, weights: name, input, add, output }: FusedNorm): Recorder {
     const { spec, weights, buffers } = this.#parts;
     const dims = { rows: this.#bucket, columns: spec.hiddenSize };
-    const kernel = this.#load(norm.kind === 'rms' ? 'rmsnorm' : 'layernorm', { dims, options: { type: this.#type } });
+    const options = { type: this.#type, ...(add !== undefined && { residual: true, sum: false }) };
+    const kernel = this.#load(norm.kind === 'rms' ? 'rmsnorm' : 'layernorm', { dims, options });
     const vector = (part: string): GpuRange => weights.vectors.get(`${name}.${part}`)!;
     return this.#rows(kernel, 'rows', buffers.kind(output), {
       x: buffers.range(input),
+      ...(add !== undefined && { residual: buffers.range(add) }),
       weight: vector('weight'),
       ...(norm.kind === 'layer' && { bias: vector('bias') }),
       y: buffers.range(output),
@@ -168,7 +159,7 @@ class Maker {
       options: {
         type: this.#type,
         output: buffers.element(first) === 4 && this.#type !== 'f32' ? 'f32' : 'same',
-        leaves: leavesOf(matrix.inputs, residual !== undefined),
+        leaves: leavesOf(matrix.inputs, operation.sharded),
         bias: matrix.bias !== undefined,
         ...(gate !== undefined && { gate }),
         ...(activation !== undefined && { activation }),

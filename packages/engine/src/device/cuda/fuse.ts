@@ -15,13 +15,18 @@ import type { Activation, ModelSpec } from '../../model/spec.ts';
 /** What one launch, or one kind of attention, does of a plan. Buffers are those that the launch really reads and writes. */
 export type FusedOperation =
   | EmbedOperation
-  | (NormOperation & { readonly add: undefined; readonly sum: undefined })
+  | FusedNorm
   | FusedLinear
   | CacheOperation
   | AttentionOperation
   | GatherOperation
   | PoolOperation
   | NormalizeOperation;
+
+/** output = norm(input + add). */
+export interface FusedNorm extends NormOperation {
+  readonly sum: undefined;
+}
 
 export interface FusedLinear extends Omit<LinearOperation, 'input' | 'output'> {
   readonly input: string;
@@ -31,12 +36,18 @@ export interface FusedLinear extends Omit<LinearOperation, 'input' | 'output'> {
   readonly gate: Activation | undefined;
   /** Added to the product. */
   readonly residual: string | undefined;
+  /** Whether its depth is what tensor parallelism divides, and so has leaves (`leavesOf`). */
+  readonly sharded: boolean;
 }
 
 /**
  * A plan's operations as the GPU does them: a gate, an activation and the residual's addition belong to the product before
  * them. The residual stream changes sides with each addition, because a product cannot add to what other CTAs still read:
  * it lies in `x` and `delta` by turns.
+ *
+ * Where blocks norm afterwards (BERT), nothing but the norm wants the sum: the norm adds, which costs it one read, while a
+ * product that loads a residual cannot hide that. There the stream lies in `x` and `h` by turns. Such models are small, and
+ * are not divided among GPUs: their products have one leaf.
  */
 export function fuse(plan: Plan, spec: ModelSpec): FusedOperation[] {
   const fused: FusedOperation[] = [];
@@ -59,27 +70,34 @@ export function fuse(plan: Plan, spec: ModelSpec): FusedOperation[] {
             input: at(input),
             output: next.output,
             gate: next.activation,
-            residual: undefined,
+            ...ALONE,
           });
           i++;
-        } else if (next?.kind === 'norm' && next.add === operation.output) {
+        } else if (next?.kind === 'norm' && next.add === operation.output && !addsItself(next)) {
           const [residual, output] = [at(next.input), at(operation.output)];
-          fused.push({ ...operation, input: at(input), output, gate: undefined, residual });
+          fused.push({ ...operation, input: at(input), output, gate: undefined, residual, sharded: true });
         } else if (next?.kind === 'cache' && splits(next, spec)) {
-          fused.push({ ...operation, input: at(input), output: SPLIT_OUTPUT, gate: undefined, residual: undefined });
+          fused.push({ ...operation, input: at(input), output: SPLIT_OUTPUT, gate: undefined, ...ALONE });
         } else {
           fused.push({
             ...operation,
             input: at(input),
             output: at(operation.output),
             gate: undefined,
-            residual: undefined,
+            ...ALONE,
           });
         }
         break;
       }
       case 'norm': {
         const { add, sum } = operation;
+        if (addsItself(operation)) {
+          const stream = at(operation.input);
+          const other = stream === 'x' ? 'h' : 'x';
+          fused.push({ ...operation, sum: undefined, input: at(operation.add), add: stream, output: other });
+          place.set(operation.output, other);
+          break;
+        }
         const input = normsItself(operation) ? 'delta' : at(add ?? operation.input);
         if (add !== undefined && sum !== undefined) {
           place.set(add, at(sum));
@@ -113,6 +131,11 @@ export function fuse(plan: Plan, spec: ModelSpec): FusedOperation[] {
   return fused;
 }
 
+/** Number of the operation from which on rows are those of outputs or of sequences. */
+export function headOf(operations: readonly FusedOperation[]): number {
+  return operations.findIndex(({ kind }) => kind === 'gather' || kind === 'pool');
+}
+
 /** Where vectors of length 1 go: no row is written where it is read. */
 export const UNIT = 'unit';
 
@@ -120,6 +143,9 @@ export const UNIT = 'unit';
 export function resultOf(plan: Plan): string {
   return plan.operations.some(({ kind }) => kind === 'normalize') ? UNIT : plan.result;
 }
+
+/** A product to which nothing is added. */
+const ALONE = { residual: undefined, sharded: false } as const;
 
 const SPLIT_OUTPUT: readonly [string, string, string] = ['q', 'keys', 'values'];
 
@@ -131,4 +157,9 @@ export function splits({ rope, qkNorm }: Pick<CacheOperation, 'rope' | 'qkNorm'>
 /** The norm of the embedding, in the residual stream's own buffer. */
 function normsItself(operation: Operation): boolean {
   return operation.kind === 'norm' && operation.add === undefined && operation.input === operation.output;
+}
+
+/** The norm behind a block's part, in the residual stream's place. */
+function addsItself(operation: NormOperation): operation is NormOperation & { readonly add: string } {
+  return operation.add !== undefined && operation.input === operation.output;
 }

@@ -8,9 +8,10 @@ import type { Plan } from '../../plan/plan.ts';
 import type { LoadOptions, MemoryReport, ModelToCome } from '../device.ts';
 import { layerPageBytes, planPages } from '../pages.ts';
 import { partSizes } from './attention.ts';
-import { Buffers, type BufferRows, type CudaBuffer } from './buffers.ts';
-import { fuse, resultOf, UNIT } from './fuse.ts';
+import { placeBuffers, type BufferPlan, type BufferRows, type CudaBuffer } from './buffers.ts';
+import { fuse, headOf, resultOf, UNIT } from './fuse.ts';
 import type { Gpu } from './gpu.ts';
+import { liveBuffers } from './lifetimes.ts';
 import { CudaSampler, type SamplerSizes } from './sampler.ts';
 import { PADDING, StepLayout } from './step-shape.ts';
 import { TYPE_BYTES, weightBytes, type ComputeType } from './weights.ts';
@@ -31,7 +32,7 @@ export interface CudaMemoryPlan {
   readonly layers: readonly LayerGroup[];
   /** Pages of each group; of an encoder, those of a step, which all its layers share. */
   readonly pages: readonly number[];
-  readonly buffers: readonly CudaBuffer[];
+  readonly buffers: BufferPlan;
   readonly rowsOf: Readonly<Record<BufferRows, number>>;
   /** Rows of logits that there is room for. */
   readonly logitRows: number;
@@ -56,14 +57,14 @@ export function planCudaMemory(
   const capacity = { rows, sequences, outputs: sequences, pages: stepPages, groups: layers.length };
   const logitRows = Math.max(sequences + PADDING, LOGIT_ROWS);
   const rowsOf = { tokens: rows + PADDING, outputs: logitRows, sequences, once: 1 };
-  const buffers = buffersOf(plan, spec, capacity, type);
+  const buffers = buffersOf(plan, spec, capacity, rowsOf, type);
 
   const weights = weightBytes(checkpoint, type);
   const shared = decoder
     ? 0
     : stepPages * Math.max(...spec.blocks.map((_block, layer) => layerPageBytes(spec, layer, { cacheDtype: type })));
   const workspace =
-    Buffers.bytes(buffers, rowsOf) +
+    buffers.bytes +
     shared +
     StepLayout.bytes(capacity, layers, spec.contextLength) +
     (decoder ? CudaSampler.bytes(gpu, samplerSizes(spec, capacity, logitRows)) : 0);
@@ -97,35 +98,45 @@ function shareOf(room: number, toCome: readonly ModelToCome[], type: ComputeType
 }
 
 /** The plan's buffers that are left when operations are fused, and those that attention's kernels need. */
-function buffersOf(plan: Plan, spec: ModelSpec, capacity: BatchCapacity, type: ComputeType): CudaBuffer[] {
+function buffersOf(
+  plan: Plan,
+  spec: ModelSpec,
+  capacity: BatchCapacity,
+  rowsOf: Readonly<Record<BufferRows, number>>,
+  type: ComputeType,
+): BufferPlan {
   const element = TYPE_BYTES[type];
-  const used = new Set<string>();
-  for (const operation of fuse(plan, spec)) {
-    if ('input' in operation) used.add(operation.input);
-    if ('output' in operation) for (const name of [operation.output].flat()) used.add(name);
-    if (operation.kind === 'cache') used.add('qkv');
-    if (operation.kind === 'normalize') used.add(operation.input);
-  }
-  const planned = plan.buffers.flatMap(({ name, rows, width }): CudaBuffer[] => {
+  const result = resultOf(plan);
+  const operations = fuse(plan, spec);
+  const live = liveBuffers(operations, spec, headOf(operations), result);
+  const used = new Set(live.flatMap((names) => [...names]));
+  const planned = plan.buffers.map(({ name, rows, width }): CudaBuffer => {
     // What comes to the host is float32.
-    return used.has(name) ? [{ name, rows, width, element: name === plan.result ? 4 : element }] : [];
+    return { name, rows, width, element: name === plan.result ? 4 : element };
   });
   const heads = (width: (mixer: ModelSpec['blocks'][number]['mixer']) => number): number =>
     Math.max(...spec.blocks.map(({ mixer }) => width(mixer)));
   const across = { rows: 'tokens', element } as const;
   const kvWidth = heads(({ kvHeads, headDim }) => kvHeads * headDim);
-  const sizes = partSizes({ spec, capacity });
-  return [
+  const buffers: CudaBuffer[] = [
     ...planned,
     { name: 'q', width: heads(({ heads: count, headDim }) => count * headDim), ...across },
-    ...(resultOf(plan) === UNIT
-      ? [{ name: UNIT, rows: 'sequences', width: spec.hiddenSize, element: 4 } as const]
-      : []),
-    ...(used.has('keys') ? ['keys', 'values'].map((name) => ({ name, width: kvWidth, ...across })) : []),
+    { name: UNIT, rows: 'sequences', width: spec.hiddenSize, element: 4 },
+    ...['keys', 'values'].map((name) => ({ name, width: kvWidth, ...across })),
     ...(spec.head.kind === 'logits'
-      ? Object.entries(sizes).map(([name, width]): CudaBuffer => ({ name, rows: 'once', width, element: 4 }))
+      ? Object.entries(partSizes({ spec, capacity })).map(([name, width]): CudaBuffer => ({
+          name,
+          rows: 'once',
+          width,
+          element: 4,
+        }))
       : []),
   ];
+  return placeBuffers(
+    buffers.filter(({ name }) => used.has(name)),
+    rowsOf,
+    live,
+  );
 }
 
 export function samplerSizes(

@@ -8,7 +8,7 @@ import type { Plan } from '../../plan/plan.ts';
 import { type DeviceModel, type LoadOptions, type MemoryReport, type StepResult } from '../device.ts';
 import { Buffers } from './buffers.ts';
 import { Body } from './compile.ts';
-import { fuse, resultOf } from './fuse.ts';
+import { fuse, headOf, resultOf } from './fuse.ts';
 import { graphSize, rowBuckets } from './grids.ts';
 import type { Gpu, GpuGraph, GpuRange } from './gpu.ts';
 import { planCudaMemory, samplerSizes, type CudaMemoryPlan } from './memory.ts';
@@ -94,7 +94,7 @@ export class CudaModel implements DeviceModel {
       groups: memory.layers.map(({ window }, group) => ({ window, pages: decoder ? memory.pages[group] : 0 })),
       slots: 0,
     };
-    const buffers = new Buffers(gpu, memory.buffers, memory.rowsOf);
+    const buffers = new Buffers(gpu, memory.buffers);
     if (decoder) gpu.stream.fill(buffers.range('arrived'), 0);
     const layout = new StepLayout(gpu, capacity, memory.layers, spec.contextLength);
     this.#values = buffers.range(resultOf(plan));
@@ -114,12 +114,12 @@ export class CudaModel implements DeviceModel {
       layers: pages.layers,
       drawn: this.#sampler?.drawn,
     });
-    const gather = operations.findIndex(({ kind }) => kind === 'gather' || kind === 'pool');
+    const head = headOf(operations);
     this.#bodies = rowBuckets(memory.rowsOf.tokens).map((rows) => {
-      return { rows, body: new Body(this.#parts, operations.slice(0, gather), rows) };
+      return { rows, body: new Body(this.#parts, operations.slice(0, head), rows) };
     });
     this.#heads = rowBuckets(decoder ? memory.rowsOf.outputs : capacity.sequences).map((rows) => {
-      return { rows, body: new Body(this.#parts, operations.slice(gather), rows) };
+      return { rows, body: new Body(this.#parts, operations.slice(head), rows) };
     });
     this.#pages = pages;
     const width = buffers.width(resultOf(plan));
