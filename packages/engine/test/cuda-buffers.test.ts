@@ -23,7 +23,13 @@ describe('places of buffers', () => {
       const { spec } = checkpoint;
       const plan = buildPlan(spec);
       const options = { quantize: undefined, cacheDtype: undefined, maxSequences: 6, maxRows: 64 };
-      const { buffers } = planCudaMemory(new SimulatedGpu(), checkpoint, plan, 'bf16', options);
+      const { buffers } = planCudaMemory(
+        new SimulatedGpu(),
+        checkpoint,
+        plan,
+        { type: 'bf16', cache: 'bf16' },
+        options,
+      );
       await checkpoint.close();
       const operations = fuse(plan, spec);
       const head = headOf(operations);

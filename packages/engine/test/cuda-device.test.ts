@@ -6,13 +6,14 @@ import type { Checkpoint } from '../src/checkpoint/checkpoint.ts';
 import { openCheckpoint } from '../src/checkpoint/open.ts';
 import { CudaDevice } from '../src/device/cuda/device.ts';
 import { planCudaMemory } from '../src/device/cuda/memory.ts';
-import { chooseType } from '../src/device/cuda/options.ts';
+import { chooseFormats } from '../src/device/cuda/options.ts';
 import type { LoadOptions } from '../src/device/device.ts';
 import { buildPlan } from '../src/plan/build.ts';
 import { SimulatedGpu } from './simulated-gpu.ts';
 
 const GIB = 1024 ** 3;
 const root = fileURLToPath(new URL('../../../test/checkpoints/', import.meta.url));
+const BF16 = { type: 'bf16', cache: 'bf16' } as const;
 const options: LoadOptions = { quantize: undefined, cacheDtype: undefined, maxSequences: 8, maxRows: 64 };
 
 async function withCheckpoint(name: string, use: (checkpoint: Checkpoint) => void): Promise<void> {
@@ -48,7 +49,7 @@ test('the compute type is the checkpoint’s, or what is asked for, and what is 
   const types = async (name: string, more: Partial<LoadOptions> = {}): Promise<[string, number]> => {
     let choice: [string, number] = ['', 0];
     await withCheckpoint(name, (checkpoint) => {
-      const { type, notes } = chooseType(checkpoint, { ...options, ...more });
+      const { type, notes } = chooseFormats(checkpoint, { ...options, ...more }, 'sm_90a');
       choice = [type, notes.length];
     });
     return choice;
@@ -61,7 +62,7 @@ test('the compute type is the checkpoint’s, or what is asked for, and what is 
   for (const [more, says] of [
     [{ quantize: 'int8' }, /int8 weights are for the CPU/],
     [{ quantize: 'fp8' }, /fp8 weights are not there yet/],
-    [{ cacheDtype: 'fp8' }, /keys and values of 8 bits are not there yet/],
+    [{ cacheDtype: 'fp8', dtype: 'f32' }, /fp8 keys and values go with bf16 and f16/],
     [{ cacheDtype: 'f32' }, /keys and values on a GPU have the weights' type, bf16/],
   ] as const) {
     await assert.rejects(types('qwen3', more), (error: Error) => {
@@ -78,7 +79,7 @@ test('pages take what is free: a share of the GPU, but no more than others leave
     const plan = buildPlan(checkpoint.spec);
     const many = { ...options, maxSequences: 512, maxRows: 512 };
     const sequences = (gpu: SimulatedGpu, more: Partial<LoadOptions> = {}): number => {
-      const { report } = planCudaMemory(gpu, checkpoint, plan, 'bf16', { ...many, ...more });
+      const { report } = planCudaMemory(gpu, checkpoint, plan, BF16, { ...many, ...more });
       return (report.weights + report.workspace + report.sequences) / GIB;
     };
     const close = (actual: number, wanted: number): void => assert.ok(Math.abs(actual - wanted) < 0.01, `${actual}`);
@@ -90,13 +91,13 @@ test('pages take what is free: a share of the GPU, but no more than others leave
     close(sequences(shared), 40 - 600 / 1024);
     close(sequences(shared, { memoryShare: 0.6 }), 40 - 600 / 1024);
     // Two decoders beside each other get as much room for pages; an encoder to come only what it is.
-    const one = planCudaMemory(alone, checkpoint, plan, 'bf16', many).report.sequences;
-    const half = planCudaMemory(alone, checkpoint, plan, 'bf16', {
+    const one = planCudaMemory(alone, checkpoint, plan, BF16, many).report.sequences;
+    const half = planCudaMemory(alone, checkpoint, plan, BF16, {
       ...many,
       toCome: [{ parameters: GIB, decoder: true }],
     }).report.sequences;
     close(half / GIB, (one / GIB - 3) / 2);
-    const most = planCudaMemory(alone, checkpoint, plan, 'bf16', {
+    const most = planCudaMemory(alone, checkpoint, plan, BF16, {
       ...many,
       toCome: [{ parameters: GIB, decoder: false }],
     }).report.sequences;

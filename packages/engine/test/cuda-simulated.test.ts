@@ -1,51 +1,18 @@
 import assert from 'node:assert/strict';
-import { fileURLToPath } from 'node:url';
 import { describe, test } from 'node:test';
-import type { Checkpoint } from '../src/checkpoint/checkpoint.ts';
 import { openCheckpoint } from '../src/checkpoint/open.ts';
 import type { GpuMemory, PinnedBlock } from '../src/device/cuda/gpu.ts';
 import { CudaModel } from '../src/device/cuda/model.ts';
-import type { DeviceModel, LoadOptions } from '../src/device/device.ts';
 import { roseError } from './checkpoint/files.ts';
 import { apart, exactSteps, outputsOf } from './exact-steps.ts';
 import { openOnCpu } from './on-cpu.ts';
+import { directory, LOAD, onSimulated } from './on-simulated.ts';
 import { SimulatedGpu } from './simulated-gpu.ts';
 
-/**
+/*
  * The CUDA device where there is no GPU: every launch of small models runs in the kernel language's simulator, which finds
  * races, reads beyond a buffer and the like. `cuda-gpu.test.ts` does the same on a real one.
  */
-function directory(name: string): string {
-  return fileURLToPath(new URL(`../../../test/checkpoints/${name}`, import.meta.url));
-}
-
-const LOAD: LoadOptions = {
-  quantize: undefined,
-  cacheDtype: undefined,
-  memoryShare: 0.9,
-  maxSequences: 6,
-  maxRows: 64,
-  readLogits: true,
-};
-
-async function onSimulated(
-  name: string,
-  options: Partial<LoadOptions>,
-  body: (model: DeviceModel, gpu: SimulatedGpu, checkpoint: Checkpoint) => Promise<void>,
-): Promise<void> {
-  const gpu = new SimulatedGpu();
-  const checkpoint = await openCheckpoint(directory(name));
-  try {
-    const model = await CudaModel.load(gpu, checkpoint, { ...LOAD, ...options });
-    const { weights, sequences, workspace } = model.memory;
-    assert.equal(gpu.used, weights + sequences + workspace, 'the plan says what is taken');
-    await body(model, gpu, checkpoint);
-    model.close();
-    assert.equal(gpu.used, 0, 'memory that was not given back');
-  } finally {
-    await checkpoint.close();
-  }
-}
 
 /** Gives so many blocks of memory and no more. */
 class ShortGpu extends SimulatedGpu {

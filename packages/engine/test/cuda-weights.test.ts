@@ -10,6 +10,7 @@ import { convert, TYPE_BYTES, type ComputeType } from '../src/device/cuda/conver
 import { CudaDevice } from '../src/device/cuda/device.ts';
 import { DriverGpu } from '../src/device/cuda/driver-gpu.ts';
 import type { Gpu, GpuRange } from '../src/device/cuda/gpu.ts';
+import type { CudaFormats } from '../src/device/cuda/options.ts';
 import { loadWeights, weightBytes, type CudaWeights } from '../src/device/cuda/weights.ts';
 import { ropeTables } from '../src/model/rope.ts';
 import { buildPlan } from '../src/plan/build.ts';
@@ -25,6 +26,8 @@ async function bytesOf(gpu: Gpu, range: GpuRange): Promise<Buffer> {
   host.free();
   return bytes;
 }
+
+const formatsOf = (type: ComputeType): CudaFormats => ({ type, cache: type });
 
 /** What the GPU must hold of tensors one under the other, in the order of rows. */
 async function expected(tensors: readonly CheckpointTensor[], type: ComputeType, order?: Int32Array): Promise<Buffer> {
@@ -90,12 +93,18 @@ for (const { name } of names) {
         const gpu = new SimulatedGpu();
         const told: number[][] = [];
         const plan = buildPlan(checkpoint.spec);
-        const weights = await loadWeights(gpu, checkpoint, plan, type, (...progress) => void told.push(progress));
+        const weights = await loadWeights(
+          gpu,
+          checkpoint,
+          plan,
+          formatsOf(type),
+          (...progress) => void told.push(progress),
+        );
         await check(gpu, checkpoint, weights);
         const total = checkpoint.tensors.reduce((sum, { byteLength }) => sum + byteLength, 0);
         assert.deepEqual(told.at(-1), [total, total]);
         assert.equal(gpu.used, weights.bytes);
-        assert.equal(weights.bytes, weightBytes(checkpoint, type));
+        assert.equal(weights.bytes, weightBytes(checkpoint, formatsOf(type)));
         weights.free();
         assert.equal(gpu.used, 0);
       }
@@ -119,7 +128,7 @@ for (const [name, type] of [
     const checkpoint = await openCheckpoint(join(root, name));
     try {
       const gpu = new SimulatedGpu();
-      const weights = await loadWeights(gpu, checkpoint, buildPlan(checkpoint.spec), type, undefined, SMALL);
+      const weights = await loadWeights(gpu, checkpoint, buildPlan(checkpoint.spec), formatsOf(type), undefined, SMALL);
       assert.equal((gpu.launches.get('cast') ?? 0) > 10, name !== 'qwen2');
       await check(gpu, checkpoint, weights);
       assert.equal(gpu.used, weights.bytes);
@@ -149,7 +158,14 @@ test('a read that fails ends the load with its error, and nothing of it stays', 
     };
   });
   const gpu = new SimulatedGpu();
-  const load = loadWeights(gpu, { ...checkpoint, tensors }, buildPlan(checkpoint.spec), 'bf16', undefined, SMALL);
+  const load = loadWeights(
+    gpu,
+    { ...checkpoint, tensors },
+    buildPlan(checkpoint.spec),
+    formatsOf('bf16'),
+    undefined,
+    SMALL,
+  );
   await assert.rejects(load, /the disk is gone/);
   assert.equal(gpu.used, 0);
   // All but the one that failed had ended.
@@ -163,7 +179,14 @@ test('every checkpoint on a GPU, converted by the CPU and by the GPU', { skip: !
     const checkpoint = await openCheckpoint(join(root, name));
     for (const type of ['bf16', 'f16', 'f32'] as const) {
       for (const sizes of [undefined, SMALL]) {
-        const weights = await loadWeights(gpu, checkpoint, buildPlan(checkpoint.spec), type, undefined, sizes);
+        const weights = await loadWeights(
+          gpu,
+          checkpoint,
+          buildPlan(checkpoint.spec),
+          formatsOf(type),
+          undefined,
+          sizes,
+        );
         await check(gpu, checkpoint, weights);
         weights.free();
       }

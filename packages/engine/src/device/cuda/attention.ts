@@ -15,6 +15,17 @@ function windowOf({ spec, groups, layers }: CudaParts, layer: number, attention:
   return window !== undefined && window < spec.contextLength ? window : undefined;
 }
 
+/** How a layer's keys and values are held, as the kernels that write and read them are told. */
+function heldAs(
+  { weights }: CudaParts,
+  layer: number,
+): { readonly cache: 'same' | 'e4m3'; readonly scales: { readonly [name: string]: GpuRange } } {
+  const scales = weights.cacheScales.get(layer);
+  return scales === undefined
+    ? { cache: 'same', scales: {} }
+    : { cache: 'e4m3', scales: { keyScale: scales.keys, valueScale: scales.values } };
+}
+
 /** Norm and turn the heads of queries and keys, and write keys and values into the layer's pages. */
 export function cacheRecorder(parts: CudaParts, operation: CacheOperation, bucket: number): Recorder {
   const { gpu, spec, weights, buffers, layout, layers } = parts;
@@ -28,7 +39,8 @@ export function cacheRecorder(parts: CudaParts, operation: CacheOperation, bucke
     ...(rope && { rotary: rope.dim, positions: spec.contextLength }),
     pages: 1,
   };
-  const options = { type: weights.type, norm: qkNorm !== undefined };
+  const { cache, scales } = heldAs(parts, operation.layer);
+  const options = { type: weights.type, norm: qkNorm !== undefined, cache };
   const kernel = gpu.load(kernelNamed('qk_rope_cache'), { dims, options });
   const launch = kernel.prepare({
     qkv: buffers.range('qkv'),
@@ -38,6 +50,7 @@ export function cacheRecorder(parts: CudaParts, operation: CacheOperation, bucke
     }),
     ...(rope && { table: weights.ropes.get(JSON.stringify(rope))!, positions: layout.state.range('positions') }),
     slots: layout.state.range(`slots${group}`),
+    ...scales,
     q: buffers.range('q'),
     keys,
     values,
@@ -74,9 +87,10 @@ function answerRecorder(parts: CudaParts, { layer, output, attention }: Attentio
   const window = windowOf(parts, layer, attention);
   const sizes: Dims = { sequences: 1, tokens: 1, qHeads, kvHeads, head };
   const { type } = weights;
+  const { cache, scales } = heldAs(parts, layer);
   const kernel = gpu.load(kernelNamed('attention_decode'), {
     dims: { ...sizes, longest: 1, shortest: 1 },
-    options: { type, window: window !== undefined, whole: true },
+    options: { type, cache, window: window !== undefined, whole: true },
   });
   const { state } = layout;
   const field = {
@@ -90,6 +104,7 @@ function answerRecorder(parts: CudaParts, { layer, output, attention }: Attentio
     q: buffers.range('q'),
     keys,
     values,
+    ...scales,
     table: state.range(`table${group}`),
     tableStarts: field.tableStarts,
     rowStarts: field.rowStarts,
@@ -185,8 +200,10 @@ function promptRecorder(parts: CudaParts, operation: AttentionOperation): Record
   const { heads: qHeads, kvHeads, headDim: head } = operation.attention;
   const module = kernelNamed(gpu.arch === 'sm_90a' ? 'attention_prefill_wgmma' : 'attention_prefill');
   const dims = { sequences: 1, tokens: 1, longest: 1, shortest: 1, qHeads, kvHeads, head };
-  const { args: shared, options } = promptArgs(parts, operation, 'prompts');
-  const args = { ...shared, y: buffers.range(operation.output) };
+  const { cache, scales } = heldAs(parts, operation.layer);
+  const { args: shared, options: rest } = promptArgs(parts, operation, 'prompts');
+  const options = { ...rest, cache };
+  const args = { ...shared, ...scales, y: buffers.range(operation.output) };
   // Query heads share blocks where a sequence has few rows; which changes no bits.
   const kernels = [false, true].flatMap((pack) => {
     try {

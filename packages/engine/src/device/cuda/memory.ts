@@ -12,6 +12,7 @@ import { placeBuffers, type BufferPlan, type BufferRows, type CudaBuffer } from 
 import { fuse, headOf, resultOf, UNIT } from './fuse.ts';
 import type { Gpu } from './gpu.ts';
 import { liveBuffers } from './lifetimes.ts';
+import type { CudaFormats } from './options.ts';
 import { CudaSampler, type SamplerSizes } from './sampler.ts';
 import { PADDING, StepLayout } from './step-shape.ts';
 import { TYPE_BYTES, weightBytes, type ComputeType } from './weights.ts';
@@ -30,6 +31,8 @@ export interface CudaMemoryPlan {
   readonly report: MemoryReport;
   readonly capacity: BatchCapacity;
   readonly layers: readonly LayerGroup[];
+  /** How pages hold keys and values. */
+  readonly cache: CudaFormats['cache'];
   /** Pages of each group; of an encoder, those of a step, which all its layers share. */
   readonly pages: readonly number[];
   readonly buffers: BufferPlan;
@@ -43,10 +46,11 @@ export function planCudaMemory(
   gpu: Gpu,
   checkpoint: Checkpoint,
   plan: Plan,
-  type: ComputeType,
+  formats: CudaFormats,
   options: LoadOptions,
 ): CudaMemoryPlan {
   const { spec } = checkpoint;
+  const { type, cache: cacheDtype } = formats;
   const decoder = spec.head.kind === 'logits';
   const { maxSequences: sequences } = options;
   // Running sequences take a row each; there must be room for prompt rows beside them.
@@ -59,10 +63,10 @@ export function planCudaMemory(
   const rowsOf = { tokens: rows + PADDING, outputs: logitRows, sequences, once: 1 };
   const buffers = buffersOf(plan, spec, capacity, rowsOf, type);
 
-  const weights = weightBytes(checkpoint, type);
+  const weights = weightBytes(checkpoint, formats);
   const shared = decoder
     ? 0
-    : stepPages * Math.max(...spec.blocks.map((_block, layer) => layerPageBytes(spec, layer, { cacheDtype: type })));
+    : stepPages * Math.max(...spec.blocks.map((_block, layer) => layerPageBytes(spec, layer, { cacheDtype })));
   const workspace =
     buffers.bytes +
     shared +
@@ -75,7 +79,7 @@ export function planCudaMemory(
   const room = usable - weights - workspace;
   const own = options.memoryShare === undefined ? shareOf(room, toCome, type) : room;
   const planned = decoder
-    ? planPages(spec, layers, { cacheDtype: type, memoryShare: share, maxSequences: sequences, rows }, own)
+    ? planPages(spec, layers, { cacheDtype, memoryShare: share, maxSequences: sequences, rows }, own)
     : [];
   if (room < 0 || planned.some(({ pages }) => pages < 1)) {
     throw doesNotFit(gpu, { weights, workspace, usable, free, share });
@@ -84,6 +88,7 @@ export function planCudaMemory(
     report: { weights, sequences: planned.reduce((sum, { bytes }) => sum + bytes, 0), workspace, pages: planned },
     capacity,
     layers,
+    cache: cacheDtype,
     pages: decoder ? planned.map(({ pages }) => pages) : [stepPages],
     buffers,
     rowsOf,

@@ -12,7 +12,7 @@ import { fuse, headOf, resultOf } from './fuse.ts';
 import { graphSize, rowBuckets } from './grids.ts';
 import type { Gpu, GpuGraph, GpuRange } from './gpu.ts';
 import { planCudaMemory, samplerSizes, type CudaMemoryPlan } from './memory.ts';
-import { chooseType } from './options.ts';
+import { chooseFormats } from './options.ts';
 import { Pages } from './pages.ts';
 import { CudaParts } from './parts.ts';
 import { CudaResult } from './result.ts';
@@ -53,12 +53,12 @@ export class CudaModel implements DeviceModel {
 
   /** Plan the memory, read the weights, compile the plan. Leaves nothing behind when it throws. */
   static async load(whole: Gpu, checkpoint: Checkpoint, options: LoadOptions): Promise<CudaModel> {
-    const { type, notes } = chooseType(checkpoint, options);
+    const { notes, ...formats } = chooseFormats(checkpoint, options, whole.arch);
     const plan = buildPlan(checkpoint.spec);
     const gpu = new GpuScope(whole);
-    const memory = planCudaMemory(gpu, checkpoint, plan, type, options);
+    const memory = planCudaMemory(gpu, checkpoint, plan, formats, options);
     try {
-      const weights = await loadWeights(gpu, checkpoint, plan, type, options.onProgress);
+      const weights = await loadWeights(gpu, checkpoint, plan, formats, options.onProgress);
       options.onPhase?.('weights');
       const model = new CudaModel(gpu, checkpoint, memory, weights, plan, options, notes);
       options.onPhase?.('kernels');
@@ -102,7 +102,7 @@ export class CudaModel implements DeviceModel {
       ? new CudaSampler(gpu, this.#values, samplerSizes(spec, capacity, memory.logitRows))
       : undefined;
     this.#targetRows = 4 * Math.floor(memory.logitRows / 4);
-    const pages = new Pages(gpu, spec, memory, weights.type);
+    const pages = new Pages(gpu, spec, memory);
     this.#parts = new CudaParts({
       gpu,
       spec,

@@ -1,18 +1,32 @@
+import { ATTENTION_HEADS } from '@rose/kernels';
 import type { Checkpoint } from '../../checkpoint/checkpoint.ts';
 import { RoseError } from '../../errors.ts';
+import type { ModelSpec } from '../../model/spec.ts';
 import type { LoadOptions } from '../device.ts';
 import type { ComputeType } from './convert.ts';
 
-/** What a load's options come to on a GPU. */
-export interface CudaChoice {
-  /** Weights, activations, keys and values. */
+/** In what a model's weights, activations, keys and values are held. */
+export interface CudaFormats {
+  /** Weights and activations. */
   readonly type: ComputeType;
+  /** Keys and values: in that type, or in e4m3. */
+  readonly cache: ComputeType | 'fp8';
+}
+
+/** What a load's options come to on a GPU. */
+export interface CudaChoice extends CudaFormats {
   /** What the model's owner should know of it. */
   readonly notes: readonly string[];
 }
 
-/** @throws RoseError `unsupported` for what this device does not do */
-export function chooseType({ tensors }: Checkpoint, options: LoadOptions): CudaChoice {
+/** The first architecture whose instructions convert e4m3. */
+const FP8_ARCH = 89;
+
+/**
+ * @param arch what kernels are compiled for: `sm_90a`
+ * @throws RoseError `unsupported` for what this device does not do
+ */
+export function chooseFormats({ tensors, spec }: Checkpoint, options: LoadOptions, arch: string): CudaChoice {
   const { quantize, dtype = 'auto', cacheDtype } = options;
   if (quantize === 'fp8') throw unsupported('quantize', 'fp8 weights are not there yet on a GPU: leave --quantize out');
   if (quantize !== undefined) {
@@ -24,18 +38,33 @@ export function chooseType({ tensors }: Checkpoint, options: LoadOptions): CudaC
   // Half of the memory and twice the speed, and what float32 checkpoints are served as elsewhere.
   const automatic = { BF16: 'bf16', F16: 'f16', F32: 'bf16' } as const;
   const type = dtype === 'auto' ? automatic[stored] : dtype;
-  if (cacheDtype === 'fp8') {
-    throw unsupported('cacheDtype', 'keys and values of 8 bits are not there yet: leave --cache-dtype out');
-  }
-  if (cacheDtype !== undefined && cacheDtype !== type) {
-    const message = `keys and values on a GPU have the weights' type, ${type}: leave --cache-dtype out, or choose another --dtype`;
+  // An encoder keeps no keys: what is asked for decoders beside it is nothing to it.
+  const narrow = cacheDtype === 'fp8' && spec.head.kind === 'logits';
+  if (narrow) checkNarrowCache(spec, type, arch);
+  if (cacheDtype !== undefined && cacheDtype !== 'fp8' && cacheDtype !== type) {
+    const message = `keys and values on a GPU have the weights' type, ${type}, or fp8: leave --cache-dtype out, or choose another --dtype`;
     throw unsupported('cacheDtype', message);
   }
   const notes =
     dtype === 'auto' && stored === 'F32'
       ? ['its float32 weights are rounded to bfloat16; --dtype f32 keeps them as they are, at twice the memory']
       : [];
-  return { type, notes };
+  return { type, cache: narrow ? 'fp8' : type, notes };
+}
+
+/** Throws for models and GPUs whose kernels do not read keys and values of e4m3. */
+function checkNarrowCache({ blocks }: ModelSpec, type: ComputeType, arch: string): void {
+  if (Number.parseInt(arch.slice(3), 10) < FP8_ARCH) {
+    throw unsupported('cacheDtype', `${arch} does not convert e4m3, which sm_89 and later do: leave --cache-dtype out`);
+  }
+  if (type === 'f32') {
+    throw unsupported('cacheDtype', 'fp8 keys and values go with bf16 and f16: leave --dtype f32 out');
+  }
+  const odd = blocks.find(({ mixer }) => !ATTENTION_HEADS.includes(mixer.headDim));
+  if (odd !== undefined) {
+    const message = `fp8 keys and values are there for heads of ${ATTENTION_HEADS.join(', ')} elements; this model's have ${odd.mixer.headDim}: leave --cache-dtype out`;
+    throw unsupported('cacheDtype', message);
+  }
 }
 
 function unsupported(param: string, message: string): RoseError {

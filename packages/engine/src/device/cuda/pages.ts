@@ -3,7 +3,6 @@ import { layerPageBytes } from '../pages.ts';
 import type { Gpu, GpuStream } from './gpu.ts';
 import type { CudaMemoryPlan } from './memory.ts';
 import type { CacheLayer } from './parts.ts';
-import type { ComputeType } from './weights.ts';
 
 /** Keys and values of every layer, in one piece of memory for each group of layers. */
 export class Pages {
@@ -11,12 +10,12 @@ export class Pages {
   readonly #groups: CudaMemoryPlan['layers'];
   readonly #pages: readonly number[];
 
-  constructor(gpu: Gpu, spec: ModelSpec, { layers: groups, pages }: CudaMemoryPlan, type: ComputeType) {
+  constructor(gpu: Gpu, spec: ModelSpec, { layers: groups, pages, cache: cacheDtype }: CudaMemoryPlan) {
     this.#groups = groups;
     this.#pages = pages;
     const decoder = spec.head.kind === 'logits';
     const bytesOf = (layer: number, group: number): number =>
-      pages[group] * layerPageBytes(spec, layer, { cacheDtype: type });
+      pages[group] * layerPageBytes(spec, layer, { cacheDtype });
     const layers: CacheLayer[] = [];
     groups.forEach((group, g) => {
       const sizes = group.layers.map((layer) => bytesOf(layer, g));

@@ -8,6 +8,7 @@ import type { LinearOperation, Plan } from '../../plan/plan.ts';
 import type { ComputeType } from './convert.ts';
 import { TYPE_BYTES } from './convert.ts';
 import type { Gpu, GpuRange } from './gpu.ts';
+import type { CudaFormats } from './options.ts';
 import { rowPieces, type Rows } from './row-pieces.ts';
 import { bytesOf, upload, UPLOAD_SIZES, type Piece, type UploadSizes } from './upload.ts';
 
@@ -23,6 +24,12 @@ export interface CudaMatrix {
   readonly interleaved: boolean;
 }
 
+/** float32 [kvHeads] each: what a layer's keys and values of e4m3 are multiplied by. */
+export interface CacheScales {
+  readonly keys: GpuRange;
+  readonly values: GpuRange;
+}
+
 /** A model's weights in a GPU's memory, under the names the plan uses, all in the compute type. */
 export interface CudaWeights {
   readonly type: ComputeType;
@@ -34,6 +41,8 @@ export interface CudaWeights {
   readonly vectors: ReadonlyMap<string, GpuRange>;
   /** For each RoPE (its JSON): float32 [positions, 2, dim / 2], cosines before sines. */
   readonly ropes: ReadonlyMap<string, GpuRange>;
+  /** By layer, where keys and values are e4m3. */
+  readonly cacheScales: ReadonlyMap<number, CacheScales>;
   free(): void;
 }
 
@@ -53,8 +62,8 @@ export function gatedLinears(plan: Plan): ReadonlySet<LinearOperation> {
 }
 
 /** Bytes that the weights take, without reading one. */
-export function weightBytes(checkpoint: Checkpoint, type: ComputeType): number {
-  return layOut(checkpoint, buildPlan(checkpoint.spec), type).bytes;
+export function weightBytes(checkpoint: Checkpoint, formats: CudaFormats): number {
+  return layOut(checkpoint, buildPlan(checkpoint.spec), formats).bytes;
 }
 
 /**
@@ -65,11 +74,12 @@ export async function loadWeights(
   gpu: Gpu,
   checkpoint: Checkpoint,
   plan: Plan,
-  type: ComputeType,
+  formats: CudaFormats,
   onProgress?: (bytes: number, total: number) => void,
   sizes: UploadSizes = UPLOAD_SIZES,
 ): Promise<CudaWeights> {
-  const { bytes, tensors, ropes } = layOut(checkpoint, plan, type);
+  const { type } = formats;
+  const { bytes, tensors, ropes, cacheScales } = layOut(checkpoint, plan, formats);
   const block = gpu.alloc(bytes);
   const total = checkpoint.tensors.reduce((sum, { byteLength }) => sum + byteLength, 0);
   let done = 0;
@@ -78,7 +88,8 @@ export async function loadWeights(
   try {
     const pieces = tensors.flatMap((tensor) => rowPieces(tensor.rows, range(tensor), { to: type, sizes, onRead }));
     const angles = ropes.flatMap((rope) => anglePieces(rope.rope, range(rope), sizes));
-    await upload(gpu, evenly(pieces, angles), sizes.slots);
+    const scales = cacheScales.map((place) => onePiece(range(place)));
+    await upload(gpu, evenly(pieces, [...angles, ...scales]), sizes.slots);
   } catch (error) {
     block.free();
     throw error;
@@ -106,6 +117,13 @@ export async function loadWeights(
     tables: byKind('table'),
     vectors: byKind('vector'),
     ropes: new Map(ropes.map((rope) => [JSON.stringify(rope.rope), range(rope)])),
+    cacheScales: new Map(
+      cacheScales.map((place) => {
+        const both = range(place);
+        const half = place.bytes / 2;
+        return [place.layer, { keys: both.slice(0, half), values: both.slice(half) }];
+      }),
+    ),
     free: () => block.free(),
   };
 }
@@ -126,10 +144,12 @@ interface Layout {
   readonly bytes: number;
   readonly tensors: readonly PlacedTensor[];
   readonly ropes: readonly (Place & { readonly rope: RopeSpec })[];
+  /** Those of a layer's keys, then of its values; none but with keys and values of e4m3. */
+  readonly cacheScales: readonly (Place & { readonly layer: number })[];
 }
 
 /** Where everything goes, in the order in which the plan uses it: tables, matrices with their biases, vectors, RoPE. */
-function layOut(checkpoint: Checkpoint, plan: Plan, type: ComputeType): Layout {
+function layOut(checkpoint: Checkpoint, plan: Plan, { type, cache }: CudaFormats): Layout {
   let bytes = 0;
   const place = (size: number): Place => {
     const offset = bytes;
@@ -159,7 +179,9 @@ function layOut(checkpoint: Checkpoint, plan: Plan, type: ComputeType): Layout {
   const { blocks, contextLength } = checkpoint.spec;
   const distinct = new Map(blocks.flatMap(({ mixer: { rope } }) => (rope ? [[JSON.stringify(rope), rope]] : [])));
   const ropes = [...distinct.values()].map((rope) => ({ rope, ...place(4 * contextLength * rope.dim) }));
-  return { bytes, tensors, ropes };
+  const cacheScales =
+    cache === 'fp8' ? blocks.map(({ mixer }, layer) => ({ layer, ...place(2 * 4 * mixer.kvHeads) })) : [];
+  return { bytes, tensors, ropes, cacheScales };
 }
 
 interface MatrixGroup {
@@ -216,6 +238,14 @@ function anglePieces(rope: RopeSpec, target: GpuRange, { slotBytes }: UploadSize
       read: (slot) => ropeAngles(rope, first, new Float32Array(slot.buffer, slot.byteOffset, piece.elements)),
     };
   });
+}
+
+/** Ones: what checkpoints say of keys' and values' scales is nothing, or nothing that is read. */
+function onePiece(target: GpuRange): Piece {
+  const read = (slot: Uint8Array<ArrayBuffer>): void => {
+    new Float32Array(slot.buffer, slot.byteOffset, target.bytes / 4).fill(1);
+  };
+  return { elements: target.bytes / 4, from: 'f32', to: 'f32', target, read };
 }
 
 /** Two lists as one, each in its order, the second spread over the first. */
