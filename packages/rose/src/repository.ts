@@ -15,6 +15,7 @@ export interface RepositoryFlags {
   cacheConfig?: number;
   rateLimit?: 'off' | 'execution_count';
   rateLimitResource?: Map<string, number>;
+  unloadSeconds?: number;
   exitOnError: boolean;
 }
 
@@ -36,6 +37,11 @@ export function addRepositoryOptions(command: Command): Command {
       '--repository-poll-secs <n>',
       'seconds between two looks at the repository, with mode poll (default: 15)',
       integer(1, 86_400),
+    )
+    .option(
+      '--unload-seconds <n>',
+      'how long requests under way may go on when their model is unloaded or replaced (default: 30)',
+      integer(0, 86_400),
     )
     .option(
       '--cache-config <settings>',
@@ -61,7 +67,7 @@ export function repositoryOptions(
   options: RepositoryFlags & DeviceOptions & { restartEngine: number },
 ): RepositoryOptions | undefined {
   const { modelRepository, modelControlMode: mode, loadModel, repositoryPollSecs, exitOnError } = options;
-  const { cacheConfig, rateLimit, rateLimitResource: resources } = options;
+  const { unloadSeconds, cacheConfig, rateLimit, rateLimitResource: resources } = options;
   const refuse = (option: string, needs: string): never => {
     throw new CommandError(ExitCode.usage, `${option} has no effect without ${needs}.`);
   };
@@ -69,6 +75,7 @@ export function repositoryOptions(
     if (mode !== undefined) refuse('--model-control-mode', '--model-repository');
     if (loadModel !== undefined) refuse('--load-model', '--model-repository');
     if (repositoryPollSecs !== undefined) refuse('--repository-poll-secs', '--model-repository');
+    if (unloadSeconds !== undefined) refuse('--unload-seconds', '--model-repository');
     if (cacheConfig !== undefined) refuse('--cache-config', '--model-repository');
     if (rateLimit !== undefined) refuse('--rate-limit', '--model-repository');
     if (resources !== undefined) refuse('--rate-limit-resource', '--model-repository');
@@ -92,6 +99,7 @@ export function repositoryOptions(
     ...(mode !== undefined && { mode }),
     ...(loadModel !== undefined && { loadModels: loadModel }),
     ...(repositoryPollSecs !== undefined && { pollSeconds: repositoryPollSecs }),
+    ...(unloadSeconds !== undefined && { unloadMs: unloadSeconds * 1000 }),
     ...(cacheConfig !== undefined && { responseCacheBytes: cacheConfig }),
     ...(rateLimit === 'execution_count' && { rateLimit: { ...(resources && { resources }) } }),
   };

@@ -1,4 +1,7 @@
 import assert from 'node:assert/strict';
+import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { rose, start } from './rose.ts';
@@ -24,11 +27,30 @@ test('rose serve serves a repository alone, and says what it loaded', async (t) 
   assert.equal((await running.ended).code, 0);
 });
 
+for (const mode of ['none', 'poll']) {
+  test(`a model that never starts is no reason not to stop, while the server starts in mode ${mode}`, async (t) => {
+    const directory = mkdtempSync(join(tmpdir(), 'rose-endless-'));
+    t.after(() => rmSync(directory, { recursive: true, force: true }));
+    mkdirSync(join(directory, 'm', '1'), { recursive: true });
+    const began = join(directory, 'began');
+    writeFileSync(
+      join(directory, 'm', '1', 'model.ts'),
+      `import { writeFileSync } from 'node:fs'; writeFileSync('${began}', ''); for (;;);`,
+    );
+    const running = start(['serve', '--port', '0', '--model-repository', directory, '--model-control-mode', mode]);
+    t.after(() => running.process.kill('SIGKILL'));
+    while (!existsSync(began)) await new Promise((resolve) => setTimeout(resolve, 20));
+    running.process.kill('SIGTERM');
+    assert.equal((await running.ended).code, 143);
+  });
+}
+
 test('options of a repository that cannot have an effect, or name nothing, are refused', async () => {
   const refused: [string[], number, RegExp][] = [
     [['--model-control-mode', 'poll'], 2, /--model-control-mode has no effect without --model-repository/],
     [['--model-repository', REPOSITORY, '--load-model', 'x'], 2, /without --model-control-mode explicit/],
     [['--model-repository', REPOSITORY, '--repository-poll-secs', '5'], 2, /without --model-control-mode poll/],
+    [['--unload-seconds', '5'], 2, /--unload-seconds has no effect without --model-repository/],
     [['--cache-config', 'local,size=1000'], 2, /--cache-config has no effect without --model-repository/],
     [
       ['--model-repository', REPOSITORY, '--cache-config', 'redis,host=x'],

@@ -20,7 +20,7 @@ import { OpenAIError, openaiError, sendOpenAIError } from './openai/errors.ts';
 import { openaiNotFound, openaiRoutes } from './openai/routes.ts';
 import { pageRoutes } from './page/routes.ts';
 import { statusRoutes } from './status.ts';
-import type { RepositoryOptions } from './repository/repository.ts';
+import type { RepositoryOptions } from './repository/options.ts';
 import { SharedMemoryRegions } from './shared-memory/regions.ts';
 import { checkTls, type TlsOptions } from './tls.ts';
 import { Traces, type TraceOptions } from './trace/traces.ts';
@@ -179,6 +179,8 @@ export async function startServer(hub: ModelHub, options: ServerOptions): Promis
     metricsPort: metricsServer?.port,
     repositoryModels: options.repository && models.repositoryVersions,
     close: async (limitMs = DEFAULT_CLOSE_MS) => {
+      // Requests are waited for; a load may never end.
+      models.stopLoading();
       await Promise.all([drain.close(limitMs), grpc?.close(limitMs)]);
       endMachineMetrics();
       await metricsServer?.close();

@@ -27,13 +27,21 @@ export async function openModels(
   options: OpenOptions,
   start: () => EngineLink = options.engine === 'process' ? startProcess : startWorker,
 ): Promise<ModelHub> {
+  const { signal } = options;
+  signal?.throwIfAborted();
   const hub = new Hub(start, options);
+  // What it waits for rejects when the engine is gone.
+  const giveUp = (): void => hub.giveUp();
+  signal?.addEventListener('abort', giveUp);
   try {
     await hub.open();
     return hub;
   } catch (error) {
     await hub.close();
+    signal?.throwIfAborted();
     throw RoseError.from(error);
+  } finally {
+    signal?.removeEventListener('abort', giveUp);
   }
 }
 
@@ -117,6 +125,12 @@ class Hub implements ModelHub {
       ),
     );
     await Promise.all([this.#client.close(), ...unused, ...this.models.map((model) => model.close())]);
+  }
+
+  /** End the engine, whatever it does: nobody waits for its models. */
+  giveUp(): void {
+    this.#draining = true;
+    this.#client.lose('its opening was given up');
   }
 
   async #openDevice(): Promise<string> {

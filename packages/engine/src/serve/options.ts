@@ -48,6 +48,8 @@ export interface OpenOptions {
   readonly stepMs?: number;
   /** Which loop runs decoders; both give the same bits. Default: what suits the device. */
   readonly loop?: 'plain' | 'overlapped';
+  /** Gives the opening up: it rejects with the signal's reason, and nothing is left running. */
+  readonly signal?: AbortSignal;
   readonly onProgress?: (event: OpenProgress) => void;
   /**
    * How many times an engine that is lost is started again, with all its models. Meanwhile requests are refused with

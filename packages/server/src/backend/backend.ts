@@ -27,6 +27,8 @@ export interface LoadRequest {
   readonly limiter: RateLimiter | undefined;
   /** Something for the operator to read. */
   readonly warn: (message: string) => void;
+  /** Aborted when nobody waits for the model any more: what has begun ends, and the load rejects with its reason. */
+  readonly signal: AbortSignal;
 }
 
 /** A version that a backend has loaded. */
@@ -42,7 +44,10 @@ export interface BackendModel {
   /** Whether it can answer now, where that must be asked; undefined: it can where there is no trouble. */
   ready?(): Promise<boolean>;
   run(request: ModelRequest): AsyncIterable<ModelResponse>;
-  /** Wait until requests under way have ended, at most so many milliseconds, then free everything. */
+  /**
+   * Wait until requests under way have ended, at most so many milliseconds, then free everything. What has not ended by
+   * then fails with 503.
+   */
   close(limitMs: number): Promise<void>;
 }
 
@@ -52,7 +57,7 @@ export interface Backend {
   readonly files: readonly string[];
   /** The model alone says which tensors it has, so that every configuration is completed. */
   readonly decidesTensors?: boolean;
-  /** Complete a configuration from what the model itself says. */
-  complete(config: ModelConfig, directory: string): Promise<ModelConfig>;
+  /** Complete a configuration from what the model itself says. Rejects with the signal's reason when that is aborted. */
+  complete(config: ModelConfig, directory: string, signal: AbortSignal): Promise<ModelConfig>;
   load(request: LoadRequest): Promise<BackendModel>;
 }

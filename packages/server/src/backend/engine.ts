@@ -23,7 +23,7 @@ export interface EngineOptions {
   /** Find a checkpoint that a version names; default: names are refused. */
   readonly locate?: Locate;
   /** What engines are opened with, unless a version says otherwise. */
-  readonly settings?: Omit<OpenOptions, 'models' | 'onProgress' | 'onLost' | 'onRestart' | 'onStepFailure'>;
+  readonly settings?: Omit<OpenOptions, 'models' | 'signal' | 'onProgress' | 'onLost' | 'onRestart' | 'onStepFailure'>;
 }
 
 /** Checkpoints that Rose's engine runs, each version in an engine of its own: in a process, unless the options differ. */
@@ -82,6 +82,7 @@ class EngineModel implements BackendModel {
       onLost: ({ message }, final) => model?.lost(message, final),
       onRestart: () => model?.restarted(),
       onStepFailure: (_, reason) => warn(`a step of ${which} failed: ${reason}`),
+      signal: request.signal,
     });
     try {
       const samples = await warmUpSamples(request);

@@ -6,6 +6,7 @@ import type { Executor } from '../scheduling/scheduler.ts';
 import { TritonError, tritonStatus } from '../triton/errors.ts';
 import type { ModelResponse } from '../triton/model.ts';
 import { tensorFromBytes, type Tensor } from '../triton/tensor.ts';
+import { abortable } from './abortable.ts';
 import { codeOf, statusOf } from './codes.ts';
 import { readOutcome, readTimes, writeError, writeRequest, writeResponse } from './exchange.ts';
 import { NumberMap } from './number-map.ts';
@@ -47,17 +48,22 @@ const entry: URL = new URL(
 const TAKEN_TOGETHER = 8;
 
 /** Time for `finalize`. */
-const CLOSE_MS = 10_000;
+const FINALIZE_MS = 10_000;
+/** A thread that is told to end does so at once, unless it is in a call of the system's that nothing interrupts. */
+const END_MS = 2000;
 
-/** Loads the model's class and lets it complete its configuration. */
-export async function completeByModel(data: Omit<InstanceData, 'complete'>): Promise<InstanceData['config']> {
+/** Loads the model's class and lets it complete its configuration. Rejects with the signal's reason. */
+export async function completeByModel(
+  data: Omit<InstanceData, 'complete'>,
+  signal: AbortSignal,
+): Promise<InstanceData['config']> {
   const worker = spawn({ ...data, complete: true });
   try {
-    const message = await firstMessage(worker);
+    const message = await firstMessage(worker, signal);
     if (message.kind === 'completed') return message.config;
     throw loadError(message);
   } finally {
-    await worker.terminate();
+    await end(worker);
   }
 }
 
@@ -79,13 +85,18 @@ export class Instance implements Executor, JobHolder {
   #onLost: ((reason: string, waiting: readonly Job[]) => void) | undefined;
   #closed: (() => void) | undefined;
 
-  /** Resolves when the model has initialized; rejects with why it has not. */
-  static async start(data: Omit<InstanceData, 'complete'>, surroundings: InstanceSurroundings): Promise<Instance> {
+  /** Resolves when the model has initialized; rejects with why it has not, or with the signal's reason. */
+  static async start(
+    data: Omit<InstanceData, 'complete'>,
+    surroundings: InstanceSurroundings,
+    signal: AbortSignal,
+  ): Promise<Instance> {
+    signal.throwIfAborted();
     const instance = new Instance(spawn({ ...data, complete: false }), surroundings);
     try {
-      await instance.#started;
+      await abortable(instance.#started, signal);
     } catch (error) {
-      await instance.#worker.terminate();
+      await end(instance.#worker);
       throw error;
     }
     return instance;
@@ -98,6 +109,8 @@ export class Instance implements Executor, JobHolder {
     this.#surroundings = surroundings;
     const started = Promise.withResolvers<void>();
     this.#started = started.promise;
+    // Where the start is given up nobody waits for it.
+    started.promise.catch(() => {});
     let reason = '';
     worker.on('message', (message: FromInstance) => {
       if (message.kind === 'ready') started.resolve();
@@ -163,18 +176,27 @@ export class Instance implements Executor, JobHolder {
     entry.untold = 0;
   }
 
-  /** Let the model finalize, then end its thread. Requests must have ended. */
-  async close(): Promise<void> {
+  /**
+   * Let the model finalize, then end its thread. A thread that still works on requests is ended as it is.
+   * @param reason what those requests fail with
+   * @returns whether the thread has ended
+   */
+  async close(reason: Error): Promise<boolean> {
     this.#onLost = () => {};
-    let limit: NodeJS.Timeout | undefined;
-    await new Promise<void>((resolve) => {
-      this.#closed = resolve;
-      limit = setTimeout(resolve, CLOSE_MS);
-      this.#worker.once('exit', () => resolve());
-      this.#post({ kind: 'close' });
-    });
-    clearTimeout(limit);
-    await this.#worker.terminate();
+    if (this.empty) {
+      let limit: NodeJS.Timeout | undefined;
+      await new Promise<void>((resolve) => {
+        this.#closed = resolve;
+        limit = setTimeout(resolve, FINALIZE_MS);
+        this.#worker.once('exit', () => resolve());
+        this.#post({ kind: 'close' });
+      });
+      clearTimeout(limit);
+    } else {
+      for (const { job } of this.#jobs.values()) job.fail(reason, 'OTHER');
+      this.#lose(reason.message);
+    }
+    return end(this.#worker);
   }
 
   #sendOut(): void {
@@ -342,12 +364,22 @@ function spawn(data: InstanceData): Worker {
   return new Worker(entry, { name: `model ${data.name}`, workerData: data, execArgv: [] });
 }
 
-async function firstMessage(worker: Worker): Promise<FromInstance> {
-  return new Promise((resolve, reject) => {
+async function firstMessage(worker: Worker, signal: AbortSignal): Promise<FromInstance> {
+  const first = new Promise<FromInstance>((resolve, reject) => {
     worker.once('message', resolve);
     worker.once('error', (error: unknown) => reject(RoseError.from(error)));
     worker.once('exit', (code) => reject(new RoseError('invalid', `its thread ended with code ${code}`)));
   });
+  return abortable(first, signal);
+}
+
+/** Ends a thread, whatever it does. False: it is in a call that nothing interrupts, and ends when that returns. */
+async function end(worker: Worker): Promise<boolean> {
+  let limit: NodeJS.Timeout | undefined;
+  const late = new Promise<boolean>((resolve) => (limit = setTimeout(() => resolve(false), END_MS)));
+  const ended = await Promise.race([worker.terminate().then(() => true), late]);
+  clearTimeout(limit);
+  return ended;
 }
 
 function loadError(message: FromInstance): RoseError {

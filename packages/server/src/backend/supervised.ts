@@ -9,30 +9,38 @@ const RETRY_MS = [0, 1000, 2000, 5000, 10_000, 30_000];
 
 /** An instance that is started again when its thread fails. */
 export class SupervisedInstance {
-  readonly #start: () => Promise<Instance>;
+  readonly #start: (signal: AbortSignal) => Promise<Instance>;
   readonly #onUp: (instance: Instance) => void;
   readonly #onDown: OnDown;
   #instance: Instance | undefined;
   #retry: NodeJS.Timeout | undefined;
-  #closed = false;
+  readonly #closing: AbortController = new AbortController();
   #starting: Promise<void> | undefined;
   /** Why there is no instance now. */
   reason = '';
 
-  private constructor(start: () => Promise<Instance>, onUp: (instance: Instance) => void, onDown: OnDown) {
+  private constructor(
+    start: (signal: AbortSignal) => Promise<Instance>,
+    onUp: (instance: Instance) => void,
+    onDown: OnDown,
+  ) {
     this.#start = start;
     this.#onUp = onUp;
     this.#onDown = onDown;
   }
 
-  /** The first start must succeed: a model that cannot initialize is not loaded. */
+  /**
+   * The first start must succeed: a model that cannot initialize is not loaded.
+   * @param signal ends the first start
+   */
   static async open(
-    start: () => Promise<Instance>,
+    start: (signal: AbortSignal) => Promise<Instance>,
     onUp: (instance: Instance) => void,
     onDown: OnDown,
+    signal: AbortSignal,
   ): Promise<SupervisedInstance> {
     const supervised = new SupervisedInstance(start, onUp, onDown);
-    supervised.#up(await start());
+    supervised.#up(await start(signal));
     return supervised;
   }
 
@@ -40,12 +48,17 @@ export class SupervisedInstance {
     return this.#instance;
   }
 
-  async close(): Promise<void> {
-    this.#closed = true;
+  /**
+   * @param reason what requests fail with that it still works on
+   * @returns whether its thread has ended
+   */
+  async close(reason: Error): Promise<boolean> {
+    this.#closing.abort(reason);
     clearTimeout(this.#retry);
     await this.#starting;
-    await this.#instance?.close();
+    const ended = (await this.#instance?.close(reason)) ?? true;
     this.#instance = undefined;
+    return ended;
   }
 
   #up(instance: Instance): void {
@@ -64,10 +77,11 @@ export class SupervisedInstance {
   }
 
   #restart(attempt: number): void {
-    if (this.#closed) return;
+    const { signal } = this.#closing;
+    if (signal.aborted) return;
     const wait = RETRY_MS[Math.min(attempt, RETRY_MS.length - 1)];
     this.#retry = setTimeout(() => {
-      this.#starting = this.#start()
+      this.#starting = this.#start(signal)
         .then((instance) => this.#up(instance))
         .catch((error: unknown) => {
           this.reason = `it failed and cannot start again: ${error instanceof Error ? error.message : String(error)}`;

@@ -1,5 +1,6 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
+import { RoseError } from '@rose/engine';
 import type { ModelConfig, ModelRateLimiter } from '../grpc/proto/model_config_pb.js';
 import { configFromJson, configJson } from '../repository/config-json.ts';
 import { jobQueue } from '../repository/scheduling.ts';
@@ -13,6 +14,7 @@ import type { ModelRequest, ModelResponse } from '../triton/model.ts';
 import type { Backend, BackendModel, LoadRequest } from './backend.ts';
 import type { ModelConfig as ModelConfigJson } from './api.ts';
 import { completeByModel, Instance, type InstanceSurroundings } from './instance.ts';
+import { abortable } from './abortable.ts';
 import { acceptResponse } from './accept.ts';
 import type { InstanceData } from './protocol.ts';
 import { SupervisedInstance } from './supervised.ts';
@@ -36,15 +38,16 @@ type FindFile = (config: ModelConfig, directory: string) => string;
 export function instancesBackend(files: readonly string[], find: FindFile): Backend {
   return {
     files,
-    complete: async (config, directory) => {
+    complete: async (config, directory, signal) => {
       const data = { ...instanceData(config, directory, find), version: '', instance: 0 };
-      return configFromJson(await completeByModel(data), `the configuration that ${data.file} returned`);
+      return configFromJson(await completeByModel(data, signal), `the configuration that ${data.file} returned`);
     },
     load: (request) => TypeScriptModel.load(request, find),
   };
 }
 
 class TypeScriptModel implements BackendModel {
+  readonly #request: LoadRequest;
   readonly #statistics: ModelStatistics;
   readonly #scheduler: JobQueue;
   readonly #states: SequenceStates;
@@ -62,7 +65,9 @@ class TypeScriptModel implements BackendModel {
     return model;
   }
 
-  private constructor({ config, statistics }: LoadRequest, states: SequenceStates) {
+  private constructor(request: LoadRequest, states: SequenceStates) {
+    const { config, statistics } = request;
+    this.#request = request;
     this.#statistics = statistics;
     this.#states = states;
     this.#scheduler = jobQueue(config, states.initial);
@@ -97,9 +102,21 @@ class TypeScriptModel implements BackendModel {
       });
     }
     clearTimeout(limit);
-    this.#scheduler.abandon(new TritonError(503, 'the model was unloaded'));
-    await Promise.all(this.#instances.map((instance) => instance.close()));
+    await this.#end(new TritonError(503, 'the model was unloaded before it answered the request'));
+  }
+
+  /** What waits and what runs fails with this reason. */
+  async #end(reason: TritonError): Promise<void> {
+    this.#scheduler.abandon(reason);
+    const ended = await Promise.all(this.#instances.map((instance) => instance.close(reason)));
     this.#forgetPermits();
+    const left = ended.filter((one) => !one).length;
+    if (left === 0) return;
+    const { name, version, warn } = this.#request;
+    const what = `${left === 1 ? 'a thread' : `${left} threads`} of model '${name}' version ${version}`;
+    warn(
+      `${what} cannot be ended: it is in a call of the system that nothing interrupts, and holds its memory until then`,
+    );
   }
 
   /** Start all instances; when one fails none is left. */
@@ -125,35 +142,35 @@ class TypeScriptModel implements BackendModel {
         }),
     };
     for (const { rateLimiter } of groups) this.#permit(request, rateLimiter);
-    const start = async (number: number): Promise<Instance> => {
+    const start = async (number: number, signal: AbortSignal): Promise<Instance> => {
       const permit = this.#permits[number];
-      const instance = await Instance.start({ ...data, instance: number }, { ...surroundings, permit });
+      const instance = await Instance.start({ ...data, instance: number }, { ...surroundings, permit }, signal);
       try {
-        await warmUp(instance, samples, this.#statistics);
+        await abortable(warmUp(instance, samples, this.#statistics), signal);
         return instance;
       } catch (error) {
-        await instance.close();
+        await instance.close(RoseError.from(error));
         throw error;
       }
     };
     const started = await Promise.allSettled(
       Array.from({ length: count }, (_, instance) =>
         SupervisedInstance.open(
-          () => start(instance),
+          (signal) => start(instance, signal),
           (up) => this.#up(up),
           (down, reason, waiting) => {
             this.#scheduler.detach(down);
             this.#scheduler.putBack(waiting);
             request.warn(`instance ${instance} of model '${request.name}' version ${version} failed: ${reason}`);
           },
+          request.signal,
         ),
       ),
     );
     this.#instances = started.flatMap((result) => (result.status === 'fulfilled' ? [result.value] : []));
     const failed = started.find((result) => result.status === 'rejected');
     if (failed === undefined) return;
-    await Promise.all(this.#instances.map((instance) => instance.close()));
-    this.#forgetPermits();
+    await this.#end(new TritonError(503, 'another instance of the model could not start'));
     throw failed.reason;
   }
 

@@ -7,6 +7,7 @@ import { ModelStatistics } from '../statistics/statistics.ts';
 import { TritonError } from '../triton/errors.ts';
 import type { ModelResponse, TritonModel } from '../triton/model.ts';
 import { configJson } from './config-json.ts';
+import { Loading } from './loading.ts';
 import type { PreparedModel, PreparedVersion } from './prepare.ts';
 import { Reshapes } from './reshape.ts';
 import { signatureOf } from './signature.ts';
@@ -45,10 +46,10 @@ export interface VersionSurroundings extends Pick<LoadRequest, 'call' | 'find' |
   readonly info: (message: string) => void;
   /** Undefined: responses are not kept, whatever configurations say. */
   readonly cache: ResponseCache | undefined;
+  /** Requests under way may take so many milliseconds when their model is unloaded or replaced. */
+  readonly unloadMs: number;
 }
 
-/** Requests under way may take so long when their model is unloaded. */
-export const UNLOAD_MS = 30_000;
 const UNLOADED = 'unloaded';
 
 /** One model of the repository: its versions, and what the last attempts to load it saw. */
@@ -69,6 +70,7 @@ export class Entry {
   seen = '';
   readonly #surroundings: VersionSurroundings;
   #last: Promise<unknown> = Promise.resolve();
+  #loading: Loading | undefined;
 
   constructor(name: string, surroundings: VersionSurroundings) {
     this.name = name;
@@ -82,6 +84,25 @@ export class Entry {
     return work;
   }
 
+  /** An operation in its turn that may go on as long as the model's code does. */
+  inTurnLoading<T>(task: (loading: Loading) => Promise<T>): Promise<T> {
+    return this.inTurn(async () => {
+      const loading = new Loading(this.name, this.#surroundings.warn);
+      this.#loading = loading;
+      try {
+        return await task(loading);
+      } finally {
+        loading.end();
+        this.#loading = undefined;
+      }
+    });
+  }
+
+  /** The load that is under way, if one is. */
+  get loading(): Loading | undefined {
+    return this.#loading;
+  }
+
   /** Numbers of the versions that answer, in order. */
   get readyVersions(): number[] {
     const ready = [...this.versions].filter(([, { state }]) => state === 'READY');
@@ -91,6 +112,8 @@ export class Entry {
   /** Whether every version that should answer can. What was unloaded on purpose does not count. */
   async ready(): Promise<boolean> {
     if (this.problem !== undefined) return false;
+    // What has no versions yet may be about to get some.
+    if (this.#loading !== undefined && this.readyVersions.length === 0) return false;
     const answers = [...this.versions.values()].map(async ({ state, reason, loaded }) =>
       state === 'READY' ? ((await loaded?.model.ready()) ?? false) : reason === UNLOADED,
     );
@@ -118,7 +141,7 @@ export class Entry {
   }
 
   /** Load what is new, then put all of it in place of what was there, or none of it. */
-  async load(prepared: PreparedModel): Promise<void> {
+  async load(prepared: PreparedModel, loading: Loading): Promise<void> {
     const { versions } = prepared;
     const isSame = ({ number, key }: PreparedVersion): boolean => {
       const loaded = this.versions.get(number)?.loaded;
@@ -129,7 +152,7 @@ export class Entry {
       const version = this.versions.get(number);
       if (version?.state !== 'READY') this.versions.set(number, { state: 'LOADING', reason: '', loaded: undefined });
     }
-    const results = await Promise.allSettled(changed.map((version) => this.#loadVersion(prepared, version)));
+    const results = await Promise.allSettled(changed.map((version) => this.#loadVersion(prepared, version, loading)));
     const failures = results.flatMap((result, i) =>
       result.status === 'rejected' ? [{ number: changed[i].number, reason: messageOf(result.reason) }] : [],
     );
@@ -155,9 +178,11 @@ export class Entry {
     });
     const wanted = new Set(versions.map(({ number }) => number));
     const dropped = [...this.versions.keys()].filter((number) => !wanted.has(number));
+    const { unloadMs } = this.#surroundings;
+    loading.stage = 'requests to the versions before are ending';
     await Promise.all([
-      ...replaced.map((old) => close(old, UNLOAD_MS)),
-      ...dropped.map((number) => this.#unloadVersion(number, UNLOAD_MS, UNLOADED)),
+      ...replaced.map((old) => close(old, unloadMs)),
+      ...dropped.map((number) => this.#unloadVersion(number, unloadMs, UNLOADED)),
     ]);
   }
 
@@ -169,6 +194,7 @@ export class Entry {
   async #loadVersion(
     { config, backend, labels }: PreparedModel,
     { number, directory, key }: PreparedVersion,
+    loading: Loading,
   ): Promise<LoadedVersion> {
     const signature = signatureOf(config, labels);
     const statistics = new ModelStatistics();
@@ -177,7 +203,8 @@ export class Entry {
     const inside = reshapes.inside(signature);
     const what = { name: config.name, version: number, directory, config, signature: inside, statistics };
     const begun = performance.now();
-    const loaded = await backend.load({ ...what, ...this.#surroundings });
+    const load = backend.load({ ...what, ...this.#surroundings, signal: loading.signal });
+    const loaded = await loading.part(`version ${number} is starting`, load, (late) => late.close(0));
     statistics.loadSeconds = (performance.now() - begun) / 1000;
     const users = new Users();
     let run: TritonModel['run'] = (infer) => loaded.run(infer);

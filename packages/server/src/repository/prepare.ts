@@ -38,13 +38,15 @@ export interface PreparedVersion {
 /**
  * Read a model's directory: its configuration, completed and checked, and the versions to load.
  * @param override a configuration that replaces the directory's, in JSON
+ * @param signal ends the model's own code; this rejects with its reason
  * @throws TritonError saying what is wrong with it
  */
 export async function prepareModel(
   name: string,
   directory: string,
   backends: Backends,
-  override?: string,
+  override: string | undefined,
+  signal: AbortSignal,
 ): Promise<PreparedModel> {
   const text = override === undefined ? await readConfigFile(directory) : undefined;
   let config: ModelConfig;
@@ -65,7 +67,7 @@ export async function prepareModel(
   checkConfig(config);
   if (config.input.length === 0 || config.output.length === 0 || backend.decidesTensors === true) {
     config = completeConfig(
-      await backend.complete(config, join(directory, String(wanted.at(-1)))),
+      await backend.complete(config, join(directory, String(wanted.at(-1))), signal),
       name,
       config.backend,
     );

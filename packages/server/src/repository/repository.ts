@@ -1,7 +1,7 @@
 import { rm } from 'node:fs/promises';
 import { RoseError, type ServedModel } from '@rose/engine';
 import type { LoadRequest } from '../backend/backend.ts';
-import { engineBackend, type EngineOptions } from '../backend/engine.ts';
+import { engineBackend } from '../backend/engine.ts';
 import { onnxruntimeBackend } from '../backend/onnxruntime.ts';
 import { typescriptBackend } from '../backend/typescript.ts';
 import { ResponseCache } from '../cache/response-cache.ts';
@@ -11,35 +11,13 @@ import { RateLimiter } from '../scheduling/rate-limiter.ts';
 import { TritonError } from '../triton/errors.ts';
 import type { TritonModel } from '../triton/model.ts';
 import { checkParts, ensemblesOf, loadOrder, partsOf } from './dependencies.ts';
-import { Entry, loadFailed, messageOf, UNLOAD_MS, type IndexEntry } from './entry.ts';
-import { checkModelName, scanRepositories } from './layout.ts';
+import { Entry, loadFailed, messageOf, type IndexEntry } from './entry.ts';
+import { checkModelName, fingerprint, scanRepositories } from './layout.ts';
+import type { Loading } from './loading.ts';
 import { NO_OVERRIDE, writeFiles, type LoadOverride } from './override.ts';
+import type { ControlMode, RepositoryOptions } from './options.ts';
 import { prepareModel, withDecoupled, type Backends, type PreparedModel } from './prepare.ts';
 import { answeringVersion } from './versions.ts';
-
-/** Who decides what is loaded: the start alone, clients, or the directory as it changes. */
-export type ControlMode = 'none' | 'explicit' | 'poll';
-
-export interface RepositoryOptions {
-  readonly directories: readonly string[];
-  /** Default `none`. */
-  readonly mode?: ControlMode;
-  /** Names to load at the start in mode `explicit`; `*` alone: all. */
-  readonly loadModels?: readonly string[];
-  /** Seconds between two looks at the directories in mode `poll`. Default 15. */
-  readonly pollSeconds?: number;
-  /** Bytes of a cache for responses of models whose configuration enables it. Left out: there is none. */
-  readonly responseCacheBytes?: number;
-  /** Instances execute by Triton's rules of resources and priorities. Left out: each when it can. */
-  readonly rateLimit?: {
-    /** How much there is of each resource; left out: as much as the instance wants that wants most. */
-    readonly resources?: ReadonlyMap<string, number>;
-  };
-  /** Whether a model that cannot be loaded at the start ends it. Default true. */
-  readonly exitOnError?: boolean;
-  /** How checkpoints are found and run. */
-  readonly engine?: EngineOptions;
-}
 
 /** What came of reading a model: an ensemble is linked later, when its parts are there. */
 type LoadOutcome = 'same' | 'loaded' | 'ensemble';
@@ -55,6 +33,7 @@ export interface RepositorySurroundings {
 }
 
 const DEFAULT_POLL_SECONDS = 15;
+const DEFAULT_UNLOAD_MS = 30_000;
 
 /** Models in directories, loaded and unloaded while the server runs. */
 export class ModelRepository {
@@ -180,12 +159,23 @@ export class ModelRepository {
     for (const [other] of idle) await this.unload(other, true);
   }
 
-  /** @param limitMs how long requests under way may take */
-  async close(limitMs: number = UNLOAD_MS): Promise<void> {
+  /** Give up what is being loaded, and load nothing any more. */
+  stopLoading(): void {
     this.#closed = true;
+    const reason = new TritonError(503, 'the server is shutting down');
+    for (const { loading } of this.#entries.values()) loading?.giveUp(reason);
+  }
+
+  /** @param limitMs how long requests under way may take */
+  async close(limitMs: number = this.#unloadMs): Promise<void> {
+    this.stopLoading();
     clearTimeout(this.#poll);
     await this.#polling;
     await Promise.all([...this.#entries.keys()].map((name) => this.#unload(name, limitMs)));
+  }
+
+  get #unloadMs(): number {
+    return this.#options.unloadMs ?? DEFAULT_UNLOAD_MS;
   }
 
   #checkExplicit(): void {
@@ -217,15 +207,18 @@ export class ModelRepository {
     throw new RoseError('invalid', "Wildcard model name '*' must be the ONLY startup model if specified at all.");
   }
 
+  get #pollMs(): number {
+    return (this.#options.pollSeconds ?? DEFAULT_POLL_SECONDS) * 1000;
+  }
+
   #schedulePoll(): void {
-    const seconds = this.#options.pollSeconds ?? DEFAULT_POLL_SECONDS;
     this.#poll = setTimeout(() => {
       this.#polling = this.#look()
         .catch((error: unknown) => this.#surroundings.warn(`cannot look at the repository: ${messageOf(error)}`))
         .then(() => {
           if (!this.#closed) this.#schedulePoll();
         });
-    }, seconds * 1000);
+    }, this.#pollMs);
   }
 
   /** Follow what changed in the directories. */
@@ -233,8 +226,16 @@ export class ModelRepository {
     const there = await scanRepositories(this.#options.directories);
     const gone = [...this.#entries.keys()].filter((name) => !there.has(name));
     await this.#unloadAll(gone);
-    const failures = await this.#loadAll(there, { onlyChanges: true });
-    for (const error of failures.values()) this.#surroundings.warn(messageOf(error).trim());
+    // Code that never returns would keep everything else from being looked at until its author mends it.
+    const again = setInterval(() => {
+      for (const { loading } of this.#entries.values()) void loading?.giveUpIfChanged();
+    }, this.#pollMs);
+    try {
+      const failures = await this.#loadAll(there, { onlyChanges: true });
+      for (const error of failures.values()) this.#surroundings.warn(messageOf(error).trim());
+    } finally {
+      clearInterval(again);
+    }
   }
 
   /** Configurations of everything that is, or should be, loaded. */
@@ -269,7 +270,9 @@ export class ModelRepository {
     const { order, circular } = loadOrder(affected, configs);
     for (const [name, error] of circular) {
       const entry = this.#entry(name);
-      await entry.inTurn(() => giveUp(entry, error)).catch((refusal: unknown) => failures.set(name, refusal));
+      await entry
+        .inTurn(() => giveUp(entry, error, this.#unloadMs))
+        .catch((refusal: unknown) => failures.set(name, refusal));
     }
     for (const name of order) await this.#link(name).catch((error: unknown) => failures.set(name, error));
     return failures;
@@ -303,7 +306,7 @@ export class ModelRepository {
       const needed = names.join(', ');
       const because = `ensemble ${name} contains models that are not available or ambiguous: ${needed}`;
       if (this.readyVersions(name).length > 0) this.#surroundings.warn(`'${name}' is unloaded: ${because}`);
-      await this.#unload(name, UNLOAD_MS, true);
+      await this.#unload(name, this.#unloadMs, true);
     }
     await Promise.all(names.map((name) => this.#unload(name)));
   }
@@ -311,17 +314,17 @@ export class ModelRepository {
   /** Put an ensemble in service, as its parts are now. */
   #link(name: string): Promise<void> {
     const entry = this.#entry(name);
-    return entry.inTurn(async () => {
+    return entry.inTurnLoading(async (loading) => {
       const { prepared, linked } = entry;
       if (prepared === undefined) return;
       try {
         entry.linked = withDecoupled(prepared, this.#connect(prepared.config));
       } catch (error) {
         // What answers goes on as long as it fits its parts.
-        if (linked === undefined || !this.#fits(linked.config)) return giveUp(entry, error);
+        if (linked === undefined || !this.#fits(linked.config)) return giveUp(entry, error, this.#unloadMs);
         throw loadFailed(name, messageOf(error));
       }
-      await entry.load(entry.linked);
+      await entry.load(entry.linked, loading);
     });
   }
 
@@ -353,7 +356,8 @@ export class ModelRepository {
     if (entry === undefined) {
       const { call, observe, warn, info } = this.#surroundings;
       const find = (part: string, version: number | undefined): TritonModel => this.#model(part, version);
-      entry = new Entry(name, { call, find, observe, warn, info, cache: this.cache, limiter: this.#limiter });
+      const own = { cache: this.cache, limiter: this.#limiter, unloadMs: this.#unloadMs };
+      entry = new Entry(name, { call, find, observe, warn, info, ...own });
       this.#entries.set(name, entry);
     }
     return entry;
@@ -368,14 +372,14 @@ export class ModelRepository {
     asked: boolean,
   ): Promise<LoadOutcome> {
     const entry = this.#entry(name);
-    return entry.inTurn(async () => {
+    return entry.inTurnLoading(async (loading) => {
       if (this.#closed) throw new TritonError(503, 'the server is shutting down');
       entry.asked ||= asked;
       const temporary = override.files.size > 0 ? await this.#write(name, override) : undefined;
       const replaced = entry.temporary;
       try {
         const from = temporary === undefined ? directories : [temporary];
-        const outcome = await this.#loadFrom(entry, from, override, onlyChanges);
+        const outcome = await this.#loadFrom(entry, from, override, onlyChanges, loading);
         entry.temporary = temporary;
         if (replaced !== undefined) await rm(replaced, { recursive: true, force: true });
         return outcome;
@@ -399,13 +403,17 @@ export class ModelRepository {
     directories: readonly string[],
     override: LoadOverride,
     onlyChanges: boolean,
+    loading: Loading,
   ): Promise<LoadOutcome> {
     const { name } = entry;
     let prepared: PreparedModel;
     try {
       if (this.#surroundings.builtin.has(name)) throw new TritonError(400, 'a model named at the start has this name');
       if (directories.length > 1) throw new TritonError(400, 'model appears in two or more repositories');
-      prepared = await prepareModel(name, directories[0], this.#backends, override.config);
+      const [directory] = directories;
+      if (this.mode === 'poll') await loading.watch(() => fingerprint(directory));
+      const reading = prepareModel(name, directory, this.#backends, override.config, loading.signal);
+      prepared = await loading.part('its configuration is being read and completed', reading);
       entry.problem = undefined;
     } catch (error) {
       const message = messageOf(error);
@@ -420,15 +428,19 @@ export class ModelRepository {
     entry.seen = seen;
     entry.prepared = prepared;
     if (partsOf(prepared.config).size > 0) return 'ensemble';
-    await entry.load(prepared);
+    await entry.load(prepared, loading);
     return 'loaded';
   }
 
   /** @param keep it comes back as soon as it can */
-  #unload(name: string, limitMs: number = UNLOAD_MS, keep = false): Promise<void> {
+  #unload(name: string, limitMs: number = this.#unloadMs, keep = false): Promise<void> {
     const entry = this.#entries.get(name);
     if (entry === undefined) return Promise.resolve();
+    // Loads that are before it may never end; each has as long as requests have.
+    const unloaded = new TritonError(503, 'it was unloaded before it was loaded');
+    const late = setInterval(() => entry.loading?.giveUp(unloaded), Math.max(1, limitMs));
     return entry.inTurn(async () => {
+      clearInterval(late);
       entry.problem = undefined;
       await entry.unload(limitMs);
       entry.linked = undefined;
@@ -448,12 +460,12 @@ function notPolled(name: string, reason: string): TritonError {
 }
 
 /** An ensemble that does not fit its parts cannot answer, even if it did before they changed. */
-async function giveUp(entry: Entry, error: unknown): Promise<never> {
+async function giveUp(entry: Entry, error: unknown, limitMs: number): Promise<never> {
   const reason = messageOf(error);
   for (const { number } of entry.prepared?.versions ?? []) {
     if (!entry.versions.has(number)) entry.versions.set(number, { state: 'UNAVAILABLE', reason, loaded: undefined });
   }
-  await entry.unload(UNLOAD_MS, reason);
+  await entry.unload(limitMs, reason);
   entry.linked = undefined;
   throw loadFailed(entry.name, reason);
 }

@@ -4,7 +4,8 @@ import type { WireCall } from '../backend/protocol.ts';
 import type { LoadOverride } from '../repository/override.ts';
 import type { ResponseCache } from '../cache/response-cache.ts';
 import type { IndexEntry } from '../repository/entry.ts';
-import { ModelRepository, type RepositoryOptions, type RepositorySurroundings } from '../repository/repository.ts';
+import type { RepositoryOptions } from '../repository/options.ts';
+import { ModelRepository, type RepositorySurroundings } from '../repository/repository.ts';
 import { ModelStatistics } from '../statistics/statistics.ts';
 import { builtinModel } from './builtin.ts';
 import { invalid, TritonError } from './errors.ts';
@@ -126,6 +127,11 @@ export class TritonModels {
   /** @param parts unload what was loaded only for this model's sake, too */
   async unload(name: string, parts: boolean): Promise<void> {
     await this.#explicit().unload(name, parts);
+  }
+
+  /** Give up what is being loaded, and load nothing any more. */
+  stopLoading(): void {
+    this.#repository?.stopLoading();
   }
 
   /** Free what the repository holds; the hub is its owner's. */
