@@ -6,6 +6,7 @@ import { CudaUnavailableError, listDevices, loadDriver } from '@rose/cuda';
 import { openCheckpoint } from '../src/checkpoint/open.ts';
 import { DriverGpu } from '../src/device/cuda/driver-gpu.ts';
 import { CudaModel } from '../src/device/cuda/model.ts';
+import { exactVectors } from './exact-vectors.ts';
 import { apart, exactSteps, outputsOf, type Way } from './exact-steps.ts';
 import { checkChat, checkEncoders, PRINTED } from './golden-checks.ts';
 import { bundled, defaultLoad, openOnCpu, type OpenedModel } from './on-cpu.ts';
@@ -101,6 +102,29 @@ describe('tiny-chat on a GPU', { skip: missing() }, () => {
       await exactSteps(model, { vocabulary: checkpoint.spec.vocabSize, prompt: 150, answer: 40, ways: WAYS });
       model.close();
       await checkpoint.close();
+      assert.equal(gpu.context.lost, undefined);
+    });
+  }
+});
+
+describe('encoders on a GPU', { skip: missing() }, () => {
+  let gpu: DriverGpu;
+  before(() => (gpu = DriverGpu.open(0)));
+  after(() => gpu.close());
+
+  for (const name of ['tiny-embed', 'tiny-rerank']) {
+    test(`${name}: the same bits alone, beside others, from graphs and launch by launch`, async () => {
+      const results: (readonly Float32Array[])[] = [];
+      for (const graphs of [false, true]) {
+        const checkpoint = await openCheckpoint(bundled(name));
+        const options = { ...defaultLoad, cacheDtype: undefined, maxSequences: 20, maxRows: 4096, graphs };
+        const model = await CudaModel.load(gpu, checkpoint, { ...options, memoryShare: 0.1 });
+        const lengths = [1, 2, 15, 16, 17, 31, 63, 64, 65, 100, 127, 128];
+        results.push(await exactVectors(model, checkpoint.spec.vocabSize, lengths, 3));
+        model.close();
+        await checkpoint.close();
+      }
+      assert.deepEqual(results[1], results[0]);
       assert.equal(gpu.context.lost, undefined);
     });
   }

@@ -5,6 +5,7 @@ import type { GpuMemory, PinnedBlock } from '../src/device/cuda/gpu.ts';
 import { CudaModel } from '../src/device/cuda/model.ts';
 import { roseError } from './checkpoint/files.ts';
 import { apart, exactSteps, outputsOf } from './exact-steps.ts';
+import { exactVectors } from './exact-vectors.ts';
 import { openOnCpu } from './on-cpu.ts';
 import { directory, LOAD, onSimulated } from './on-simulated.ts';
 import { SimulatedGpu } from './simulated-gpu.ts';
@@ -78,6 +79,21 @@ describe('models in the simulator', () => {
       });
     });
   }
+
+  // Blocks that norm afterwards, whose product writes queries, keys and values each by itself.
+  test("an encoder's bits are the same alone, beside others, from graphs and launch by launch", async (t) => {
+    const results: (readonly Float32Array[])[] = [];
+    for (const graphs of [false, true]) {
+      await onSimulated('bert-mean', { graphs, maxSequences: 12 }, async (model, gpu, { spec }) => {
+        const capture = t.mock.method(gpu.stream, 'capture');
+        // Nine sequences of 13 rows: graphs have ten of 14.
+        const lengths = [4, 1, 1, 1, 1, 1, 1, 1, 2];
+        results.push(await exactVectors(model, spec.vocabSize, lengths, graphs ? 2 : 1));
+        assert.equal(capture.mock.callCount() > 0, graphs);
+      });
+    }
+    assert.deepEqual(results[1], results[0]);
+  });
 
   test('without room for a graph steps are launched one by one, to the same bits', async (t) => {
     const warnings = t.mock.method(process, 'emitWarning', () => {});

@@ -193,9 +193,13 @@ for (const loop of ['plain', 'overlapped'] as const) {
   });
 }
 
-test('an encoder fails only the inputs that make its steps fail', async () => {
-  const model = new FakeModel({ rows: 64, sequences: 8, pages: 0 });
-  const engine = new PoolingEngine(decoderSpec(64), model, { entries: 100, timeoutMs: undefined });
+for (const loop of ['plain', 'overlapped'] as const) {
+  test(`an encoder fails only the inputs that make its steps fail, ${loop}`, () => poisonEncoder(loop));
+}
+
+async function poisonEncoder(loop: 'plain' | 'overlapped'): Promise<void> {
+  const model = new FakeModel({ rows: 64, sequences: 4, pages: 0, elsewhere: loop === 'overlapped' });
+  const engine = new PoolingEngine(decoderSpec(64), model, { entries: 100, timeoutMs: undefined, loop });
   model.failsOn = (batch) => batch.tokens.subarray(0, batch.rows).includes(13);
   const sink = new Collector();
   for (let id = 10; id < 20; id++) {
@@ -220,7 +224,7 @@ test('an encoder fails only the inputs that make its steps fail', async () => {
   while (engine.hasWork) await engine.step(0, sink);
   for (let id = 20; id < 24; id++) failureOf(sink, id);
   assert.ok(engine.failure);
-});
+}
 
 test('a failed step is told to who opened the model', async () => {
   const link = startWorker();

@@ -169,7 +169,7 @@ export class EngineHost {
       try {
         engine = decoder
           ? new LlmEngine(spec, loaded, { ...limits, stepMs, loop, clock, grammars, onWork })
-          : new PoolingEngine(spec, loaded, limits);
+          : new PoolingEngine(spec, loaded, { ...limits, loop });
       } catch (error) {
         grammars.close();
         loaded.close();

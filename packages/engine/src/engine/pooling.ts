@@ -1,5 +1,5 @@
 import { asError, assert, RoseError } from '../errors.ts';
-import type { DeviceModel } from '../device/device.ts';
+import type { DeviceModel, StepResult } from '../device/device.ts';
 import type { ModelSpec } from '../model/spec.ts';
 import { Batch } from './batch.ts';
 import type { Engine, EngineState, EventSink, StepSummary } from './engine.ts';
@@ -11,34 +11,53 @@ interface PoolEntry extends QueueEntry {
   readonly command: PoolCommand;
 }
 
+export interface PoolingOptions extends QueueLimits {
+  /** `overlapped`: while a step runs, the next one is composed and handed to the device. Both give the same bits. */
+  readonly loop: 'plain' | 'overlapped';
+}
+
+/** A batch and whose sequences are in it. */
+interface PoolStep {
+  readonly batch: Batch;
+  readonly members: PoolEntry[];
+  /** Of a step that the device has. */
+  result: StepResult | Promise<StepResult> | undefined;
+}
+
 /** Runs an encoder: whole sequences, as many as fit a step's rows, first come first served. */
 export class PoolingEngine implements Engine {
   failure: Error | undefined;
   stepFault: Error | undefined;
   readonly #spec: ModelSpec;
   readonly #model: DeviceModel;
-  readonly #batch: Batch;
+  readonly #overlapped: boolean;
+  /** Used in turn: one may run while the other is composed. */
+  readonly #steps: readonly [PoolStep, PoolStep];
+  #turn = 0;
+  /** The device has it, and the one before it has ended. */
+  #flight: PoolStep | undefined;
   readonly #queue: WaitQueue<PoolEntry>;
-  readonly #members: PoolEntry[] = [];
   readonly #refused: { id: number; error: RoseError }[] = [];
   #stepFailures = 0;
   /** A sequence's page table. A step's sequences take pages 0, 1, 2, ... in turn and leave nothing in them. */
   readonly #table: Int32Array;
 
-  constructor(spec: ModelSpec, model: DeviceModel, limits: QueueLimits) {
+  constructor(spec: ModelSpec, model: DeviceModel, { loop, ...limits }: PoolingOptions) {
     this.#spec = spec;
     this.#model = model;
-    this.#batch = new Batch(model.capacity);
+    this.#overlapped = loop === 'overlapped';
+    const step = (): PoolStep => ({ batch: new Batch(model.capacity), members: [], result: undefined });
+    this.#steps = [step(), step()];
     this.#queue = new WaitQueue(limits);
     this.#table = new Int32Array(model.capacity.pages);
   }
 
   get hasWork(): boolean {
-    return this.#queue.length + this.#refused.length > 0;
+    return this.#queue.length + this.#refused.length > 0 || this.#flight !== undefined;
   }
 
   get state(): EngineState {
-    const running = this.#members.length;
+    const running = this.#steps.reduce((sum, { members }) => sum + members.length, 0);
     const none = { usedPages: 0, cachedPages: 0, pages: 0, cachedTokens: 0, preemptions: 0, turns: 0 };
     return { running, waiting: this.#queue.length, ...none, stepFailures: this.#stepFailures };
   }
@@ -70,31 +89,62 @@ export class PoolingEngine implements Engine {
       if (error !== undefined) sink.event({ kind: 'failed', id: entry.id, error: error.toJSON() });
       return error !== undefined;
     });
-    this.#compose(now);
-    const { rows, sequences } = this.#batch;
-    if (rows === 0) return { rows, sequences };
-    const error = await this.#run(sink);
-    if (error !== undefined) await this.#recover(error, sink);
-    this.#members.length = 0;
+    const landing = this.#flight ?? this.#launch(now);
+    this.#flight = undefined;
+    if (landing === undefined) return { rows: 0, sequences: 0 };
+    // What waits already goes to the device behind it: the host composes and reports while that computes.
+    const behind = this.#overlapped ? this.#launch(now) : undefined;
+    const { rows, sequences } = landing.batch;
+    const error = await this.#land(landing, sink);
+    if (error === undefined) this.#flight = behind;
+    else {
+      // Nothing else may be under way while it is found out who made the step fail.
+      const next = behind && (await this.#land(behind, sink));
+      await this.#recover(landing, error, sink);
+      if (behind !== undefined && next !== undefined) await this.#recover(behind, next, sink);
+      if (behind !== undefined) behind.members.length = 0;
+    }
+    landing.members.length = 0;
     return { rows, sequences };
   }
 
   async probe(): Promise<void> {
-    this.#batch.clear();
-    this.#add(new Int32Array(1), undefined);
+    const { batch } = this.#steps[this.#turn];
+    batch.clear();
+    this.#add(batch, new Int32Array(1), undefined);
     try {
-      await this.#model.step(this.#batch);
+      await this.#model.step(batch);
       this.failure = undefined;
     } catch (error) {
       this.failure = asError(error);
     }
   }
 
-  /** Run the batch; returns why that failed. */
-  async #run(sink: EventSink): Promise<Error | undefined> {
+  /** Compose a step and hand it to the device; undefined if nothing waits. */
+  #launch(now: number): PoolStep | undefined {
+    const step = this.#steps[this.#turn];
+    this.#compose(step, now);
+    if (step.batch.rows === 0) return undefined;
+    this.#turn = 1 - this.#turn;
+    this.#run(step);
+    return step;
+  }
+
+  #run(step: PoolStep): void {
     try {
-      const { values, width } = await this.#model.step(this.#batch);
-      this.#members.forEach(({ id }, s) => {
+      step.result = this.#model.step(step.batch);
+    } catch (error) {
+      step.result = Promise.reject(asError(error));
+    }
+    // Looked at when the step lands; until then it must not count as unhandled.
+    if (step.result instanceof Promise) step.result.catch(() => {});
+  }
+
+  /** Wait for a step and report what it brings; returns why it failed. */
+  async #land({ members, result }: PoolStep, sink: EventSink): Promise<Error | undefined> {
+    try {
+      const { values, width } = (await result)!;
+      members.forEach(({ id }, s) => {
         sink.event({ kind: 'pooled', id, values: values.slice(s * width, (s + 1) * width) });
       });
       this.failure = undefined;
@@ -109,8 +159,8 @@ export class PoolingEngine implements Engine {
    * The batch failed. If the device is well but for what is in it, its halves are run, and theirs, down to sequences that
    * fail alone: a step leaves nothing behind. If not, all of it fails.
    */
-  async #recover(cause: Error, sink: EventSink): Promise<void> {
-    const members = this.#members.slice();
+  async #recover({ members: failed }: PoolStep, cause: Error, sink: EventSink): Promise<void> {
+    const members = failed.slice();
     await this.probe();
     if (members.length === 1 || this.failure !== undefined) {
       const error = new RoseError('internal', `a step of the engine failed: ${cause.message}`).toJSON();
@@ -119,11 +169,12 @@ export class PoolingEngine implements Engine {
     }
     const middle = Math.ceil(members.length / 2);
     for (const half of [members.slice(0, middle), members.slice(middle)]) {
-      this.#batch.clear();
-      this.#members.splice(0, Infinity, ...half);
-      for (const { command } of half) this.#add(command.tokens, command.types);
-      const error = await this.#run(sink);
-      if (error !== undefined) await this.#recover(error, sink);
+      const step = { ...this.#steps[this.#turn], members: half };
+      step.batch.clear();
+      for (const { command } of half) this.#add(step.batch, command.tokens, command.types);
+      this.#run(step);
+      const error = await this.#land(step, sink);
+      if (error !== undefined) await this.#recover(step, error, sink);
     }
   }
 
@@ -146,23 +197,22 @@ export class PoolingEngine implements Engine {
     }
   }
 
-  #compose(now: number): void {
-    const batch = this.#batch;
+  #compose({ batch, members }: PoolStep, now: number): void {
     batch.clear();
-    this.#members.length = 0;
+    members.length = 0;
     while (batch.sequences < batch.capacity.sequences) {
       const next = this.#queue.peek();
       if (next === undefined || batch.rows + next.command.tokens.length > batch.capacity.rows) return;
       this.#queue.take(next, now);
       this.#queue.leave(next);
-      this.#add(next.command.tokens, next.command.types);
-      this.#members.push(next);
+      this.#add(batch, next.command.tokens, next.command.types);
+      members.push(next);
     }
   }
 
-  #add(tokens: Int32Array, types: Int32Array | undefined): void {
+  #add(batch: Batch, tokens: Int32Array, types: Int32Array | undefined): void {
     const pages = Math.ceil(tokens.length / this.#model.cache.pageTokens);
-    for (let i = 0; i < pages; i++) this.#table[i] = this.#batch.pages + i;
-    this.#batch.addSequence(tokens, types, 0, tokens.length, [this.#table], pages);
+    for (let i = 0; i < pages; i++) this.#table[i] = batch.pages + i;
+    batch.addSequence(tokens, types, 0, tokens.length, [this.#table], pages);
   }
 }

@@ -46,7 +46,7 @@ export interface OpenOptions {
    * prompts than answers are under way.
    */
   readonly stepMs?: number;
-  /** Which loop runs decoders; both give the same bits. Default: what suits the device. */
+  /** Which loop runs steps; both give the same bits. Default: what suits the device. */
   readonly loop?: 'plain' | 'overlapped';
   /** Gives the opening up: it rejects with the signal's reason, and nothing is left running. */
   readonly signal?: AbortSignal;

@@ -65,7 +65,7 @@ export function serveCommand(): Command {
     .option('--queue-limit <n>', 'requests that may wait for each model (default: 1024)', integer(1))
     .option('--queue-timeout-ms <n>', 'refuse what has not begun after so long (default: never)', integer(1))
     .addOption(
-      new Option('--loop <kind>', 'how decoders step (default: as suits the device)').choices(['plain', 'overlapped']),
+      new Option('--loop <kind>', 'how engines step (default: as suits the device)').choices(['plain', 'overlapped']),
     )
     .addOption(
       new Option(

@@ -38,3 +38,15 @@ export function graphSize(count: number): number {
   const power = 2 ** Math.floor(Math.log2(count - 1));
   return count <= 1.5 * power ? 1.5 * power : 2 * power;
 }
+
+/** The next of 1 to 8, 10, 12, 14, 16, 20, 24 ...: finer sizes, at most a quarter too large. */
+export function fineGraphSize(count: number): number {
+  if (count <= 8) return count;
+  const step = 2 ** (Math.floor(Math.log2(count - 1)) - 2);
+  return step * Math.ceil(count / step);
+}
+
+/** Rows that attention's blocks of a sequence are launched for: a power of two, and whole tiles. */
+export function sequenceRows(longest: number): number {
+  return Math.max(64, 2 ** Math.ceil(Math.log2(longest)));
+}

@@ -9,8 +9,8 @@ import { type DeviceModel, type LoadOptions, type MemoryReport, type StepResult 
 import { Buffers } from './buffers.ts';
 import { Body } from './compile.ts';
 import { fuse, headOf, resultOf } from './fuse.ts';
-import { graphSize, rowBuckets } from './grids.ts';
-import type { Gpu, GpuGraph, GpuRange } from './gpu.ts';
+import { fineGraphSize, graphSize, rowBuckets, sequenceRows } from './grids.ts';
+import type { Gpu, GpuRange } from './gpu.ts';
 import { planCudaMemory, samplerSizes, type CudaMemoryPlan } from './memory.ts';
 import { chooseFormats } from './options.ts';
 import { Pages } from './pages.ts';
@@ -18,13 +18,14 @@ import { CudaParts } from './parts.ts';
 import { CudaResult } from './result.ts';
 import { CudaSampler } from './sampler.ts';
 import { GpuScope } from './scope.ts';
-import { PADDING, StepLayout } from './step-shape.ts';
+import { StepGraphs } from './step-graphs.ts';
+import { needsOf, PADDING, StepLayout, type WholeSize } from './step-shape.ts';
 import { loadWeights, type CudaWeights } from './weights.ts';
 
 /** Steps of at most so many rows, answers all, are captured as graphs. */
 const MOST_GRAPH_ROWS = 512;
-/** Graphs that are kept; the one that was not run for longest goes first. */
-const MOST_GRAPHS = 96;
+/** Steps of whole sequences, of at most so many rows: larger ones take the GPU longer than launches take the host. */
+const MOST_WHOLE_GRAPH_ROWS = 2048;
 /** A result may be read while the next two steps run. */
 const RESULTS = 3;
 
@@ -48,8 +49,7 @@ export class CudaModel implements DeviceModel {
   readonly #targetRows: number;
   readonly #results: readonly CudaResult[];
   #turn = 0;
-  readonly #graphs = new Map<string, GpuGraph>();
-  #useGraphs: boolean;
+  readonly #graphs: StepGraphs;
 
   /** Plan the memory, read the weights, compile the plan. Leaves nothing behind when it throws. */
   static async load(whole: Gpu, checkpoint: Checkpoint, options: LoadOptions): Promise<CudaModel> {
@@ -84,7 +84,7 @@ export class CudaModel implements DeviceModel {
     this.notes = notes;
     const operations = fuse(plan, spec);
     this.#gpu = gpu;
-    this.#useGraphs = options.graphs !== false;
+    this.#graphs = new StepGraphs(gpu.stream, options.graphs !== false);
     const { capacity } = memory;
     this.capacity = capacity;
     this.memory = memory.report;
@@ -96,7 +96,8 @@ export class CudaModel implements DeviceModel {
     };
     const buffers = new Buffers(gpu, memory.buffers);
     if (decoder) gpu.stream.fill(buffers.range('arrived'), 0);
-    const layout = new StepLayout(gpu, capacity, memory.layers, spec.contextLength);
+    const needs = needsOf(operations, spec);
+    const layout = new StepLayout(gpu, capacity, memory.layers, spec.contextLength, needs);
     this.#values = buffers.range(resultOf(plan));
     this.#sampler = decoder
       ? new CudaSampler(gpu, this.#values, samplerSizes(spec, capacity, memory.logitRows))
@@ -142,28 +143,67 @@ export class CudaModel implements DeviceModel {
   }
 
   #run(batch: Batch, result: CudaResult): void {
+    if (this.#sampler === undefined) this.#encode(batch);
+    else this.#decode(batch, this.#sampler);
+    result.take(this.#gpu.stream, this.#values, this.#sampler, batch);
+  }
+
+  /** Whole sequences to vectors or labels. */
+  #encode(batch: Batch): void {
+    const { layout } = this.#parts;
+    const { stream } = this.#gpu;
+    const captured = this.#graphs.on && batch.rows <= MOST_WHOLE_GRAPH_ROWS;
+    layout.composeWhole(batch, captured ? this.#sized(batch) : exactly(batch));
+    layout.state.send(stream);
+    const { rows, sequences, promptRows } = layout.shape;
+    const graph = captured
+      ? this.#graphs.getSecond(`${rows} ${sequences} ${promptRows}`, () => this.#launch(sequences))
+      : undefined;
+    if (graph !== undefined) graph.run(stream);
+    else this.#launch(sequences);
+  }
+
+  /** Sizes that many batches have. */
+  #sized(batch: Batch): WholeSize {
+    const { rows, sequences } = this.capacity;
+    return {
+      rows: Math.min(rows, fineGraphSize(batch.rows)),
+      sequences: Math.min(sequences, fineGraphSize(batch.sequences)),
+      longest: sequenceRows(longestOf(batch)),
+    };
+  }
+
+  /** Put the launches of the step that `layout` has into the stream. */
+  #launch(heads: number): void {
+    const { layout } = this.#parts;
+    const { stream } = this.#gpu;
+    bodyFor(this.#bodies, layout.shape.rows).run(layout.shape, stream);
+    bodyFor(this.#heads, heads).run(layout.shape, stream);
+  }
+
+  #decode(batch: Batch, sampler: CudaSampler): void {
     const { layout } = this.#parts;
     const { shape, state } = layout;
     const { stream } = this.#gpu;
-    const sampler = this.#sampler;
-    const wanted = this.#useGraphs ? graphSize(batch.rows) : 0;
+    const wanted = this.#graphs.on ? graphSize(batch.rows) : 0;
     const same = batch.answers === batch.rows && batch.targets === 0 && batch.outputs > 0 && batch.outputs <= wanted;
     const sized = same && wanted <= MOST_GRAPH_ROWS && wanted <= this.capacity.sequences + PADDING;
     layout.compose(batch, sized ? wanted : batch.rows, sized);
-    if (sampler !== undefined) layout.writeOutputs(batch, sized ? wanted : batch.outputs);
+    layout.writeOutputs(batch, sized ? wanted : batch.outputs);
     if (batch.targets > 0) layout.writeTargets(batch);
     state.send(stream);
-    sampler?.begin(batch, stream);
-    const graph = sized && shape.passCount === 1 ? this.#graph() : undefined;
+    sampler.begin(batch, stream);
+    const graph =
+      sized && shape.passCount === 1
+        ? this.#graphs.get(`${shape.rows} ${shape.passes[0].items.join(' ')}`, () => this.#launch(shape.outputs))
+        : undefined;
     if (graph !== undefined) graph.run(stream);
     else {
       bodyFor(this.#bodies, shape.rows).run(shape, stream);
       if (batch.targets > 0) this.#judge(batch);
-      const heads = sampler === undefined ? shape.sequences : shape.outputs;
-      if (heads > 0) bodyFor(this.#heads, heads).run(shape, stream);
+      if (shape.outputs > 0) bodyFor(this.#heads, shape.outputs).run(shape, stream);
     }
-    if (batch.outputs > 0) sampler?.draw(batch, stream);
-    result.take(stream, this.#values, sampler, batch);
+    if (batch.outputs > 0) sampler.draw(batch, stream);
   }
 
   /** What the model makes of the batch's targets: logits of so many at a time as there is room for. */
@@ -179,41 +219,12 @@ export class CudaModel implements DeviceModel {
     layout.turnTo(batch.targets, batch.outputs, stream);
   }
 
-  /** The captured launches of a step of this shape; undefined where the driver cannot make them. */
-  #graph(): GpuGraph | undefined {
-    const { shape } = this.#parts.layout;
-    const key = `${shape.rows} ${shape.passes[0].items.join(' ')}`;
-    let graph = this.#graphs.get(key);
-    if (graph === undefined) {
-      const { stream } = this.#gpu;
-      try {
-        graph = stream.capture(() => {
-          bodyFor(this.#bodies, shape.rows).run(shape, stream);
-          bodyFor(this.#heads, shape.outputs).run(shape, stream);
-        });
-      } catch (error) {
-        // Launched one by one the step comes to the same bits; a GPU that is lost says so there.
-        process.emitWarning(`steps are launched one by one from now on: ${(error as Error).message}`);
-        this.#useGraphs = false;
-        return undefined;
-      }
-      if (this.#graphs.size === MOST_GRAPHS) {
-        const [oldest, unused] = this.#graphs.entries().next().value!;
-        this.#graphs.delete(oldest);
-        unused.free();
-      }
-    } else this.#graphs.delete(key);
-    // The order of a map is that of its last insertions.
-    this.#graphs.set(key, graph);
-    return graph;
-  }
-
   close(): void {
     try {
       // A step may be under way still. A GPU that is lost does nothing any more.
       if (this.#gpu.lost === undefined) this.#gpu.stream.synchronize();
     } finally {
-      for (const graph of this.#graphs.values()) graph.free();
+      this.#graphs.free();
       this.#gpu.close();
     }
   }
@@ -228,4 +239,15 @@ interface SizedBody {
 function bodyFor(bodies: readonly SizedBody[], rows: number): Body {
   for (let i = 0; i < bodies.length; i++) if (bodies[i].rows >= rows) return bodies[i].body;
   throw new Error(`no launches for ${rows} rows`);
+}
+
+function exactly(batch: Batch): WholeSize {
+  return { rows: batch.rows, sequences: batch.sequences, longest: longestOf(batch) };
+}
+
+/** Rows of the longest sequence. */
+function longestOf({ sequences, rowStart }: Batch): number {
+  let longest = 0;
+  for (let s = 0; s < sequences; s++) longest = Math.max(longest, rowStart[s + 1] - rowStart[s]);
+  return longest;
 }

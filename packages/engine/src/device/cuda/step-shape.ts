@@ -2,6 +2,9 @@ import { PAGE_TOKENS } from '@rose/cpu';
 import { splitTokens } from '@rose/kernels';
 import type { Batch, BatchCapacity } from '../../engine/batch.ts';
 import type { LayerGroup } from '../../model/groups.ts';
+import type { ModelSpec } from '../../model/spec.ts';
+import type { CacheOperation } from '../../plan/plan.ts';
+import type { FusedOperation } from './fuse.ts';
 import { graphSize } from './grids.ts';
 import { StepState, type StateField } from './step-state.ts';
 import type { Gpu, GpuStream } from './gpu.ts';
@@ -32,6 +35,34 @@ export interface StepShape {
   /** Rows of logits. */
   outputs: number;
   sequences: number;
+}
+
+/** What a plan's launches read of a step's numbers. */
+export interface StepNeeds {
+  /** What the step before drew, the rows of logits. */
+  readonly decoder: boolean;
+  readonly positions: boolean;
+  readonly types: boolean;
+  /** Places in pages, and whose they are. */
+  readonly pages: boolean;
+}
+
+export function needsOf(operations: readonly FusedOperation[], { head, embedding }: ModelSpec): StepNeeds {
+  const caches = operations.filter(({ kind }) => kind === 'cache') as CacheOperation[];
+  return {
+    decoder: head.kind === 'logits',
+    positions: embedding.positions > 0 || caches.some(({ rope }) => rope !== undefined),
+    types: embedding.types > 0,
+    pages: caches.length > 0,
+  };
+}
+
+/** Sizes of the launches of a step of whole sequences: at least the batch's. What is behind those is computed and not kept. */
+export interface WholeSize {
+  readonly rows: number;
+  readonly sequences: number;
+  /** Rows of a sequence. */
+  readonly longest: number;
 }
 
 /** What a group of layers has of its own. */
@@ -71,8 +102,18 @@ export class StepLayout {
   readonly #groups: readonly LayerGroup[];
   readonly #split: number;
   readonly #itemsOfPass: number;
+  readonly #needs: StepNeeds;
+  /** Whether the batch's rows stay in their order. */
+  #inOrder = false;
 
-  constructor(gpu: Gpu, capacity: BatchCapacity, groups: readonly LayerGroup[], context: number) {
+  constructor(
+    gpu: Gpu,
+    capacity: BatchCapacity,
+    groups: readonly LayerGroup[],
+    context: number,
+    needs: StepNeeds = { decoder: true, positions: true, types: true, pages: true },
+  ) {
+    this.#needs = needs;
     this.#groups = groups;
     this.#split = splitTokens(0);
     this.#itemsOfPass = itemsOfPass(capacity, context);
@@ -132,14 +173,33 @@ export class StepLayout {
    * @param sized whether lists of splits get a size that many steps have, behind their end too
    */
   compose(batch: Batch, padded: number, sized: boolean): void {
-    const { shape, state } = this;
-    state.begin();
+    const { shape } = this;
+    this.state.begin();
     this.#place(batch);
     shape.rows = padded;
     shape.sequences = batch.sequences;
     this.#writeRows(batch, padded);
     this.#writeAnswers(batch, padded, sized);
     this.#writePrompts(batch);
+    if (this.#needs.pages) this.#writeTables(batch);
+  }
+
+  /** Write the numbers of a batch of whole sequences: an encoder's. */
+  composeWhole(batch: Batch, { rows, sequences, longest }: WholeSize): void {
+    const { shape } = this;
+    this.state.begin();
+    this.#place(batch);
+    shape.rows = rows;
+    shape.sequences = sequences;
+    shape.passCount = 0;
+    this.#writeRows(batch, rows);
+    this.#writePrompts(batch, sequences);
+    shape.promptRows = longest;
+    if (this.#needs.pages) this.#writeTables(batch);
+  }
+
+  #writeTables(batch: Batch): void {
+    const { state } = this;
     for (let g = 0; g < this.#groups.length; g++) {
       const table = state.words(`table${g}`, batch.pages);
       const from = batch.pageTables[g];
@@ -173,6 +233,12 @@ export class StepLayout {
 
   #place(batch: Batch): void {
     const { shape, placeOf } = this;
+    this.#inOrder = batch.answers === 0 || batch.answers === batch.rows;
+    if (this.#inOrder) {
+      for (let row = 0; row < batch.rows; row++) placeOf[row] = row;
+      shape.answers = batch.answers;
+      return;
+    }
     let answers = 0;
     for (let s = 0; s < batch.sequences; s++) {
       if (batch.answer[s] === 0) continue;
@@ -187,20 +253,25 @@ export class StepLayout {
   }
 
   #writeRows(batch: Batch, padded: number): void {
+    const { decoder, positions, types, pages } = this.#needs;
+    this.#writeField('tokens', batch.tokens, batch.rows, padded, 0);
+    if (decoder) this.#writeField('fed', batch.fed, batch.rows, padded, -1);
+    if (positions) this.#writeField('positions', batch.positions, batch.rows, padded, 0);
+    if (types) this.#writeField('types', batch.types, batch.rows, padded, 0);
+    if (pages) this.#writeSlots(batch, padded);
+  }
+
+  /** A number of each row, in the step's order; `rest` behind them. */
+  #writeField(name: Field, from: Int32Array, rows: number, padded: number, rest: number): void {
+    const { placeOf } = this;
+    const words = this.state.words(name, padded);
+    if (this.#inOrder) words.set(from.subarray(0, rows));
+    else for (let row = 0; row < rows; row++) words[placeOf[row]] = from[row];
+    words.fill(rest, rows);
+  }
+
+  #writeSlots(batch: Batch, padded: number): void {
     const { state, placeOf } = this;
-    const [tokens, fed] = [state.words('tokens', padded), state.words('fed', padded)];
-    const [positions, types] = [state.words('positions', padded), state.words('types', padded)];
-    for (let row = 0; row < batch.rows; row++) {
-      const at = placeOf[row];
-      tokens[at] = batch.tokens[row];
-      fed[at] = batch.fed[row];
-      positions[at] = batch.positions[row];
-      types[at] = batch.types[row];
-    }
-    tokens.fill(0, batch.rows);
-    fed.fill(-1, batch.rows);
-    positions.fill(0, batch.rows);
-    types.fill(0, batch.rows);
     for (let g = 0; g < this.#groups.length; g++) {
       const slots = state.words(`slots${g}`, padded);
       const pages = batch.pageTables[g];
@@ -308,25 +379,30 @@ export class StepLayout {
     if (room > total) last.items[group] = room;
   }
 
-  #writePrompts(batch: Batch): void {
+  #writePrompts(batch: Batch, padded = 0): void {
     const { shape, state } = this;
     let prompts = 0;
     for (let s = 0; s < batch.sequences; s++) if (batch.answer[s] === 0) prompts++;
-    shape.prompts = prompts;
+    shape.prompts = Math.max(prompts, padded);
     shape.promptRows = 0;
     if (prompts === 0) return;
-    const rowStarts = state.words('promptRowStarts', prompts + 1);
-    const [lengths, tables] = [state.words('promptLengths', prompts), state.words('promptTables', prompts)];
+    const rowStarts = state.words('promptRowStarts', shape.prompts + 1);
+    const lengths = state.words('promptLengths', shape.prompts);
+    const tables = this.#needs.pages ? state.words('promptTables', shape.prompts) : undefined;
     let [p, row] = [0, shape.answers];
     for (let s = 0; s < batch.sequences; s++) {
       if (batch.answer[s] !== 0) continue;
       const count = batch.rowStart[s + 1] - batch.rowStart[s];
       rowStarts[p] = row;
       lengths[p] = batch.start[s] + count;
-      tables[p++] = batch.pageStart[s];
+      if (tables !== undefined) tables[p] = batch.pageStart[s];
+      p++;
       row += count;
       if (count > shape.promptRows) shape.promptRows = count;
     }
-    rowStarts[prompts] = row;
+    // Sequences behind the last one have no rows.
+    rowStarts.fill(row, prompts);
+    lengths.fill(0, prompts);
+    tables?.fill(0, prompts);
   }
 }
