@@ -2,12 +2,15 @@
 computes from them.
 
     python3.11 -m venv reference && . reference/bin/activate
-    pip install torch==2.15.0 transformers==5.24.0 sentence-transformers==6.2.0 safetensors==0.8.0 numpy==2.4.6
+    pip install torch==2.15.0 transformers==5.24.0 sentence-transformers==6.2.0 safetensors==0.8.0 numpy==2.4.6 \
+        accelerate==1.15.0 compressed-tensors==0.20.0
     python scripts/make_reference_checkpoints.py [NAME...]
 
 Takes about a minute on a CPU and no network; it gives the same weights and prompts on every run. Each checkpoint is
 written first (config.json by hand, in the spelling it is to test, then its tensors in their stored number format) and
-then opened by transformers in float32, so golden.json says what transformers makes of the files themselves.
+then opened by transformers in float32, so golden.json says what transformers makes of the files themselves. Checkpoints of
+8 bits are what each element times its scale is: the script makes these numbers, and where transformers reads the scheme it
+checks that transformers makes the same ones of the files.
 
 Weights are drawn wide enough that attention is far from uniform and logits are spread: a wrong window, scaling or bias
 moves them by much more than a rounding error does. The script checks this for each option by removing it (`without`).
@@ -17,11 +20,12 @@ import base64
 import json
 import shutil
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from sentence_transformers.sentence_transformer.modules import Pooling
 from transformers import (
     AutoConfig,
@@ -71,9 +75,29 @@ def new_rope(config, **parameters):
 class Checkpoint:
     """One directory. `without`: changes to config.json that take away the options under test."""
 
-    def __init__(self, about, config, dtype="BF16", without=(), shards=1, norm_dtype=None, sentence=None, legacy=False):
+    def __init__(self, about, config, dtype="BF16", without=(), shards=1, norm_dtype=None, sentence=None, legacy=False,
+                 fp8=None):
         self.about, self.config, self.dtype, self.without = about, config, dtype, without
         self.shards, self.norm_dtype, self.sentence, self.legacy = shards, norm_dtype, sentence, legacy
+        self.fp8 = fp8
+
+
+class Fp8:
+    """How matrices of 8 bits are stored: `kind` of scales, their number format and name, what stays as it is,
+    and whether transformers reads it on a CPU."""
+
+    def __init__(self, kind, scale="weight_scale", dtype=torch.float32, static=False, cache=False,
+                 alone=("lm_head",), checked=False):
+        self.kind, self.scale, self.dtype = kind, scale, dtype
+        self.static, self.cache, self.alone, self.checked = static, cache, alone, checked
+
+    def narrows(self, name):
+        return "_proj.weight" in name and not any(name.startswith(module) for module in self.alone)
+
+
+def e4m3(strategy, **more):
+    """Arguments of compressed-tensors."""
+    return dict(num_bits=8, type="float", strategy=strategy, symmetric=True, dynamic=False, **more)
 
 
 CHECKPOINTS = {
@@ -165,6 +189,28 @@ CHECKPOINTS = {
         dict(BERT, architectures=["BertForSequenceClassification"], type_vocab_size=1,
              id2label={"0": "contradiction", "1": "neutral", "2": "entailment"},
              label2id={"contradiction": 0, "neutral": 1, "entailment": 2}), dtype="F16"),
+    "llama-fp8-static": Checkpoint(
+        "e4m3 with a scale for each matrix and static scales of activations, as vLLM reads them",
+        dict(LLAMA, hidden_size=64, intermediate_size=96, quantization_config=dict(
+            quant_method="fp8", activation_scheme="static", ignored_layers=["lm_head"])),
+        fp8=Fp8("tensor", static=True)),
+    "qwen3-fp8-block": Checkpoint(
+        "e4m3 with scales of 128 x 128 elements, as DeepSeek and Qwen publish them",
+        dict(QWEN3, hidden_size=128, intermediate_size=256, head_dim=64, num_attention_heads=2, num_key_value_heads=2,
+             num_hidden_layers=1, quantization_config=dict(
+                 quant_method="fp8", activation_scheme="dynamic", weight_block_size=[128, 128],
+                 modules_to_not_convert=["lm_head"])),
+        fp8=Fp8("block", scale="weight_scale_inv", checked=True)),
+    "llama-fp8-channel": Checkpoint(
+        "compressed-tensors: e4m3 with bfloat16 scales of rows, scales of activations by token, scales of keys and values; "
+        "one layer's down projection is left alone",
+        dict(LLAMA, hidden_size=64, intermediate_size=96, quantization_config=dict(
+            quant_method="compressed-tensors", format="float-quantized", quantization_status="compressed",
+            config_groups=dict(group_0=dict(
+                targets=["Linear"], weights=e4m3("channel"),
+                input_activations=dict(e4m3("token"), dynamic=True))),
+            kv_cache_scheme=e4m3("tensor"), ignore=["lm_head", "re:.*layers\\.1\\.mlp\\.down_proj$"])),
+        fp8=Fp8("row", dtype=torch.bfloat16, cache=True, alone=("lm_head", "model.layers.1.mlp.down_proj"))),
 }
 
 
@@ -209,7 +255,75 @@ def write(directory, checkpoint, seed):
         tensors[name] = draw(name, parameter.shape, tied, generator).to(dtype).contiguous()
     if checkpoint.legacy:
         tensors = legacy_names(tensors, config, generator)
+    if checkpoint.fp8:
+        tensors = narrow(tensors, checkpoint.fp8, config, generator)
     write_shards(directory, tensors, checkpoint.shards)
+
+
+def narrow(tensors, fp8, config, generator):
+    """Matrices as e4m3, by scales that leave up to half of the format's range unused, each another part."""
+    stored = {}
+    for name, weight in tensors.items():
+        if not fp8.narrows(name):
+            stored[name] = weight
+            continue
+        module = name.removesuffix(".weight")
+        weight = weight.float()
+        largest = {"tensor": lambda: weight.abs().max(), "row": lambda: weight.abs().amax(1, keepdim=True),
+                   "block": lambda: blocks(weight).abs().amax((1, 3))}[fp8.kind]()
+        scale = (largest / 448 * (1 + torch.rand(largest.shape, generator=generator))).to(fp8.dtype)
+        stored[name] = (weight / spread(scale.float(), weight.shape)).to(torch.float8_e4m3fn)
+        stored[f"{module}.{fp8.scale}"] = scale
+        if fp8.static:
+            # Projections of one input have one scale, as a calibration finds them.
+            inputs = {"o_proj": 2.0, "down_proj": 6.0}.get(module.split(".")[-1], 4.0)
+            stored[f"{module}.input_scale"] = torch.tensor(inputs / 448)
+    if fp8.cache:
+        for layer in range(config.num_hidden_layers):
+            stored[f"model.layers.{layer}.self_attn.k_scale"] = torch.tensor(0.03 * (1 + layer))
+            stored[f"model.layers.{layer}.self_attn.v_scale"] = torch.tensor(0.02 * (1 + layer))
+    return {name: tensor.contiguous() for name, tensor in stored.items()}
+
+
+def blocks(weight):
+    """[blocks, 128, blocks, 128], padded with zeros."""
+    rows, columns = (-(-size // 128) * 128 for size in weight.shape)
+    padded = torch.zeros(rows, columns)
+    padded[:weight.shape[0], :weight.shape[1]] = weight
+    return padded.reshape(rows // 128, 128, columns // 128, 128)
+
+
+def spread(scale, shape):
+    """A matrix's scales, one for each element."""
+    if scale.dim() == 2 and scale.shape[1] * 128 >= shape[1] and scale.shape[0] < shape[0]:
+        scale = scale.repeat_interleave(128, 0).repeat_interleave(128, 1)[:shape[0], :shape[1]]
+    return scale.expand(shape)
+
+
+def widened(directory, fp8, to):
+    """The checkpoint with float32 matrices, each element times its scale."""
+    config = json.loads((directory / "config.json").read_text())
+    del config["quantization_config"]
+    put(to / "config.json", config)
+    tensors = load_file(directory / "model.safetensors")
+    wide = {name: tensor for name, tensor in tensors.items() if not name.endswith("scale") and "_scale" not in name}
+    for name, tensor in wide.items():
+        if tensor.dtype == torch.float8_e4m3fn:
+            scale = tensors[f"{name.removesuffix('.weight')}.{fp8.scale}"].float()
+            wide[name] = tensor.float() * spread(scale, tensor.shape)
+    save_file(wide, to / "model.safetensors", metadata={"format": "pt"})
+
+
+def load_fp8(directory, fp8):
+    """The model of the widened weights; those that transformers itself makes of the files must be the same."""
+    with tempfile.TemporaryDirectory() as folder:
+        widened(directory, fp8, Path(folder))
+        model = load(Path(folder))
+    if fp8.checked:
+        itself = load(directory)
+        for name, parameter in model.named_parameters():
+            assert torch.equal(itself.get_parameter(name), parameter), f"{directory.name}: {name} is another to transformers"
+    return model
 
 
 def legacy_names(tensors, config, generator):
@@ -390,7 +504,7 @@ def main(chosen):
         directory = ROOT / name
         shutil.rmtree(directory, ignore_errors=True)
         write(directory, checkpoint, seed=1000 + index)
-        model = load(directory)
+        model = load_fp8(directory, checkpoint.fp8) if checkpoint.fp8 else load(directory)
         check_effect(directory, checkpoint, model)
         generator = torch.Generator().manual_seed(2000 + index)
         if model_class(checkpoint.config) is AutoModelForCausalLM:

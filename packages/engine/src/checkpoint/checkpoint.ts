@@ -32,6 +32,33 @@ export interface CheckpointTensor {
   read(target: Uint8Array, offset: number): Promise<void>;
   /** The same for bytes that go to several places, one after the other. */
   scatter(targets: readonly Uint8Array[], offset: number): Promise<void>;
+  /** Of a matrix of e4m3: what lies in the file. All else says what it is as float32. */
+  readonly fp8?: Fp8Matrix;
+}
+
+/** A matrix of e4m3 as it is stored, a byte an element. */
+export interface Fp8Matrix {
+  /** What has a scale: all of the matrix, each row, or each 128 x 128 elements. */
+  readonly kind: 'tensor' | 'row' | 'block';
+  /** What elements are multiplied by: [1], [rows], or [ceil(rows / 128), ceil(columns / 128)]. */
+  readonly scales: ScaleTensor;
+  /** What activations are divided by before they are rounded to e4m3; undefined: their scales follow from their values. */
+  readonly input: ScaleTensor | undefined;
+  readonly byteLength: number;
+  read(target: Uint8Array, offset: number): Promise<void>;
+  scatter(targets: readonly Uint8Array[], offset: number): Promise<void>;
+}
+
+/** A few numbers of a checkpoint, as float32. */
+export interface ScaleTensor {
+  readonly count: number;
+  read(): Promise<Float32Array>;
+}
+
+/** What a layer's keys and values are divided by where they are kept as e4m3. */
+export interface StoredCacheScales {
+  readonly keys: ScaleTensor;
+  readonly values: ScaleTensor;
 }
 
 /**
@@ -46,6 +73,8 @@ export interface Checkpoint {
   readonly notes: readonly string[];
   /** One for each of `parametersOf(spec)`, in that order. */
   readonly tensors: readonly CheckpointTensor[];
+  /** By layer; of layers for which the checkpoint has none, there are none. */
+  readonly cacheScales: ReadonlyMap<number, StoredCacheScales>;
   /** Close the files. */
   close(): Promise<void>;
 }

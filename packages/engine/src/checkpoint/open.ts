@@ -7,6 +7,7 @@ import type { ModelSpec } from '../model/spec.ts';
 import type { Architecture, ArchitectureReading } from './architectures/architecture.ts';
 import { architectures } from './architectures/index.ts';
 import type { Checkpoint, GenerationDefaults } from './checkpoint.ts';
+import { fp8SchemeOf, type Fp8Scheme } from './fp8-scheme.ts';
 import { readGenerationDefaults } from './generation.ts';
 import { readJson } from './json.ts';
 import { matchTensors } from './tensors.ts';
@@ -14,7 +15,7 @@ import { openWeights } from './weights.ts';
 
 const configSchema = z.looseObject({
   architectures: z.array(z.string()).nullish(),
-  quantization_config: z.looseObject({ quant_method: z.string().nullish() }).nullish(),
+  quantization_config: z.unknown().optional(),
 });
 
 /**
@@ -23,11 +24,11 @@ const configSchema = z.looseObject({
  * RoseError (`not_found`, `unsupported` or `invalid`) that names file, field or tensor; no file stays open then.
  */
 export async function openCheckpoint(directory: string): Promise<Checkpoint> {
-  const { spec, names, notes, defaults } = await readModel(directory);
+  const { spec, names, notes, defaults, fp8 } = await readModel(directory);
   const weights = await openWeights(directory);
   try {
-    const tensors = matchTensors(directory, parametersOf(spec), names, weights);
-    return { directory, spec, defaults, notes, tensors, close: () => weights.close() };
+    const { tensors, cacheScales } = matchTensors(directory, parametersOf(spec), names, weights, fp8);
+    return { directory, spec, defaults, notes, tensors, cacheScales, close: () => weights.close() };
   } catch (error) {
     await weights.close();
     throw error;
@@ -37,12 +38,15 @@ export async function openCheckpoint(directory: string): Promise<Checkpoint> {
 /** Everything but the weights: whether Rose can run a model is known from its small files. Throws as `openCheckpoint`. */
 export async function readModel(
   directory: string,
-): Promise<ArchitectureReading & { readonly defaults: GenerationDefaults }> {
+): Promise<ArchitectureReading & { readonly defaults: GenerationDefaults; readonly fp8: Fp8Scheme | undefined }> {
   const config = await readConfig(directory);
   const reading = await architectureOf(config, directory).read(config, directory);
+  const { quantization_config: quantised } = config;
+  const fp8 =
+    quantised === undefined || quantised === null ? undefined : fp8SchemeOf(quantised, join(directory, 'config.json'));
   const defaults = await readGenerationDefaults(directory, config, join(directory, 'config.json'));
   checkEndTokens(defaults.endTokens, reading.spec, directory);
-  return { ...reading, spec: freeze(reading.spec), defaults };
+  return { ...reading, spec: freeze(reading.spec), defaults, fp8 };
 }
 
 async function readConfig(directory: string): Promise<z.output<typeof configSchema>> {
@@ -73,13 +77,6 @@ function architectureOf(config: z.output<typeof configSchema>, directory: string
   const architecture = architectures.find((candidate) => candidate.name === name);
   if (architecture === undefined) {
     throw new RoseError('unsupported', `${path}: Rose does not run ${name}. It runs ${supported}.`);
-  }
-  if (config.quantization_config) {
-    const method = config.quantization_config.quant_method ?? 'an unnamed method';
-    throw new RoseError(
-      'unsupported',
-      `${path}: the weights are quantized (${method}), which Rose does not read. Use the original checkpoint; Rose can quantize it when it loads.`,
-    );
   }
   return architecture;
 }

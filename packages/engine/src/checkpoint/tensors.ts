@@ -1,7 +1,9 @@
 import { RoseError } from '../errors.ts';
 import { sizeOf, type Parameter } from '../model/parameters.ts';
 import type { TensorNames } from './architectures/architecture.ts';
-import type { CheckpointTensor, TensorDtype } from './checkpoint.ts';
+import type { CheckpointTensor, StoredCacheScales, TensorDtype } from './checkpoint.ts';
+import type { Fp8Scheme } from './fp8-scheme.ts';
+import { fp8Tensor, scaleTensor } from './fp8-tensor.ts';
 import { shorten } from './json.ts';
 import type { StoredTensor, Weights } from './weights.ts';
 
@@ -17,7 +19,8 @@ export function matchTensors(
   parameters: readonly Parameter[],
   names: TensorNames,
   weights: Weights,
-): CheckpointTensor[] {
+  fp8: Fp8Scheme | undefined,
+): { readonly tensors: CheckpointTensor[]; readonly cacheScales: ReadonlyMap<number, StoredCacheScales> } {
   const { tensors } = weights;
   const prefix = names.prefixes.find((candidate) => tensors.has(candidate + names.anchor)) ?? names.prefixes[0];
   const used = new Set<string>();
@@ -29,12 +32,16 @@ export function matchTensors(
     if (stored === undefined) missing.push(spellings[0]);
     else {
       used.add(stored.entry.name);
-      matched.push(checkpointTensor(parameter, stored));
+      // What is stored decides: a configuration's lists say of many a module what its tensors say by themselves.
+      const narrow = fp8 !== undefined && parameter.kind === 'matrix' && stored.entry.dtype === 'F8_E4M3';
+      checkShape(parameter, stored);
+      matched.push(narrow ? fp8Tensor(parameter, stored, fp8, weights, used) : checkpointTensor(parameter, stored));
     }
   }
   if (missing.length > 0) {
     throw new RoseError('invalid', `${directory}: ${count(missing)} missing: ${shorten(missing)}`);
   }
+  const cacheScales = cacheScalesOf(matched, weights, used);
   const unexpected = [...tensors.keys()].filter(
     (name) => !used.has(name) && !names.ignored.some(({ pattern }) => pattern.test(name)),
   );
@@ -44,7 +51,29 @@ export function matchTensors(
       `${directory}: ${count(unexpected)} not part of the model that config.json describes: ${shorten(unexpected)}`,
     );
   }
-  return matched;
+  return { tensors: matched, cacheScales };
+}
+
+/** Scales of keys and values, which stand beside the projections: `self_attn.k_scale`, or `self_attn.k_proj.k_scale`. */
+function cacheScalesOf(
+  matched: readonly CheckpointTensor[],
+  { tensors }: Weights,
+  used: Set<string>,
+): ReadonlyMap<number, StoredCacheScales> {
+  const scales = new Map<number, StoredCacheScales>();
+  const scaleOf = (tensorName: string, which: string): StoredTensor | undefined => {
+    const module = tensorName.replace(/\.weight$/, '');
+    return tensors.get(module.replace(/[^.]+$/, which)) ?? tensors.get(`${module}.${which}`);
+  };
+  for (const { parameter, tensorName } of matched) {
+    const layer = /^blocks\.(\d+)\.mixer\.k\.weight$/.exec(parameter.name)?.[1];
+    if (layer === undefined) continue;
+    const values = matched.find(({ parameter: { name } }) => name === `blocks.${layer}.mixer.v.weight`)!;
+    const [k, v] = [scaleOf(tensorName, 'k_scale'), scaleOf(values.tensorName, 'v_scale')];
+    if (k === undefined || v === undefined) continue;
+    scales.set(Number(layer), { keys: scaleTensor(k, 1, used), values: scaleTensor(v, 1, used) });
+  }
+  return scales;
 }
 
 /** `3 tensors are`, `a tensor is`. */
@@ -68,16 +97,10 @@ function spellingsOf(parameter: string, names: TensorNames, prefix: string): str
 
 function checkpointTensor(parameter: Parameter, { entry, file }: StoredTensor): CheckpointTensor {
   const at = `${file.path}: tensor "${entry.name}"`;
-  const { dtype, shape } = entry;
+  const { dtype } = entry;
   if (!isReadable(dtype)) {
     const readable = Object.keys(DTYPE_BYTES).join(', ');
     throw new RoseError('unsupported', `${at}: dtype ${dtype} is not supported (Rose reads ${readable})`);
-  }
-  if (shape.length !== parameter.shape.length || shape.some((extent, i) => extent !== parameter.shape[i])) {
-    throw new RoseError(
-      'invalid',
-      `${at}: its shape is [${shape.join(', ')}]; by config.json it should be [${parameter.shape.join(', ')}]`,
-    );
   }
   if (entry.byteLength !== sizeOf(parameter) * DTYPE_BYTES[dtype]) {
     throw new RoseError('internal', `internal error: ${at} has ${entry.byteLength} bytes`);
@@ -90,6 +113,14 @@ function checkpointTensor(parameter: Parameter, { entry, file }: StoredTensor): 
     read: (target, offset) => file.read(entry, [target], offset),
     scatter: (targets, offset) => file.read(entry, targets, offset),
   };
+}
+
+function checkShape(parameter: Parameter, { entry: { name, shape }, file }: StoredTensor): void {
+  if (shape.length === parameter.shape.length && shape.every((extent, i) => extent === parameter.shape[i])) return;
+  throw new RoseError(
+    'invalid',
+    `${file.path}: tensor "${name}": its shape is [${shape.join(', ')}]; by config.json it should be [${parameter.shape.join(', ')}]`,
+  );
 }
 
 function isReadable(dtype: string): dtype is TensorDtype {

@@ -103,7 +103,21 @@ const embedding = (pooling: 'cls' | 'mean' | 'max' | 'mean_sqrt' | 'last', norma
   normalize,
 });
 
+const narrow = llama({
+  mixer: { headDim: 32, scale: 32 ** -0.5, rope: { ...rope(10_000)!, dim: 32 } },
+  channel: { size: 96 },
+  top: { hiddenSize: 64 },
+});
+
 const expected: Record<string, ModelSpec> = {
+  'llama-fp8-static': narrow,
+  'llama-fp8-channel': narrow,
+  'qwen3-fp8-block': qwen3({
+    layers: 1,
+    mixer: { kvHeads: 2, headDim: 64, scale: 0.125, rope: { ...rope(10_000)!, dim: 64 } },
+    channel: { size: 256 },
+    top: { hiddenSize: 128 },
+  }),
   'llama-gqa': llama({ mixer: wide, top: { hiddenSize: 64 } }),
   'llama-mha-f32': llama({ layers: 3, mixer: { kvHeads: 2, rope: rope(500_000) }, top: { vocabSize: 211 } }),
   'llama-mqa-f16': llama({ mixer: { heads: 4 }, channel: { activation: 'gelu_tanh' }, top: { hiddenSize: 64 } }),
@@ -169,7 +183,8 @@ describe('reference checkpoints open as what they are', () => {
         checkpoint.tensors.map(({ parameter }) => parameter),
         parametersOf(spec),
       );
-      for (const { parameter, byteLength, dtype } of checkpoint.tensors) {
+      for (const { parameter, byteLength, dtype, fp8 } of checkpoint.tensors) {
+        if (fp8 !== undefined) assert.equal(fp8.byteLength, sizeOf(parameter));
         assert.equal(byteLength, sizeOf(parameter) * (dtype === 'F32' ? 4 : 2));
       }
       await checkpoint.close();

@@ -10,6 +10,8 @@ import { CpuModel } from './model.ts';
 /** The smallest page that a system gives memory in. */
 const SYSTEM_PAGE = 4096;
 const TOUCH_AT_ONCE = 8 * 1024 ** 2;
+const WIDENED =
+  'its weights of 8 bits are widened to float32 on the CPU, and activations stay float32; --quantize int8 takes a quarter of the memory';
 
 /** A model's weights in an arena, under the names the plan uses. */
 export interface CpuWeights {
@@ -30,7 +32,9 @@ export async function loadCpuModel(cpu: Cpu, checkpoint: Checkpoint, options: Cp
     options.onPhase?.('memory');
     const weights = await loadWeights(arena, memory, options);
     options.onPhase?.('weights');
-    return new CpuModel(arena, checkpoint.spec, plan, memory, weights, options.cacheDtype);
+    const narrow = checkpoint.tensors.some(({ fp8 }) => fp8 !== undefined);
+    const notes = narrow && options.quantize === undefined ? [WIDENED] : [];
+    return new CpuModel(arena, checkpoint.spec, plan, memory, weights, options.cacheDtype, notes);
   } catch (error) {
     arena.close();
     throw error;

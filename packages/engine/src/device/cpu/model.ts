@@ -13,6 +13,7 @@ import { CpuSampler } from './sampler.ts';
 /** A compiled plan with its arena: what the engine steps. */
 export class CpuModel implements DeviceModel {
   readonly answersApart = false;
+  readonly notes: readonly string[];
   readonly capacity: BatchCapacity;
   readonly cache: CacheShape;
   readonly memory: MemoryReport;
@@ -32,7 +33,9 @@ export class CpuModel implements DeviceModel {
     memory: MemoryPlan,
     weights: CpuWeights,
     cacheDtype: CacheDtype,
+    notes: readonly string[],
   ) {
+    this.notes = notes;
     this.#arena = arena;
     this.capacity = memory.capacity;
     const decoder = spec.head.kind === 'logits';

@@ -28,6 +28,9 @@ const FP8_ARCH = 89;
  */
 export function chooseFormats({ tensors, spec }: Checkpoint, options: LoadOptions, arch: string): CudaChoice {
   const { quantize, dtype = 'auto', cacheDtype } = options;
+  if (tensors.some(({ fp8 }) => fp8 !== undefined)) {
+    throw unsupported('model', 'weights of 8 bits are not there yet on a GPU: use --device cpu, which widens them');
+  }
   if (quantize === 'fp8') throw unsupported('quantize', 'fp8 weights are not there yet on a GPU: leave --quantize out');
   if (quantize !== undefined) {
     throw unsupported('quantize', `${quantize} weights are for the CPU: leave --quantize out, or use --device cpu`);
