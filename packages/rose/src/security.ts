@@ -10,6 +10,7 @@ export interface SecurityFlags {
   apiKeyFile?: string;
   httpRestrictedApi?: string[];
   grpcRestrictedProtocol?: string[];
+  corsOrigin?: string[];
   tlsCertificate?: string;
   tlsKey?: string;
   tlsClientCa?: string;
@@ -41,6 +42,11 @@ export function addSecurityOptions(command: Command): Command {
     .option(
       '--grpc-restricted-protocol <rule>',
       'GROUPS:NAME=VALUE: the same for gRPC, with metadata triton-grpc-protocol-NAME (several times)',
+      collect,
+    )
+    .option(
+      '--cors-origin <origin>',
+      'scheme://host[:port] of pages that may call the HTTP port from a browser; * lets all (several times; default: none)',
       collect,
     )
     .option('--tls-certificate <file>', 'serve TLS on all ports with this certificate and those of its issuers (PEM)')

@@ -61,6 +61,7 @@ test('options of a repository that cannot have an effect, or name nothing, are r
     [['--model-repository', REPOSITORY, '--rate-limit', 'on'], 2, /Allowed choices are off, execution_count/],
     [['--model-repository', REPOSITORY, '--rate-limit-resource', 'R:1'], 2, /without --rate-limit execution_count/],
     [['--model-repository', REPOSITORY, '--rate-limit-resource', 'R:1:0'], 2, /the CPU, which has no number/],
+    [['--cors-origin', 'app.example.com'], 2, /'app\.example\.com' is no origin: write scheme:\/\/host\[:port\]/],
     [['--model-repository', 'nowhere'], 3, /there is no model repository "nowhere"/],
     [
       ['--model-repository', REPOSITORY, '--model-control-mode', 'explicit', '--load-model', 'nobody'],

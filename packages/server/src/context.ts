@@ -1,4 +1,5 @@
 import type { ModelHub } from '@rose/engine';
+import type { Origins } from './http/cors.ts';
 import type { ServerLog } from './logging/log.ts';
 import type { SharedMemoryRegions } from './shared-memory/regions.ts';
 import type { Traces } from './trace/traces.ts';
@@ -18,4 +19,5 @@ export interface ServerContext {
   readonly log: ServerLog;
   readonly traces: Traces;
   readonly regions: SharedMemoryRegions;
+  readonly origins: Origins;
 }

@@ -4,7 +4,8 @@ import { Access, type AccessOptions } from './access/access.ts';
 import type { ServerContext } from './context.ts';
 import { startGrpcServer, type GrpcOptions, type RunningGrpcServer } from './grpc/server.ts';
 import { Drain } from './http/drain.ts';
-import { createApp } from './http/app.ts';
+import { answerAsterisk, createApp } from './http/app.ts';
+import { Origins } from './http/cors.ts';
 import { requestError } from './http/errors.ts';
 import { protect, type Refusal } from './http/protect.ts';
 import { requestLog } from './http/request-log.ts';
@@ -26,7 +27,7 @@ import { checkTls, type TlsOptions } from './tls.ts';
 import { Traces, type TraceOptions } from './trace/traces.ts';
 import { TritonError } from './triton/errors.ts';
 import { TritonModels } from './triton/models.ts';
-import { tritonNotFound, tritonRoutes } from './triton/routes.ts';
+import { sendTritonError, tritonNotFound, tritonRoutes } from './triton/routes.ts';
 
 export interface ServerOptions {
   readonly host: string;
@@ -54,6 +55,11 @@ export interface ServerOptions {
   readonly receiveTimeoutMs?: number;
   /** Who may ask for what. Default: everybody for everything. */
   readonly access?: AccessOptions;
+  /**
+   * Origins of pages that may call the HTTP port from a browser: `scheme://host[:port]`, or `*` for all. Default: only the
+   * page that the server itself serves.
+   */
+  readonly corsOrigins?: readonly string[];
   /** Serve all ports over TLS. */
   readonly tls?: TlsOptions;
   /** Directories of models to serve over Triton's protocols beside those of the hub. */
@@ -109,7 +115,8 @@ export async function startServer(hub: ModelHub, options: ServerOptions): Promis
     ...metricsOptions,
   });
   const regions = new SharedMemoryRegions(options.allowClientSharedMemory ?? false);
-  const common = { hub: models.hub, models, version, maxBodyBytes, sendTimeoutMs };
+  const origins = new Origins(options.corsOrigins ?? []);
+  const common = { hub: models.hub, models, version, maxBodyBytes, sendTimeoutMs, origins };
   const context: ServerContext = { ...common, log, traces, regions };
   if (options.repository !== undefined) {
     // What is loaded at the start is told when the server runs.
@@ -127,10 +134,15 @@ export async function startServer(hub: ModelHub, options: ServerOptions): Promis
   const { apiKeys = [], httpRestrictions = [], grpcRestrictions = [] } = options.access ?? {};
   const access = new Access(apiKeys, httpRestrictions, '');
   const grpcAccess = new Access(apiKeys, grpcRestrictions, 'triton-grpc-protocol-');
-  const app = createApp(context, { receiveTimeoutMs, sendTimeoutMs }, tls);
+  const limits = { receiveTimeoutMs, sendTimeoutMs };
+  const app = createApp(context, limits, tls);
+  origins.serve(app);
   const drain = new Drain(app);
   requestLog(app, log);
   app.setErrorHandler((error, request, reply) => {
+    // The same form as that of paths that nobody serves.
+    if (!(error instanceof OpenAIError) && !request.url.startsWith('/v1'))
+      return sendTritonError(reply, error, context);
     const known = error instanceof OpenAIError ? error : requestError(error, context, request.id);
     return sendOpenAIError(reply, openaiError(known));
   });
@@ -150,7 +162,10 @@ export async function startServer(hub: ModelHub, options: ServerOptions): Promis
     if (metricsOptions.onHttp === true) metricsRoutes(scope, metrics.registry);
     statusRoutes(scope, context, () => metricsServer?.port);
   });
-  await app.register(async (scope) => pageRoutes(scope));
+  await app.register(async (scope) => {
+    answerAsterisk(scope);
+    pageRoutes(scope);
+  });
   app.setNotFoundHandler((request, reply) =>
     request.url.startsWith('/v1') ? openaiNotFound(request, reply) : tritonNotFound(reply),
   );
@@ -160,7 +175,7 @@ export async function startServer(hub: ModelHub, options: ServerOptions): Promis
     if (options.grpc !== undefined) grpc = await startGrpcServer(context, options.host, options.grpc, grpcAccess, tls);
     if (metricsOptions.port !== undefined) {
       const { host = options.host, port } = metricsOptions;
-      metricsServer = await startMetricsServer(metrics.registry, { host, port }, access, tls);
+      metricsServer = await startMetricsServer(context, metrics.registry, { host, port }, { access, limits, tls });
     }
     await app.listen({ host: options.host, port: options.port });
   } catch (error) {

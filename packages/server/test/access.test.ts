@@ -33,7 +33,9 @@ test('with keys everything but health needs one, in either header, with the erro
     assert.deepEqual([refused.status, error.type, error.code], [401, 'invalid_request_error', 'invalid_api_key'], path);
   }
   const metrics = `http://127.0.0.1:${server.metricsPort}/metrics`;
-  assert.equal((await fetch(metrics)).status, 401);
+  const unknown = await fetch(metrics);
+  assert.equal(unknown.status, 401);
+  assert.match(((await unknown.json()) as { error: string }).error, /^an API key is needed/);
   assert.equal((await fetch(metrics, { headers: { authorization: 'Bearer second-key' } })).status, 200);
   const accepted: Record<string, string>[] = [
     { authorization: 'Bearer first-key' },

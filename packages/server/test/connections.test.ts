@@ -182,3 +182,56 @@ async function post(port: number, path: string, body: string): Promise<Socket> {
   socket.pause();
   return socket;
 }
+
+/** What comes back for these bytes until the server ends the connection. */
+async function exchange(port: number, text: string): Promise<string> {
+  const socket = connect(port, '127.0.0.1');
+  let got = '';
+  socket.on('data', (data) => (got += data.toString('latin1')));
+  socket.on('error', () => {});
+  socket.write(text, 'latin1');
+  await new Promise((resolve) => socket.once('close', resolve));
+  return got;
+}
+
+test('what is no request for a path gets a status and an error in JSON, on every port', async (t) => {
+  const { server, log } = await serve(t, { metrics: { port: 0 } });
+  const close = 'Host: x\r\nConnection: close\r\n\r\n';
+  const notAllowed = [405, '{"error":"Method Not Allowed"}'] as const;
+  const notFound = [404, '{"error":"Not Found"}'] as const;
+  const cases: readonly (readonly [string, number, string | RegExp])[] = [
+    [`CONNECT example.com:80 HTTP/1.1\r\n${close}`, ...notAllowed],
+    [`OPTIONS * HTTP/1.1\r\n${close}`, 204, ''],
+    [`GET * HTTP/1.1\r\n${close}`, ...notFound],
+    [`GET /nowhere HTTP/1.1\r\n${close}`, ...notFound],
+    [`POST /nowhere HTTP/1.1\r\nContent-Length: 2\r\n${close}{}`, ...notFound],
+    [`TRACE /nowhere HTTP/1.1\r\n${close}`, ...notFound],
+    [`GET /%zz HTTP/1.1\r\n${close}`, 400, /^\{"error":"'\/%zz' is not a valid url component"\}$/],
+    [
+      `QUERY /nowhere HTTP/1.1\r\n${close}`,
+      400,
+      /^\{"error":"Method 'QUERY' must provide a 'Content-Type' header\."\}$/,
+    ],
+    ['NONSENSE\r\n\r\n', 400, /^\{"error":"this is not HTTP: /],
+    ['PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n', 400, /^\{"error":"this is not HTTP: /],
+    ['\x16\x03\x01\x02\x00\x01', 400, /^\{"error":"this is not HTTP: /],
+    [`GET / HTTP/1.1\r\nX: ${'x'.repeat(70_000)}\r\n${close}`, 431, /^\{"error":"the headers of a request may have/],
+  ];
+  for (const port of [server.port, server.metricsPort as number]) {
+    for (const [request, status, body] of cases) {
+      const [head, got] = (await exchange(port, request)).split('\r\n\r\n');
+      const what = `${port === server.port ? 'HTTP' : 'metrics'}: ${request.slice(0, 40)}`;
+      assert.equal(Number(head.split(' ')[1]), status, what);
+      if (typeof body === 'string') assert.equal(got, body, what);
+      else assert.match(got, body, what);
+      if (body !== '') assert.match(head, /content-type: application\/json/i, what);
+    }
+  }
+  const metrics = server.metricsPort as number;
+  const [head, body] = (await exchange(metrics, `POST /metrics HTTP/1.1\r\nContent-Length: 0\r\n${close}`)).split(
+    '\r\n\r\n',
+  );
+  assert.match(head, /^HTTP\/1\.1 405 [^]*allow: GET, HEAD/);
+  assert.equal(body, '{"error":"Method Not Allowed"}');
+  assert.deepEqual(log, []);
+});

@@ -1,5 +1,4 @@
 import assert from 'node:assert/strict';
-import { once } from 'node:events';
 import { connect } from 'node:net';
 import { test } from 'node:test';
 import { makeRepository } from './repository-kit.ts';
@@ -16,7 +15,8 @@ async function speak(port: number, parts: readonly string[], pauseMs = 0): Promi
   let heard = '';
   socket.on('data', (data) => (heard += data.toString('latin1')));
   socket.on('error', () => {});
-  const closed = once(socket, 'close');
+  // Not events.once, which also rejects with an error: the server may be gone before the last byte is written.
+  const closed = new Promise((resolve) => socket.once('close', resolve));
   void (async () => {
     for (const part of parts) {
       if (socket.destroyed) return;

@@ -126,7 +126,9 @@ async function serve(models: string[], options: Options): Promise<void> {
   const trace = traceOptions(options);
   const access = accessOptions(options);
   const tls = tlsOptions(options);
+  const { corsOrigin: corsOrigins } = options;
   if (tls !== undefined) (await import('@rose/server')).checkTls(tls);
+  if (corsOrigins !== undefined) (await import('@rose/server')).checkOrigins(corsOrigins);
   const repository = repositoryOptions(options);
   const sources = await sourcesOf(models, options.servedModelName, repository !== undefined);
   say(`${bold('rose')} ${version}, Node.js ${process.versions.node}`);
@@ -152,6 +154,7 @@ async function serve(models: string[], options: Options): Promise<void> {
     trace,
     access,
     ...(tls && { tls }),
+    ...(corsOrigins && { corsOrigins }),
     maxBodyBytes: options.httpMaxInputSize,
     receiveTimeoutMs: options.receiveTimeoutSeconds * 1000,
     log: logOptions(options),

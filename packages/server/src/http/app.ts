@@ -1,11 +1,12 @@
 import { STATUS_CODES, type ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
+import type { Duplex } from 'node:stream';
 import fastify, { LogController, type FastifyInstance, type FastifyServerOptions } from 'fastify';
 import type { ServerContext } from '../context.ts';
 import { openaiError, sendOpenAIError } from '../openai/errors.ts';
 import type { TlsOptions } from '../tls.ts';
 import { httpTls } from '../tls.ts';
-import { sendTritonError } from '../triton/routes.ts';
+import { sendTritonError, tritonNotFound } from '../triton/routes.ts';
 import { requestError } from './errors.ts';
 import { httpRequestId } from './request-id.ts';
 
@@ -53,7 +54,7 @@ export function createApp(
     clientErrorHandler: refuseNonsense,
     // An address that is no address, such as `/%zz`: refused before any route is looked for.
     frameworkErrors: (error, request, reply) => {
-      if (request.url.startsWith('/v2')) void sendTritonError(reply, error, context);
+      if (!request.url.startsWith('/v1')) void sendTritonError(reply, error, context);
       else void sendOpenAIError(reply, openaiError(requestError(error, context, request.id)));
     },
   };
@@ -65,6 +66,11 @@ export function createApp(
     const body = JSON.stringify({ error: "only 'Expect: 100-continue' is met" });
     const headers = { 'content-type': 'application/json', 'content-length': body.length, connection: 'close' };
     response.writeHead(417, headers).end(body);
+  });
+  // Node would end the connection without a word.
+  app.server.on('connect', (_, socket: Duplex) => {
+    socket.on('error', () => {});
+    socket.end(plainReply(405, 'Method Not Allowed', 'Allow: GET, HEAD, POST, OPTIONS\r\n'));
   });
   app.server.headersTimeout = Math.min(HEADER_MS, receiveTimeoutMs);
   // Comes when a connection is silent. That is nothing bad while the engine works or the client has no request; it is
@@ -84,12 +90,29 @@ const REFUSALS: Readonly<Record<string, readonly [status: number, message: strin
 function refuseNonsense(error: NodeJS.ErrnoException, socket: Socket): void {
   if (error.code === 'ECONNRESET' || socket.destroyed) return;
   const [status, message] = REFUSALS[error.code ?? ''] ?? [400, `this is not HTTP: ${error.message}`];
-  const body = JSON.stringify({ error: message });
-  const head = `HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\nContent-Type: application/json\r\nConnection: close\r\n`;
   // Node's own note of the answer that is on its way: this would be taken for a part of it.
   const { _httpMessage: answer } = socket as Socket & { readonly _httpMessage?: ServerResponse };
   if (socket.writable && answer?.headersSent !== true) {
-    socket.write(`${head}Content-Length: ${Buffer.byteLength(body)}\r\n\r\n${body}`);
+    socket.write(plainReply(status, message));
   }
   socket.destroySoon();
+}
+
+/** A whole reply with the body that errors have everywhere, for a connection that ends with it. */
+function plainReply(status: number, message: string, headers = ''): string {
+  const body = JSON.stringify({ error: message });
+  const head = `HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\n${headers}Content-Type: application/json\r\n`;
+  return `${head}Connection: close\r\nContent-Length: ${Buffer.byteLength(body)}\r\n\r\n${body}`;
+}
+
+/**
+ * Reply to `OPTIONS *`, which asks about the server as a whole (RFC 9110, 9.3.7). The router takes the asterisk for `/`:
+ * this belongs where that is served.
+ */
+export function answerAsterisk(app: FastifyInstance): void {
+  app.addHook('onRequest', (request, reply, done) => {
+    if (request.url !== '*') done();
+    else if (request.method === 'OPTIONS') void reply.code(204).header('allow', 'GET, HEAD, POST, OPTIONS').send();
+    else void tritonNotFound(reply);
+  });
 }

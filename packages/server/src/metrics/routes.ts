@@ -1,7 +1,7 @@
 import type { FastifyInstance } from 'fastify';
 import type { Registry } from 'prom-client';
 import { endpoint } from '../http/endpoint.ts';
-import { refuseMethod } from '../http/plain.ts';
+import { tritonMethodNotAllowed } from '../triton/routes.ts';
 
 /** GET /metrics, in Prometheus' text format. */
 export function metricsRoutes(app: FastifyInstance, registry: Registry): void {
@@ -11,7 +11,7 @@ export function metricsRoutes(app: FastifyInstance, registry: Registry): void {
       'GET',
       url,
       async (_, reply) => reply.type('text/plain; charset=utf-8').send(await registry.metrics()),
-      refuseMethod,
+      tritonMethodNotAllowed,
     );
   }
 }

@@ -1,9 +1,12 @@
 import type { AddressInfo } from 'node:net';
-import fastify, { type FastifyServerOptions } from 'fastify';
 import type { Registry } from 'prom-client';
 import type { Access } from '../access/access.ts';
+import type { ServerContext } from '../context.ts';
+import { answerAsterisk, createApp, type HttpLimits } from '../http/app.ts';
 import { protect } from '../http/protect.ts';
-import { httpTls, type TlsOptions } from '../tls.ts';
+import type { TlsOptions } from '../tls.ts';
+import { TritonError } from '../triton/errors.ts';
+import { sendTritonError, tritonNotFound } from '../triton/routes.ts';
 import type { MachineOptions } from './machine.ts';
 import { metricsRoutes } from './routes.ts';
 
@@ -21,18 +24,30 @@ export interface RunningMetricsServer {
   close(): Promise<void>;
 }
 
-/** A port that answers /metrics and nothing else. */
+interface Protection {
+  readonly access: Access;
+  readonly limits: HttpLimits;
+  readonly tls: TlsOptions | undefined;
+}
+
+/** A port that answers /metrics and nothing else; its errors are those of HTTP's port. */
 export async function startMetricsServer(
+  context: ServerContext,
   registry: Registry,
   address: { readonly host: string; readonly port: number },
-  access: Access,
-  tls: TlsOptions | undefined,
+  { access, limits, tls }: Protection,
 ): Promise<RunningMetricsServer> {
-  const secure = tls && { https: httpTls(tls) };
-  const app = fastify({ exposeHeadRoutes: false, forceCloseConnections: true, ...secure } as FastifyServerOptions);
-  protect(app, access, ({ status, message }) => Object.assign(new Error(message), { statusCode: status }));
+  const app = createApp(context, limits, tls);
+  app.setErrorHandler((error, _, reply) => sendTritonError(reply, error, context));
+  answerAsterisk(app);
+  protect(app, access, ({ status, message }) => new TritonError(status, message));
   metricsRoutes(app, registry);
-  app.setNotFoundHandler((_, reply) => reply.code(404).type('text/plain; charset=utf-8').send('Not Found\n'));
+  app.setNotFoundHandler((_, reply) => tritonNotFound(reply));
   await app.listen(address);
-  return { port: (app.server.address() as AddressInfo).port, close: () => app.close() };
+  const close = async (): Promise<void> => {
+    const closed = app.close();
+    app.server.closeAllConnections();
+    await closed;
+  };
+  return { port: (app.server.address() as AddressInfo).port, close };
 }

@@ -26,6 +26,8 @@ import { runModel } from '../trace/run.ts';
 import type { TritonModels } from './models.ts';
 import { checkRequest } from './validate.ts';
 
+type Methods = 'GET' | 'POST' | readonly ('GET' | 'POST')[];
+type Serve = (method: Methods, url: string, handler: Endpoint, on?: FastifyInstance) => void;
 type Request = FastifyRequest<{ Params: PathParameters }>;
 
 /** NVIDIA Triton's HTTP protocol (KServe v2 with Triton's extensions) under `/v2`. */
@@ -34,12 +36,7 @@ export function tritonRoutes(app: FastifyInstance, context: ServerContext): void
   takeRawBodies(app, context.maxBodyBytes);
   app.setErrorHandler((error, _, reply) => sendTritonError(reply, error, context));
 
-  const serve = (
-    method: 'GET' | 'POST' | readonly ('GET' | 'POST')[],
-    url: string,
-    handler: Endpoint,
-    on: FastifyInstance = app,
-  ): void => endpoint(on, method, url, handler, (reply) => sendJson(reply.code(405), { error: 'Method Not Allowed' }));
+  const serve: Serve = (method, url, handler, on = app) => endpoint(on, method, url, handler, tritonMethodNotAllowed);
   const serveModel = (method: 'GET' | 'POST', action: string, handler: ModelEndpoint, on?: FastifyInstance): void => {
     for (const version of ['', '/versions/:version(^\\d+$)']) {
       const each: Endpoint = async (request, reply) =>
@@ -75,15 +72,25 @@ export function tritonRoutes(app: FastifyInstance, context: ServerContext): void
     serveModel('POST', '/infer', (model, request, reply) => infer(context, model, request, reply), scope);
   });
   serveModel('POST', '/generate', (model, request, reply) => generate(context, model, request, reply));
-  repositoryRoutes(models, serve, sendJson);
-  settingsRoutes(context, serve, sendJson);
-  sharedMemoryRoutes(context.regions, serve, sendJson);
+  // What changes the server itself.
+  void app.register(async (scope) => {
+    context.origins.guard(scope, (message) => new TritonError(403, message));
+    const guarded: Serve = (method, url, handler) => serve(method, url, handler, scope);
+    repositoryRoutes(models, guarded, sendJson);
+    settingsRoutes(context, guarded, sendJson);
+    sharedMemoryRoutes(context.regions, guarded, sendJson);
+  });
   serveModel('POST', '/generate_stream', (model, request, reply) => generateStream(context, model, request, reply));
 }
 
 /** The reply to a path that nobody serves. */
 export function tritonNotFound(reply: FastifyReply): FastifyReply {
   return sendJson(reply.code(404), { error: 'Not Found' });
+}
+
+/** The reply to a method that a path does not have. */
+export function tritonMethodNotAllowed(reply: FastifyReply): FastifyReply {
+  return sendJson(reply.code(405), { error: 'Method Not Allowed' });
 }
 
 type ModelEndpoint = (model: TritonModel, request: Request, reply: FastifyReply) => Promise<unknown>;
