@@ -79,11 +79,28 @@ export function makeLlamaShape(shape: LlamaShape): Promise<string> {
   return makeOnce(shape.name, (directory) => write(shape, directory));
 }
 
-async function write(shape: LlamaShape, directory: string): Promise<void> {
+/**
+ * The directory of a shape's checkpoint whose weights were never written: its file is as long as it must be and takes no room.
+ * For what reads no weights.
+ */
+export function sketchLlamaShape(shape: LlamaShape): Promise<string> {
+  return makeOnce(`${shape.name}-sketch`, async (directory) => {
+    await writeTexts(shape, directory);
+    const list = weights(shape);
+    const writer = await SafetensorsWriter.create(join(directory, 'model.safetensors'), 'BF16', list);
+    await writer.leaveEmpty();
+  });
+}
+
+async function writeTexts(shape: LlamaShape, directory: string): Promise<void> {
   const vocabulary = byteVocabulary(Math.min(shape.vocabulary, 60_000));
   await writeJson(join(directory, 'config.json'), config(shape));
   await writeJson(join(directory, 'tokenizer.json'), tokenizerJson(vocabulary));
   await writeJson(join(directory, 'tokenizer_config.json'), tokenizerConfig());
+}
+
+async function write(shape: LlamaShape, directory: string): Promise<void> {
+  await writeTexts(shape, directory);
   const list = weights(shape);
   const file = join(directory, 'model.safetensors');
   const writer = await SafetensorsWriter.create(file, 'BF16', list);

@@ -8,9 +8,12 @@ export interface TensorShape {
 /** A safetensors file written tensor by tensor, in the order announced. All tensors have one dtype. */
 export class SafetensorsWriter {
   readonly #file: FileHandle;
+  /** Of the whole file. */
+  readonly #bytes: number;
 
-  private constructor(file: FileHandle) {
+  private constructor(file: FileHandle, bytes: number) {
     this.#file = file;
+    this.#bytes = bytes;
   }
 
   static async create(
@@ -33,11 +36,17 @@ export class SafetensorsWriter {
     length.writeBigUInt64LE(BigInt(header.length));
     const file = await open(path, 'w');
     await file.write(Buffer.concat([length, header]));
-    return new SafetensorsWriter(file);
+    return new SafetensorsWriter(file, length.length + header.length + end);
   }
 
   async write(data: Uint16Array | Float32Array): Promise<void> {
     await this.#file.write(new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
+  }
+
+  /** End it with zeros that take no room, where the file system can. */
+  async leaveEmpty(): Promise<void> {
+    await this.#file.truncate(this.#bytes);
+    await this.close();
   }
 
   async close(): Promise<void> {

@@ -129,10 +129,16 @@ export class PtxasAssembler implements Assembler {
   }
 }
 
+const known = new Map<string, PtxasAssembler>();
+
 /** The assembler that ROSE_PTXAS names, else the driver's. */
 export function chooseAssembler(context: Context): Assembler {
   const path = process.env.ROSE_PTXAS;
-  return path ? new PtxasAssembler(path) : new DriverAssembler(context);
+  if (!path) return new DriverAssembler(context);
+  let assembler = known.get(path);
+  // Its version is asked once.
+  if (assembler === undefined) known.set(path, (assembler = new PtxasAssembler(path)));
+  return assembler;
 }
 
 /**

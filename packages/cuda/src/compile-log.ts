@@ -27,6 +27,8 @@ export interface KernelResources {
 
 /** PTX that does not compile. The message has a line for every error. */
 export class CompileError extends Error {
+  /** What does not compile: `kernel linear`. */
+  readonly what: string;
   readonly diagnostics: readonly Diagnostic[];
   /** The assembler's own words. */
   readonly log: string;
@@ -37,6 +39,7 @@ export class CompileError extends Error {
     const lines = errors.length > 0 ? errors.map(formatDiagnostic) : [log.trim() || 'the assembler gives no reason'];
     super(`${what} does not compile:\n${lines.map((line) => `  ${line}`).join('\n')}`);
     this.name = 'CompileError';
+    this.what = what;
     this.diagnostics = diagnostics;
     this.log = log;
   }

@@ -8,6 +8,8 @@ export class CudaError extends Error {
   readonly codeName: string;
   /** The function of the driver that said so. */
   readonly call: string;
+  /** Said behind the code's name. */
+  readonly detail: string;
   readonly meaning: string;
   readonly hint: string;
   /** This process cannot use the device any more. */
@@ -21,6 +23,7 @@ export class CudaError extends Error {
     this.code = code;
     this.codeName = name;
     this.call = call;
+    this.detail = detail;
     this.meaning = meaning;
     this.hint = hint;
     this.sticky = sticky;

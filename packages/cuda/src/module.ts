@@ -15,18 +15,29 @@ export interface WholeProgram {
   readonly options: AssembleOptions;
 }
 
+/** A module that some thread of this process loaded into the device's context and gave away: whoever takes it owns it. */
+export interface LoadedModule {
+  readonly handle: number;
+  /** What the driver's compiler said. */
+  readonly log: string;
+}
+
 /** A compiled image (cubin) on a device, or a program compiled there. Its functions and globals end with it. */
 export class Module extends Resource {
   /** What the driver's compiler said; empty for images. */
   readonly log: string;
   readonly #functions = new Map<string, KernelFunction>();
 
-  constructor(context: Context, image: Uint8Array | WholeProgram) {
-    const out = new Out();
-    const loaded = image instanceof Uint8Array ? '' : compileWhole(context, image, out);
-    if (image instanceof Uint8Array) context.run('cuModuleLoadDataEx', out.data, image, 0, null, null);
-    super(context, 'module', out.word);
-    this.log = loaded;
+  constructor(context: Context, image: Uint8Array | WholeProgram | LoadedModule) {
+    const { handle, log } = 'handle' in image ? image : load(context, image);
+    super(context, 'module', handle);
+    this.log = log;
+  }
+
+  /** Gives up the ownership, for another thread to take it. This object is as if disposed. */
+  giveAway(): LoadedModule {
+    const { log } = this;
+    return { handle: this.surrender(), log };
   }
 
   /** The kernel of this name. Throws CudaError (not found). */
@@ -52,8 +63,14 @@ export class Module extends Resource {
   }
 }
 
-/** Throws CompileError, CudaError. Gives what the compiler said. */
-function compileWhole(context: Context, { name, ptx, options }: WholeProgram, out: Out): string {
+/** Throws CompileError, CudaError. */
+function load(context: Context, image: Uint8Array | WholeProgram): LoadedModule {
+  const out = new Out();
+  if (image instanceof Uint8Array) {
+    context.run('cuModuleLoadDataEx', out.data, image, 0, null, null);
+    return { handle: out.word, log: '' };
+  }
+  const { name, ptx, options } = image;
   const { calls, ffi } = context.driver;
   const jit = new JitOptions(ffi, options);
   context.enter('cuModuleLoadDataEx');
@@ -63,7 +80,7 @@ function compileWhole(context: Context, { name, ptx, options }: WholeProgram, ou
     if (log.trim() !== '' && !resultOf(code).sticky) throw new CompileError(`kernel ${name}`, ptx, log);
     context.fail('cuModuleLoadDataEx', code, ` for kernel ${name}`);
   }
-  return jit.log;
+  return { handle: out.word, log: jit.log };
 }
 
 class ModuleGlobal extends DeviceBlock {

@@ -52,6 +52,14 @@ export abstract class Resource implements Disposable {
     }
   }
 
+  /** The handle, for another owner: the object stays, and is this one's no more. */
+  protected surrender(): number {
+    const { handle } = this;
+    this.#handle = 0;
+    this.context.disown(this);
+    return handle;
+  }
+
   /** Frees the object in the driver. Called once. */
   protected abstract release(handle: number): void;
 

@@ -10,6 +10,8 @@ import {
   CubinCache,
   DriverAssembler,
   Kernel,
+  keptImage,
+  makeImage,
   PtxasAssembler,
   type Program,
 } from '../src/index.ts';
@@ -109,9 +111,13 @@ test('a program that moves registers between warpgroups is compiled whole, where
   const options = { cache: new CubinCache({ directory: folder.path }), assembler: new DriverAssembler(context) };
   const ptx = VECTOR_ADD.ptx.replace(/^(\s*add\.rn\.f32)/m, '  setmaxnreg.inc.sync.aligned.u32 232;\n$1');
   assert.notEqual(ptx, VECTOR_ADD.ptx);
-  for (const _ of [1, 2]) {
-    using kernel = new Kernel(context, { ...VECTOR_ADD, ptx }, options);
-    assert.equal(kernel.cached, false);
+  const program = { ...VECTOR_ADD, ptx };
+  assert.equal(keptImage(context, program, options), undefined);
+  for (const cached of [false, true]) {
+    using kernel = new Kernel(context, program, options);
+    // That the driver keeps it is what the cache knows of it.
+    assert.equal(kernel.cached, cached);
+    assert.equal(keptImage(context, program, options)?.cubin.length, 0);
     assert.equal(kernel.resources?.registers, 24);
   }
   assert.equal(fake.counts.get('cuLinkCreate_v2') ?? 0, 0);
@@ -125,6 +131,28 @@ test('a program that moves registers between warpgroups is compiled whole, where
     () => new Kernel(context, { ...VECTOR_ADD, ptx }, options),
     /cuModuleLoadDataEx failed with CUDA_ERROR_OUT_OF_MEMORY .* for kernel vector_add/,
   );
+});
+
+test('what another thread compiled is taken as it is: an image, or a module that it gave away', () => {
+  using folder = temporaryFolder();
+  using setup = fakeContext({ kernels: { vector_add: () => undefined } });
+  using other = fakeContext({ kernels: { vector_add: () => undefined } });
+  const { context, fake } = setup;
+  const options = { cache: new CubinCache({ directory: folder.path }), assembler: new DriverAssembler(context) };
+  const loads = (): number => fake.counts.get('cuModuleLoadDataEx') ?? 0;
+  const image = makeImage(other.context, VECTOR_ADD, { cache: false, assembler: new DriverAssembler(other.context) });
+  new Kernel(context, VECTOR_ADD, options, image)[Symbol.dispose]();
+  assert.deepEqual([fake.counts.get('cuLinkCreate_v2') ?? 0, loads()], [0, 1]);
+  const ptx = VECTOR_ADD.ptx.replace(/^(\s*add\.rn\.f32)/m, '  setmaxnreg.inc.sync.aligned.u32 232;\n$1');
+  const whole = makeImage(context, { ...VECTOR_ADD, ptx }, options);
+  assert.ok(whole.loaded !== undefined && !whole.cached);
+  assert.deepEqual(context.live(), {}, 'it was given away');
+  assert.equal(loads(), 2);
+  using kernel = new Kernel(context, { ...VECTOR_ADD, ptx }, options, whole);
+  assert.equal(loads(), 2);
+  assert.equal(kernel.resources?.registers, 24);
+  assert.deepEqual(context.live(), { module: 1 });
+  assert.equal(keptImage(context, { ...VECTOR_ADD, ptx }, options)?.cached, true);
 });
 
 const ptxas = [

@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { openCheckpoint } from '../src/checkpoint/open.ts';
-import type { GpuMemory, PinnedBlock } from '../src/device/cuda/gpu.ts';
+import type { KernelCase, KernelModule } from '@rose/kernels';
+import type { GpuKernel, GpuMemory, KernelsLoaded, KernelWanted, PinnedBlock } from '../src/device/cuda/gpu.ts';
 import { CudaModel } from '../src/device/cuda/model.ts';
 import { roseError } from './checkpoint/files.ts';
 import { apart, exactSteps, outputsOf } from './exact-steps.ts';
@@ -43,7 +44,35 @@ class ShortGpu extends SimulatedGpu {
   }
 }
 
+/** Refuses what was not announced. */
+class AnnouncedGpu extends SimulatedGpu {
+  readonly #announced = new Set<string>();
+
+  override loadAll(wanted: readonly KernelWanted[]): Promise<KernelsLoaded> {
+    for (const { module, wanted: one } of wanted) this.#announced.add(`${module.name} ${JSON.stringify(one)}`);
+    return super.loadAll(wanted);
+  }
+
+  override load(module: KernelModule, wanted: KernelCase): GpuKernel {
+    const key = `${module.name} ${JSON.stringify(wanted)}`;
+    // What converts weights is wanted while they are read.
+    assert.ok(this.#announced.has(key) || module.name === 'cast', `${key} was not announced`);
+    return super.load(module, wanted);
+  }
+}
+
 describe('models in the simulator', () => {
+  for (const name of ['bert-mean', 'qwen3', 'qwen2-window', 'llama-mha-f32']) {
+    test(`all kernels of ${name} are known before its weights are read`, async () => {
+      const gpu = new AnnouncedGpu();
+      const checkpoint = await openCheckpoint(directory(name));
+      const model = await CudaModel.load(gpu, checkpoint, LOAD);
+      model.close();
+      await checkpoint.close();
+      assert.deepEqual([gpu.used, gpu.kernels], [0, 0]);
+    });
+  }
+
   // float32 on both sides: sums in another order, of a few hundred terms in two or three layers.
   for (const name of ['bert-score-3', 'qwen3']) {
     test(`${name} in float32 agrees with the CPU's`, async () => {

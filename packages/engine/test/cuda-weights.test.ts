@@ -93,13 +93,9 @@ for (const { name } of names) {
         const gpu = new SimulatedGpu();
         const told: number[][] = [];
         const plan = buildPlan(checkpoint.spec);
-        const weights = await loadWeights(
-          gpu,
-          checkpoint,
-          plan,
-          formatsOf(type),
-          (...progress) => void told.push(progress),
-        );
+        const weights = await loadWeights(gpu, checkpoint, plan, formatsOf(type), {
+          onProgress: (...progress) => void told.push(progress),
+        });
         await check(gpu, checkpoint, weights);
         const total = checkpoint.tensors.reduce((sum, { byteLength }) => sum + byteLength, 0);
         assert.deepEqual(told.at(-1), [total, total]);
@@ -128,7 +124,7 @@ for (const [name, type] of [
     const checkpoint = await openCheckpoint(join(root, name));
     try {
       const gpu = new SimulatedGpu();
-      const weights = await loadWeights(gpu, checkpoint, buildPlan(checkpoint.spec), formatsOf(type), undefined, SMALL);
+      const weights = await loadWeights(gpu, checkpoint, buildPlan(checkpoint.spec), formatsOf(type), { sizes: SMALL });
       assert.equal((gpu.launches.get('cast') ?? 0) > 10, name !== 'qwen2');
       await check(gpu, checkpoint, weights);
       assert.equal(gpu.used, weights.bytes);
@@ -158,14 +154,9 @@ test('a read that fails ends the load with its error, and nothing of it stays', 
     };
   });
   const gpu = new SimulatedGpu();
-  const load = loadWeights(
-    gpu,
-    { ...checkpoint, tensors },
-    buildPlan(checkpoint.spec),
-    formatsOf('bf16'),
-    undefined,
-    SMALL,
-  );
+  const load = loadWeights(gpu, { ...checkpoint, tensors }, buildPlan(checkpoint.spec), formatsOf('bf16'), {
+    sizes: SMALL,
+  });
   await assert.rejects(load, /the disk is gone/);
   assert.equal(gpu.used, 0);
   // All but the one that failed had ended.
@@ -179,14 +170,7 @@ test('every checkpoint on a GPU, converted by the CPU and by the GPU', { skip: !
     const checkpoint = await openCheckpoint(join(root, name));
     for (const type of ['bf16', 'f16', 'f32'] as const) {
       for (const sizes of [undefined, SMALL]) {
-        const weights = await loadWeights(
-          gpu,
-          checkpoint,
-          buildPlan(checkpoint.spec),
-          formatsOf(type),
-          undefined,
-          sizes,
-        );
+        const weights = await loadWeights(gpu, checkpoint, buildPlan(checkpoint.spec), formatsOf(type), { sizes });
         await check(gpu, checkpoint, weights);
         weights.free();
       }

@@ -35,6 +35,7 @@ export async function onSimulated(
     await body(model, gpu, checkpoint);
     model.close();
     assert.equal(gpu.used, 0, 'memory that was not given back');
+    assert.equal(gpu.kernels, 0, 'kernels that were not unloaded');
   } finally {
     await checkpoint.close();
   }

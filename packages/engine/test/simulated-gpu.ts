@@ -9,6 +9,8 @@ import type {
   GpuMemory,
   GpuRange,
   GpuStream,
+  KernelsLoaded,
+  KernelWanted,
   PinnedBlock,
 } from '../src/device/cuda/gpu.ts';
 
@@ -46,6 +48,11 @@ export class SimulatedGpu implements Gpu {
     return this.#used;
   }
 
+  /** Kernels that were loaded and not freed. */
+  get kernels(): number {
+    return [...this.#traced.values()].filter(({ users }) => users > 0).length;
+  }
+
   alloc(bytes: number): GpuMemory {
     if (bytes > this.#total - this.#used) throw new Error(`no room for ${bytes} bytes`);
     this.#used += bytes;
@@ -68,7 +75,13 @@ export class SimulatedGpu implements Gpu {
       kernel = new SimulatedKernel(this, module, s, module.trace(s));
       this.#traced.set(key, kernel);
     }
+    kernel.users++;
     return kernel;
+  }
+
+  /** Holds what is loaded as a driver does. */
+  async loadAll(wanted: readonly KernelWanted[]): Promise<KernelsLoaded> {
+    return { kernels: wanted.map(({ module, wanted: one }) => this.load(module, one)), compiled: 0, threads: 0 };
   }
 
   newStream(): GpuStream {
@@ -102,6 +115,7 @@ class SimulatedKernel implements GpuKernel {
   readonly module: KernelModule;
   readonly specialisation: Specialisation;
   readonly kernel: KernelIR;
+  users = 0;
 
   constructor(gpu: SimulatedGpu, module: KernelModule, specialisation: Specialisation, kernel: KernelIR) {
     this.gpu = gpu;
@@ -117,6 +131,10 @@ class SimulatedKernel implements GpuKernel {
 
   prepare(args: Readonly<Record<string, GpuRange | number>>): GpuLaunch {
     return new SimulatedLaunch(this, args);
+  }
+
+  free(): void {
+    if (--this.users < 0) throw new Error(`${this.module.name} was freed once too often`);
   }
 }
 

@@ -16,8 +16,16 @@ export interface Gpu {
   alloc(bytes: number): GpuMemory;
   /** Memory of the host that copies go to and come from. */
   pinned(bytes: number): PinnedBlock;
-  /** A kernel for these sizes and options, compiled. Loading the same twice costs nothing. Throws RangeError where it refuses them. */
+  /**
+   * A kernel for these sizes and options, compiled. Loading the same twice costs nothing, and is freed twice. Throws RangeError
+   * where it refuses them.
+   */
   load(module: KernelModule, wanted: KernelCase): GpuKernel;
+  /**
+   * Load these, those that were never compiled side by side in other threads; `load` gives them at once then. Rejects with what
+   * a kernel is refused for, with the compiler's error, or when `signal` says so; nothing is left loaded then.
+   */
+  loadAll(kernels: readonly KernelWanted[], signal: AbortSignal): Promise<KernelsLoaded>;
   /** The stream in which steps run. */
   readonly stream: GpuStream;
   /** Why it can do no work any more for this process: a fault of a kernel, or work that did not end. */
@@ -25,6 +33,20 @@ export interface Gpu {
   /** Another one, for copies beside the steps. Its owner frees it. */
   newStream(): GpuStream;
   close(): void;
+}
+
+/** A kernel with the sizes and options that somebody wants of it. */
+export interface KernelWanted {
+  readonly module: KernelModule;
+  readonly wanted: KernelCase;
+}
+
+export interface KernelsLoaded {
+  /** Each is the caller's to free. */
+  readonly kernels: readonly GpuKernel[];
+  /** Programs that had to be compiled, and in how many threads. */
+  readonly compiled: number;
+  readonly threads: number;
 }
 
 /** Some bytes of a GPU's memory. */
@@ -54,6 +76,8 @@ export interface GpuKernel {
    * is taken to fill its range: its outermost dimension has as many elements as fit, whatever the sizes say.
    */
   prepare(args: Readonly<Record<string, GpuRange | number>>): GpuLaunch;
+  /** Its module is unloaded with its last user; nothing of it may run then. */
+  free(): void;
 }
 
 export interface GpuLaunch {

@@ -14,13 +14,14 @@ import type { Gpu, GpuRange } from './gpu.ts';
 import { planCudaMemory, samplerSizes, type CudaMemoryPlan } from './memory.ts';
 import { chooseFormats } from './options.ts';
 import { Pages } from './pages.ts';
+import { PaperGpu } from './paper-gpu.ts';
 import { CudaParts } from './parts.ts';
 import { CudaResult } from './result.ts';
 import { CudaSampler } from './sampler.ts';
 import { GpuScope } from './scope.ts';
 import { StepGraphs } from './step-graphs.ts';
 import { needsOf, PADDING, StepLayout, type WholeSize } from './step-shape.ts';
-import { loadWeights, type CudaWeights } from './weights.ts';
+import { loadWeights, placeWeights, type CudaWeights } from './weights.ts';
 
 /** Steps of at most so many rows, answers all, are captured as graphs. */
 const MOST_GRAPH_ROWS = 512;
@@ -51,17 +52,33 @@ export class CudaModel implements DeviceModel {
   #turn = 0;
   readonly #graphs: StepGraphs;
 
-  /** Plan the memory, read the weights, compile the plan. Leaves nothing behind when it throws. */
+  /**
+   * Plan the memory, have the kernels compiled beside the reading of the weights, compile the plan. Leaves nothing behind when it
+   * throws.
+   */
   static async load(whole: Gpu, checkpoint: Checkpoint, options: LoadOptions): Promise<CudaModel> {
-    const { notes, ...formats } = chooseFormats(checkpoint, options, whole.arch);
-    const plan = buildPlan(checkpoint.spec);
     const gpu = new GpuScope(whole);
-    const memory = planCudaMemory(gpu, checkpoint, plan, formats, options);
+    const stop = new AbortController();
     try {
-      const weights = await loadWeights(gpu, checkpoint, plan, formats, options.onProgress);
-      options.onPhase?.('weights');
-      const model = new CudaModel(gpu, checkpoint, memory, weights, plan, options, notes);
-      options.onPhase?.('kernels');
+      const { notes, ...formats } = chooseFormats(checkpoint, options, whole.arch);
+      const plan = buildPlan(checkpoint.spec);
+      const memory = planCudaMemory(gpu, checkpoint, plan, formats, options);
+      const paper = new PaperGpu(gpu);
+      CudaModel.sketch(paper, checkpoint, options, memory);
+      const compiled = gpu.loadAll(paper.wanted, stop.signal).then(({ compiled, threads }) => {
+        options.onPhase?.(compiled === 0 ? 'kernels found' : `kernels compiled (${compiled}, ${threads} threads)`);
+      });
+      const reading = { onProgress: options.onProgress, signal: stop.signal };
+      const weights = loadWeights(gpu, checkpoint, plan, formats, reading).then((loaded) => {
+        options.onPhase?.('weights');
+        return loaded;
+      });
+      // What fails first ends the other, which is waited for: it uses what is given back then.
+      for (const part of [compiled, weights]) part.catch((error) => stop.abort(error));
+      await Promise.allSettled([compiled, weights]);
+      stop.signal.throwIfAborted();
+      const model = new CudaModel(gpu, checkpoint, memory, await weights, plan, options, notes);
+      options.onPhase?.('launches');
       return model;
     } catch (error) {
       gpu.close();
@@ -70,6 +87,15 @@ export class CudaModel implements DeviceModel {
       const message = `${checkpoint.directory}: ${error.message}; --device cpu runs it`;
       throw new RoseError('unsupported', message, { cause: error });
     }
+  }
+
+  /** The model on paper: what it will ask of a GPU, without weights. */
+  static sketch(gpu: PaperGpu, checkpoint: Checkpoint, options: LoadOptions, planned?: CudaMemoryPlan): CudaModel {
+    const { notes, ...formats } = chooseFormats(checkpoint, options, gpu.arch);
+    const plan = buildPlan(checkpoint.spec);
+    const memory = planned ?? planCudaMemory(gpu, checkpoint, plan, formats, options);
+    const { weights } = placeWeights(gpu, checkpoint, plan, formats);
+    return new CudaModel(new GpuScope(gpu), checkpoint, memory, weights, plan, options, notes);
   }
 
   private constructor(

@@ -25,20 +25,26 @@ export class Programs {
 
   /** The program of a kernel for an architecture such as `sm_90a`. */
   programOf(module: KernelModule, specialisation: Specialisation, arch: string): Program {
-    // Only the library's own kernels are known by their names.
-    if (!KERNELS.includes(module)) return make(module, specialisation, arch);
-    const facts = [this.#version, module.name, JSON.stringify(specialisation), arch];
-    let program = this.#cache.get(facts);
-    if (program === undefined) {
-      program = make(module, specialisation, arch);
-      this.#cache.put(facts, program);
-    }
+    const known = this.kept(module, specialisation, arch);
+    if (known !== undefined) return known;
+    const program = compileKernel(module.trace(specialisation), { arch }).program;
+    if (isLibrarys(module)) this.#cache.put(this.#facts(module, specialisation, arch), program);
     return program;
+  }
+
+  /** The program, if it was made before. */
+  kept(module: KernelModule, specialisation: Specialisation, arch: string): Program | undefined {
+    return isLibrarys(module) ? this.#cache.get(this.#facts(module, specialisation, arch)) : undefined;
+  }
+
+  #facts(module: KernelModule, specialisation: Specialisation, arch: string): string[] {
+    return [this.#version, module.name, JSON.stringify(specialisation), arch];
   }
 }
 
-function make(module: KernelModule, specialisation: Specialisation, arch: string): Program {
-  return compileKernel(module.trace(specialisation), { arch }).program;
+/** Only the library's own kernels are known by their names. */
+function isLibrarys(module: KernelModule): boolean {
+  return KERNELS.includes(module);
 }
 
 /** Of every file of the kernel language and the kernel library, and where they lie, since programs name their lines. */

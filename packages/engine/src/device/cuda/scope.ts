@@ -1,8 +1,8 @@
 import type { KernelCase, KernelModule } from '@rose/kernels';
-import type { Gpu, GpuKernel, GpuMemory, GpuStream, PinnedBlock } from './gpu.ts';
+import type { Gpu, GpuKernel, GpuMemory, GpuStream, KernelsLoaded, KernelWanted, PinnedBlock } from './gpu.ts';
 
 /**
- * A GPU as one owner uses it: all memory that was taken there goes back together, also when what takes it fails half way.
+ * A GPU as one owner uses it: all memory and kernels that were taken there go back together, also when what takes it fails half way.
  */
 export class GpuScope implements Gpu {
   readonly description: string;
@@ -11,6 +11,7 @@ export class GpuScope implements Gpu {
   readonly stream: GpuStream;
   readonly #gpu: Gpu;
   readonly #taken: { free(): void }[] = [];
+  readonly #kernels = new Set<GpuKernel>();
 
   constructor(gpu: Gpu) {
     this.#gpu = gpu;
@@ -37,7 +38,15 @@ export class GpuScope implements Gpu {
   }
 
   load(module: KernelModule, wanted: KernelCase): GpuKernel {
-    return this.#gpu.load(module, wanted);
+    const kernel = this.#gpu.load(module, wanted);
+    this.#hold(kernel);
+    return kernel;
+  }
+
+  async loadAll(kernels: readonly KernelWanted[], signal: AbortSignal): Promise<KernelsLoaded> {
+    const loaded = await this.#gpu.loadAll(kernels, signal);
+    for (const kernel of loaded.kernels) this.#hold(kernel);
+    return loaded;
   }
 
   newStream(): GpuStream {
@@ -47,6 +56,14 @@ export class GpuScope implements Gpu {
   /** Give back what was taken. What runs in the stream may still use it: wait for that first. */
   close(): void {
     for (const taken of this.#taken.splice(0)) taken.free();
+    for (const kernel of this.#kernels) kernel.free();
+    this.#kernels.clear();
+  }
+
+  /** Once each: layers ask for the same kernels again and again. */
+  #hold(kernel: GpuKernel): void {
+    if (this.#kernels.has(kernel)) kernel.free();
+    else this.#kernels.add(kernel);
   }
 
   #take<Taken extends { free(): void }>(taken: Taken): Taken {

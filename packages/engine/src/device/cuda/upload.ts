@@ -35,8 +35,9 @@ export const UPLOAD_SIZES: UploadSizes = { slotBytes: 4 * 1024 ** 2, slots: 32, 
  * Send pieces to the GPU through a ring of pinned memory: while some are read, others are copied, in a stream of their
  * own. When it throws, nothing is under way any more.
  * @param most slots of the ring
+ * @param signal ends it
  */
-export async function upload(gpu: Gpu, pieces: readonly Piece[], most: number): Promise<void> {
+export async function upload(gpu: Gpu, pieces: readonly Piece[], most: number, signal?: AbortSignal): Promise<void> {
   const slotBytes = Math.ceil(Math.max(1, ...pieces.map(bytesOf)) / 256) * 256;
   const slots = Math.min(most, pieces.length);
   if (slots === 0) return;
@@ -44,6 +45,9 @@ export async function upload(gpu: Gpu, pieces: readonly Piece[], most: number): 
   const scope = new GpuScope(gpu);
   const stream = gpu.newStream();
   const failures: unknown[] = [];
+  const stop = (): void => void failures.push(signal?.reason);
+  signal?.addEventListener('abort', stop);
+  if (signal?.aborted === true) stop();
   let next = 0;
   const work = async (slot: Slot): Promise<void> => {
     try {
@@ -59,6 +63,7 @@ export async function upload(gpu: Gpu, pieces: readonly Piece[], most: number): 
       Array.from({ length: slots }, (_, i) => work(new Slot(gpu, stream, ring, staging, i * slotBytes, slotBytes))),
     );
   } finally {
+    signal?.removeEventListener('abort', stop);
     scope.close();
     stream.free();
   }

@@ -66,34 +66,48 @@ export function weightBytes(checkpoint: Checkpoint, formats: CudaFormats): numbe
   return layOut(checkpoint, buildPlan(checkpoint.spec), formats).bytes;
 }
 
-/**
- * Read the checkpoint into one block of the GPU's memory, in the compute type. Leaves nothing behind when it throws.
- * @param onProgress bytes of the checkpoint read so far, and all
- */
+/** Weights that have their places, and what is to be read there. */
+export interface PlacedWeights {
+  readonly weights: CudaWeights;
+  /** @param onRead told of bytes of the checkpoint that were read */
+  readonly pieces: (sizes: UploadSizes, onRead: (bytes: number) => void) => Piece[];
+}
+
+export interface ReadOptions {
+  /** Told of bytes of the checkpoint read so far, and all. */
+  readonly onProgress?: ((bytes: number, total: number) => void) | undefined;
+  readonly sizes?: UploadSizes | undefined;
+  /** Ends the reading, which rejects with its reason. */
+  readonly signal?: AbortSignal;
+}
+
+/** Read the checkpoint into one block of the GPU's memory, in the compute type. Leaves nothing behind when it throws. */
 export async function loadWeights(
   gpu: Gpu,
   checkpoint: Checkpoint,
   plan: Plan,
   formats: CudaFormats,
-  onProgress?: (bytes: number, total: number) => void,
-  sizes: UploadSizes = UPLOAD_SIZES,
+  { onProgress, sizes = UPLOAD_SIZES, signal }: ReadOptions = {},
 ): Promise<CudaWeights> {
-  const { type } = formats;
-  const { bytes, tensors, ropes, cacheScales } = layOut(checkpoint, plan, formats);
-  const block = gpu.alloc(bytes);
+  const { weights, pieces } = placeWeights(gpu, checkpoint, plan, formats);
   const total = checkpoint.tensors.reduce((sum, { byteLength }) => sum + byteLength, 0);
   let done = 0;
   const onRead = (read: number): void => onProgress?.((done += read), total);
-  const range = ({ offset, bytes }: Place): GpuRange => block.slice(offset, bytes);
   try {
-    const pieces = tensors.flatMap((tensor) => rowPieces(tensor.rows, range(tensor), { to: type, sizes, onRead }));
-    const angles = ropes.flatMap((rope) => anglePieces(rope.rope, range(rope), sizes));
-    const scales = cacheScales.map((place) => onePiece(range(place)));
-    await upload(gpu, evenly(pieces, [...angles, ...scales]), sizes.slots);
+    await upload(gpu, pieces(sizes, onRead), sizes.slots, signal);
   } catch (error) {
-    block.free();
+    weights.free();
     throw error;
   }
+  return weights;
+}
+
+/** Take the block of memory and say where in it everything goes. Nothing is read. */
+export function placeWeights(gpu: Gpu, checkpoint: Checkpoint, plan: Plan, formats: CudaFormats): PlacedWeights {
+  const { type } = formats;
+  const { bytes, tensors, ropes, cacheScales } = layOut(checkpoint, plan, formats);
+  const block = gpu.alloc(bytes);
+  const range = ({ offset, bytes }: Place): GpuRange => block.slice(offset, bytes);
   const placed = new Map(tensors.map((tensor) => [tensor.key, range(tensor)]));
   const at = (key: string): GpuRange => {
     const found = placed.get(key);
@@ -111,20 +125,28 @@ export async function loadWeights(
     ),
   );
   return {
-    type,
-    bytes,
-    matrices,
-    tables: byKind('table'),
-    vectors: byKind('vector'),
-    ropes: new Map(ropes.map((rope) => [JSON.stringify(rope.rope), range(rope)])),
-    cacheScales: new Map(
-      cacheScales.map((place) => {
-        const both = range(place);
-        const half = place.bytes / 2;
-        return [place.layer, { keys: both.slice(0, half), values: both.slice(half) }];
-      }),
-    ),
-    free: () => block.free(),
+    weights: {
+      type,
+      bytes,
+      matrices,
+      tables: byKind('table'),
+      vectors: byKind('vector'),
+      ropes: new Map(ropes.map((rope) => [JSON.stringify(rope.rope), range(rope)])),
+      cacheScales: new Map(
+        cacheScales.map((place) => {
+          const both = range(place);
+          const half = place.bytes / 2;
+          return [place.layer, { keys: both.slice(0, half), values: both.slice(half) }];
+        }),
+      ),
+      free: () => block.free(),
+    },
+    pieces: (sizes, onRead) => {
+      const pieces = tensors.flatMap((tensor) => rowPieces(tensor.rows, range(tensor), { to: type, sizes, onRead }));
+      const angles = ropes.flatMap((rope) => anglePieces(rope.rope, range(rope), sizes));
+      const scales = cacheScales.map((place) => onePiece(range(place)));
+      return evenly(pieces, [...angles, ...scales]);
+    },
   };
 }
 
