@@ -209,8 +209,46 @@ test('the trace shows the kernel after each pass', () => {
     'simplify true',
     'vectorise true',
     'pairs true',
+    'roles true',
     'dead true',
     'fences true',
     'shared true',
   ]);
+});
+
+test('roles have their own addresses of shared memory', () => {
+  const use = (address: string): string => `store(${address}, %1) {count: 1, align: 4}`;
+  const body = `
+%10: ptr.shared = shared_address() {id: 0}
+%11: ptr.shared = shared_address() {id: 1}
+${use('%10')}
+%12: i32 = const() {value: 256}
+%13: pred = compare(%2, %12) {test: "lt"}
+if(%13) then {
+set_max_registers() {direction: "inc", count: 240}
+${use('%10')}
+${use('%11')}
+} else {
+set_max_registers() {direction: "dec", count: 24}
+${use('%11')}
+${use('%11')}
+}`;
+  const head = 'shared 0 "a" i32 bytes 16 align 16\nshared 1 "b" i32 bytes 16 align 16';
+  assert.deepEqual(
+    after(body, head).filter((op) => !/^(param|special|const|compare)/.test(op)),
+    [
+      'shared_address {id: 0}',
+      'store {count: 1, align: 4}',
+      'if',
+      'set_max_registers {direction: "inc", count: 240}',
+      'shared_address {id: 0}',
+      'shared_address {id: 1}',
+      'store {count: 1, align: 4}',
+      'store {count: 1, align: 4}',
+      'set_max_registers {direction: "dec", count: 24}',
+      'shared_address {id: 1}',
+      'store {count: 1, align: 4}',
+      'store {count: 1, align: 4}',
+    ],
+  );
 });

@@ -64,6 +64,11 @@ const attentionPrefillWgmma: KernelModule = defineKernel({
       options: { cache: 'e4m3', layout: 'rows', mask: 'bidirectional' },
     },
     {
+      dims: { sequences: 1, tokens: 21, longest: 70, shortest: 70, qHeads: 4, kvHeads: 1, head: 256 },
+      options: { cache: 'e4m3', window: true, cap: true, sinks: true },
+      tuning: { pack: true },
+    },
+    {
       dims: { sequences: 2, tokens: 37, longest: 150, shortest: 40, qHeads: 8, kvHeads: 2, head: 64 },
       options: { window: true, sinks: true },
       tuning: { pack: true },

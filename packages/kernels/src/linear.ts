@@ -91,6 +91,10 @@ const linear: KernelModule = defineKernel({
     },
     { dims: { rows: 8192, columns: 8192, depth: 8192 }, large: true },
     { dims: { rows: 2048, columns: 4096, depth: 14336 }, options: { leaves: 8 }, large: true },
+    {
+      ...{ dims: { rows: 512, columns: 4096, depth: 4096 }, options: { leaves: 4, residual: true }, large: true },
+      tuning: { tile: 128, ctas: 1 },
+    },
     { dims: { rows: 2048, columns: 28672, depth: 4096 }, options: { gate: 'silu' }, large: true },
     { dims: { rows: 32768, columns: 3072, depth: 768 }, options: { bias: true, activation: 'gelu' }, large: true },
     { dims: { rows: 512, columns: 6144, depth: 4096 }, options: { bias: true, output: 'f32' }, large: true },

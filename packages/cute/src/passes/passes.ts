@@ -4,6 +4,7 @@ import { printKernel } from '../ir/print.ts';
 import { removeDead } from './dead.ts';
 import { fenceProxies } from './fences.ts';
 import { pairConversions } from './pairs.ts';
+import { separateRoles } from './roles.ts';
 import { allocateShared } from './shared.ts';
 import { simplify } from './simplify.ts';
 import { unrollLoops } from './unroll.ts';
@@ -21,6 +22,7 @@ const OPTIMISATIONS: readonly Pass[] = [
   { name: 'simplify', run: simplify },
   { name: 'vectorise', run: vectorise },
   { name: 'pairs', run: pairConversions },
+  { name: 'roles', run: separateRoles },
   { name: 'dead', run: removeDead },
 ];
 

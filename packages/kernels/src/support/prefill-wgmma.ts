@@ -142,6 +142,8 @@ export function prefillByWgmma(t: PrefillTensors, dims: Dims, options: PrefillOp
   const ring = { stages: STAGES, producer, consumers: 8 };
   const [keyRing, valueRing] = [new Ring(ring), new Ring(ring)];
   const queriesCame = mbarrier('queries came');
+  // Of the block, what is needed at its end: meanwhile there is no register to keep it in.
+  const kept = shared(i32, 3, { name: 'kept' });
   const [firstHead, sequence] = [bidY() * heads, bidZ()];
   const kvHead = idiv(firstHead, qHeads / kvHeads);
   const shift = Math.log2(heads);
@@ -154,6 +156,7 @@ export function prefillByWgmma(t: PrefillTensors, dims: Dims, options: PrefillOp
     valueRing.init();
     narrow?.ring.init();
     queriesCame.init(1);
+    for (const [i, value] of [block.start, block.count, block.length].entries()) kept[i] = value;
     fenceBarrierInit();
   }
   sync();
@@ -222,11 +225,10 @@ export function prefillByWgmma(t: PrefillTensors, dims: Dims, options: PrefillOp
     setMaxRegisters('inc', narrow ? 232 : 240);
     const [quad, quarter] = [lane >> 2, lane & 3];
     const mine = first + group * (GROUP_ROWS / heads);
-    // Two rows, of one head, since no more than eight share a block.
-    const h = heads === 1 ? firstHead : firstHead + (quad & (heads - 1));
     const tokenOf = (more: number): i32 => mine + (((warp & 3) * 16 + quad + more) >> shift);
-    const own = [0, 8].map((more) => min(tokenOf(more), block.count - 1));
-    const lowest = block.length - block.count;
+    const before = block.length - block.count;
+    const lowest = before + mine;
+    const positions = [0, 8].map((more) => before + min(tokenOf(more), block.count - 1));
     const scale = t.scale * (t.keyScale ? t.keyScale[kvHead] : f32(1));
     const twice = t.cap === undefined ? f32(0) : (2 * Math.LOG2E * scale) / t.cap;
     const cap = t.cap === undefined ? f32(0) : t.cap * Math.LOG2E;
@@ -268,10 +270,10 @@ export function prefillByWgmma(t: PrefillTensors, dims: Dims, options: PrefillOp
       'use gpu';
       const all = scores.values();
       if (options.cap) for (let v = 0; v < tile / 2; v++) all[v] = cappedScore(all[v], twice, cap);
-      if (masks(t, block, options.mask, lowest + mine, GROUP_ROWS / heads, number * tile, tile)) {
+      if (masks(t, block, options.mask, lowest, GROUP_ROWS / heads, number * tile, tile)) {
         for (let v = 0; v < tile / 2; v++) {
           const at = number * tile + 8 * (v >> 2) + 2 * quarter + (v & 1);
-          const seen = sees(t, block, options.mask, lowest + own[(v >> 1) & 1], at);
+          const seen = sees(t, block, options.mask, positions[(v >> 1) & 1], at);
           all[v] = select(seen, all[v], f32(-Infinity));
         }
       }
@@ -327,7 +329,7 @@ export function prefillByWgmma(t: PrefillTensors, dims: Dims, options: PrefillOp
       weigh(powers);
     }
     const end = valueStages.wait();
-    const left = block.length - (block.to - 1) * tile;
+    const left = kept[2] - (block.to - 1) * tile;
     if (left < tile) {
       // Tokens behind the sequence's end weigh 0, and 0 times what is no number would be none.
       const { box, starts } = tileBoxes(layouts.keys, 16);
@@ -345,10 +347,13 @@ export function prefillByWgmma(t: PrefillTensors, dims: Dims, options: PrefillOp
     multiplyValues(end.index);
     wgmmaWait(0, sums);
 
+    // Two rows, of one head, since no more than eight share a block.
+    const h = heads === 1 ? firstHead : firstHead + (quad & (heads - 1));
     const factors = lastFactors(t, softmax, h, t.valueScale ? t.valueScale[kvHead] : f32(1));
     for (let r = 0; r < 2; r++) {
-      if (tokenOf(8 * r) < block.count) {
-        const to = t.y(block.start + own[r], _);
+      const token = tokenOf(8 * r);
+      if (token < kept[1]) {
+        const to = t.y(kept[0] + token, _);
         for (let v = 2 * r; v < head / 2; v += 4) {
           // Adding 0 makes -0 a 0: a row's zeros are the same however many tiles it met without seeing them.
           const pair = [v, v + 1].map((i) => fma(sums[i], factors[r], f32(0)));
