@@ -2,11 +2,9 @@
  * Mixed random traffic against the real `rose serve`: answers must be right, errors honest, and when the traffic ends
  * nothing may be left behind. Findings go to the standard error, and the exit code is 1 if there are any.
  *
- *   node bench/soak.ts [--seconds 600] [--clients 12] [--seed 1] [--device cuda] [--threads 2] [--memory-mib 72] [--write]
+ *   node bench/soak.ts [--seconds 600] [--clients 12] [--seed 1] [--device cuda] [--threads 2] [--kv-cache-mib 32] [--write]
  */
-import { totalmem } from 'node:os';
 import { parseArgs } from 'node:util';
-import { listDevices, loadDriver } from '@rose/cuda';
 import { circumstances, writeResult } from './measure/report.ts';
 import { RandomBits } from './models/random.ts';
 import { call, type Reply } from './soak/client.ts';
@@ -21,8 +19,8 @@ const { values: options } = parseArgs({
     seed: { type: 'string', default: '1' },
     device: { type: 'string', default: 'cpu' },
     threads: { type: 'string', default: '2' },
-    /** Of each model: so little that pages for keys and values run out, and sequences have to yield. */
-    'memory-mib': { type: 'string' },
+    /** Pages for keys and values of each model: so few that they run out, and sequences have to yield. */
+    'kv-cache-mib': { type: 'string' },
     write: { type: 'boolean', default: false },
   },
 });
@@ -30,9 +28,8 @@ const seconds = Number(options.seconds);
 const clients = Number(options.clients);
 const seed = Number(options.seed);
 const onGpu = options.device !== 'cpu';
-const memoryMib = Number(options['memory-mib'] ?? (onGpu ? 62 : 72));
-/** Of the memory that a share is taken of: the machine's, or the GPU's. */
-const memoryBytes = onGpu ? listDevices(loadDriver())[0].memoryBytes : totalmem();
+/** Two whole contexts of tiny-chat: 4096 tokens, of 8 KiB in float32 and of 4 in bfloat16. */
+const kvCacheMib = Number(options['kv-cache-mib'] ?? (onGpu ? 16 : 32));
 
 const MODELS = ['tiny-chat', 'tiny-embed', 'tiny-rerank'];
 const QUEUE_LIMIT = 24;
@@ -52,7 +49,7 @@ const server = await Server.start(
     ...MODELS,
     ...['--device', options.device, ...(onGpu ? [] : ['--threads', options.threads])],
     ...['--queue-limit', String(QUEUE_LIMIT), '--max-sequences', '12'],
-    ...['--memory-share', String((memoryMib * 2 ** 20) / memoryBytes), '--drain-seconds', '5'],
+    ...['--kv-cache-mib', String(kvCacheMib), '--drain-seconds', '5'],
   ],
   live.path,
 );
@@ -84,8 +81,8 @@ if (server.log.includes('a fault of Rose') || /"level":[56]0/.test(server.log))
 console.table(counts);
 console.log(`${seconds} s; ${overloads} refused for overload, as they should be; ${findings.length} findings`);
 if (options.write) {
-  await writeResult('soak', {
-    ...{ ...began, seconds, clients, seed, memoryMib, queueLimit: QUEUE_LIMIT, burst: BURST },
+  await writeResult(onGpu ? 'soak-cuda' : 'soak', {
+    ...{ ...began, seconds, clients, seed, kvCacheMib, queueLimit: QUEUE_LIMIT, burst: BURST },
     ...{
       counts,
       overloads,
@@ -193,7 +190,7 @@ async function settle(canary: string): Promise<void> {
   count('engine', 'preemptions', preemptions);
   count('engine', 'turns', metric('rose_turns_total', 'tiny-chat'));
   if (preemptions === 0 && seconds >= LEAST_TO_YIELD)
-    find('no sequence had to yield its pages: give less --memory-mib');
+    find('no sequence had to yield its pages: give less --kv-cache-mib');
   count('engine', 'cached tokens', metric('rose_cached_tokens_total', 'tiny-chat'));
   count('engine', 'tokens', metric('rose_generated_tokens_total', 'tiny-chat'));
 }

@@ -16,6 +16,7 @@ import { CudaModel } from '../../packages/engine/src/device/cuda/model.ts';
 import { Batch } from '../../packages/engine/src/engine/batch.ts';
 import { circumstances, writeResult } from '../measure/report.ts';
 import { LLAMA_SHAPES, makeLlamaShape, type LlamaShape } from '../models/llama-shapes.ts';
+import { timeSteps } from './time-steps.ts';
 
 const { values } = parseArgs({
   options: { shape: { type: 'string' }, json: { type: 'string' }, steps: { type: 'string', default: '60' } },
@@ -75,12 +76,12 @@ async function measureShape(shape: LlamaShape): Promise<void> {
     [256, 1024],
   ] as const) {
     const batch = decodeBatch(model, sequences, context);
-    const { milliseconds, host } = await time(model, batch, STEPS);
+    const { milliseconds, host } = await timeSteps(model, batch, STEPS);
     report('decode', shape, weights, sequences, context, sequences, milliseconds, host);
   }
   for (const rows of [512, 2048, 8192]) {
     const batch = promptBatch(model, rows);
-    const { milliseconds, host } = await time(model, batch, Math.ceil(STEPS / 8));
+    const { milliseconds, host } = await timeSteps(model, batch, Math.ceil(STEPS / 8));
     report('prompt', shape, weights, 1, rows, rows, milliseconds, host);
   }
   console.log(`${shape.name}: measured in ${lap()}`);
@@ -154,27 +155,4 @@ function addOutput(batch: Batch): void {
   batch.maskOf[o] = -1;
   batch.biasStart[o + 1] = 0;
   batch.historyStart[o + 1] = 0;
-}
-
-/** Median time between two steps' ends, two under way at a time as the overlapped loop has them. */
-async function time(model: CudaModel, batch: Batch, steps: number): Promise<{ milliseconds: number; host: number }> {
-  await model.step(batch);
-  await model.step(batch);
-  const gaps: number[] = [];
-  const hosts: number[] = [];
-  let before: Promise<unknown> | undefined;
-  let last = 0;
-  for (let i = 0; i < steps; i++) {
-    const began = performance.now();
-    const running = Promise.resolve(model.step(batch));
-    hosts.push(1000 * (performance.now() - began));
-    await before;
-    const now = performance.now();
-    if (i > 1) gaps.push(now - last);
-    last = now;
-    before = running;
-  }
-  await before;
-  const median = (list: number[]): number => list.sort((a, b) => a - b)[Math.floor(list.length / 2)];
-  return { milliseconds: median(gaps), host: median(hosts) };
 }

@@ -1,9 +1,13 @@
 import { execFileSync } from 'node:child_process';
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { arch, availableParallelism, cpus, platform, release, totalmem } from 'node:os';
-import { fileURLToPath } from 'node:url';
+import { resolve } from 'node:path';
+import { fileURLToPath, pathToFileURL } from 'node:url';
 
-const RESULTS = new URL('../results/', import.meta.url);
+/** `bench/results`, or the folder that ROSE_BENCH_RESULTS names. */
+const RESULTS = process.env['ROSE_BENCH_RESULTS']
+  ? pathToFileURL(`${resolve(process.env['ROSE_BENCH_RESULTS'])}/`)
+  : new URL('../results/', import.meta.url);
 
 /** What numbers need beside them to mean anything. */
 export async function circumstances(): Promise<object> {
@@ -58,7 +62,7 @@ async function busySeconds(): Promise<number | undefined> {
   }
 }
 
-/** Write bench/results/YYYY-MM-DD-NAME.json. */
+/** Write YYYY-MM-DD-NAME.json into the folder of results. */
 export async function writeResult(name: string, result: object): Promise<void> {
   await mkdir(RESULTS, { recursive: true });
   const file = new URL(`${new Date().toISOString().slice(0, 10)}-${name}.json`, RESULTS);

@@ -24,6 +24,7 @@ const LOAD = {
   dtype: undefined,
   cacheDtype: undefined,
   memoryShare: undefined,
+  kvCacheMib: undefined,
   toCome: undefined,
   maxSequences: 4,
   maxRows: 64,

@@ -142,4 +142,12 @@ test('pages are shared out by what a context needs in each group of layers', () 
   );
   const half = planPages(spec, groups, options, whole / 2);
   assert.ok(half[0].pages >= 20 && half.reduce((sum, { bytes }) => sum + bytes, 0) <= whole / 2);
+  // A limit in MiB is room like any other, and goes beyond what is taken where nobody says anything.
+  const mib = (bytes: number): number => bytes / 2 ** 20;
+  assert.deepEqual(planPages(spec, groups, { ...options, kvCacheMib: mib(whole / 2) }, 1e9), half);
+  assert.deepEqual(planPages(spec, groups, { ...options, kvCacheMib: 1e6 }, whole / 2), half);
+  assert.throws(
+    () => planPages(spec, groups, { ...options, kvCacheMib: mib(page) }, 1e9),
+    /16 tokens of keys and values take 0.00781 MiB, more than the .* that --kv-cache-mib allows/,
+  );
 });

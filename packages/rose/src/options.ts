@@ -39,6 +39,7 @@ export type DeviceOptions = Pick<
   | 'dtype'
   | 'cacheDtype'
   | 'memoryShare'
+  | 'kvCacheMib'
   | 'maxSequences'
   | 'maxRows'
   | 'queueLimit'
@@ -85,11 +86,16 @@ export function addDeviceOptions(command: Command): Command {
       '--memory-share <s>',
       'share of the memory of the machine or GPU for each model (default: CPU, pages of 1 GiB at most; GPU, what is free)',
       decimal(0.001, 1),
+    )
+    .option(
+      '--kv-cache-mib <n>',
+      'MiB for keys and values of each model (default: CPU, 1024, or one full context; GPU, what the share leaves)',
+      decimal(0.001, 1e9),
     );
 }
 
 export function deviceOptions(options: DeviceOptions): DeviceOptions {
-  const { device, threads, quantize, dtype, cacheDtype, memoryShare, maxSequences } = options;
+  const { device, threads, quantize, dtype, cacheDtype, memoryShare, kvCacheMib, maxSequences } = options;
   const { maxRows, queueLimit, queueTimeoutMs, stepMs, loop } = options;
   return {
     ...(device !== undefined && { device }),
@@ -98,6 +104,7 @@ export function deviceOptions(options: DeviceOptions): DeviceOptions {
     ...(dtype !== undefined && { dtype }),
     ...(cacheDtype !== undefined && { cacheDtype }),
     ...(memoryShare !== undefined && { memoryShare }),
+    ...(kvCacheMib !== undefined && { kvCacheMib }),
     ...(maxSequences !== undefined && { maxSequences }),
     ...(maxRows !== undefined && { maxRows }),
     ...(queueLimit !== undefined && { queueLimit }),

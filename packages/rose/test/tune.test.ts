@@ -11,9 +11,12 @@ import {
   combinations,
   defineKernel,
   input,
+  KERNELS,
   output,
   parseTuningTable,
   scalar,
+  specialise,
+  tuningsFor,
   type Choice,
   type Chosen,
   type KernelModule,
@@ -369,3 +372,35 @@ test('what a person gets wrong is told in a sentence, before a GPU is looked for
     assert.doesNotMatch(stderr, /\n\s+at /);
   }
 });
+
+const SHAPES = fileURLToPath(new URL('../../../bench/tune/', import.meta.url));
+for (const file of readdirSync(SHAPES)) {
+  test(`${file}: every case gets an entry, --missing finds them all, and kernels are given them`, async (t) => {
+    const shapes = readShapes(join(SHAPES, file));
+    const byName = new Map(KERNELS.map((kernel) => [kernel.name, kernel]));
+    const jobs = shapes.map((shape) => ({ ...shape, module: byName.get(shape.kernel)! }));
+    const path = join(folder, `tuned-${file}`);
+    // Times without sense: what a kernel chooses is hardly ever the fastest.
+    const us = (tuning: Chosen<Space>): number =>
+      100 + [...JSON.stringify(tuning)].reduce((sum, letter) => (31 * sum + letter.charCodeAt(0)) % 101, 7);
+    const fake = bench({ us });
+    const options = { path, missing: true };
+    await tuneAll(jobs, fake, DEVICE, options);
+    const tried = fake.asked.length;
+    assert.ok(tried > jobs.length);
+    await tuneAll(jobs, fake, DEVICE, options);
+    assert.equal(fake.asked.length, tried, 'nothing is missing any more');
+
+    const warnings = t.mock.method(process, 'emitWarning', () => {});
+    process.env['ROSE_TUNE_TABLE'] = path;
+    t.after(() => delete process.env['ROSE_TUNE_TABLE']);
+    const tunings = tuningsFor(DEVICE, { directory: folder });
+    let others = 0;
+    for (const { module: kernel, kernel: _, ...shape } of jobs) {
+      const known = JSON.stringify(specialise(kernel, shape, tunings).tuning);
+      if (known !== JSON.stringify(specialise(kernel, shape).tuning)) others++;
+    }
+    assert.ok(others > jobs.length / 2, `${others} of ${jobs.length} cases have a tuning of the table`);
+    assert.deepEqual(warnings.mock.calls, []);
+  });
+}

@@ -43,6 +43,8 @@ export interface LoadOptions {
   readonly readLogits?: boolean;
   /** Share of the device's memory that the model may take, 0 to 1; undefined: what suits the device. */
   readonly memoryShare?: number;
+  /** Bytes of keys and values at most, in MiB; undefined: what suits the device. */
+  readonly kvCacheMib?: number;
   /** Models that are to come to the same device, where none says its share. */
   readonly toCome?: readonly ModelToCome[];
   /** Sequences that may run together. */

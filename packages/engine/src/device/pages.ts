@@ -1,4 +1,5 @@
 import { PAGE_TOKENS } from '@rose/cpu';
+import { RoseError } from '../errors.ts';
 import type { LayerGroup } from '../model/groups.ts';
 import type { ModelSpec } from '../model/spec.ts';
 import type { CacheFormat, LoadOptions, PageReport } from './device.ts';
@@ -15,16 +16,17 @@ interface CacheOptions {
 /**
  * How many pages each group of layers gets. As many as all sequences at full context need, if there is room; otherwise
  * every group gets the same share of that, so that none runs out long before the others; and where not even one full
- * context fits, the context is what fits.
+ * context fits, the context is what fits. `kvCacheMib` is room like any other.
  *
  * A sequence at position p needs pages for all of its context where attention is full. Where it has a window, it needs
  * those the window sees, those of the prompt rows of one step, and as many again for the place where its prompt ended,
  * which the prefix tree keeps.
+ * @throws RoseError `invalid` where `kvCacheMib` has no room for a page
  */
 export function planPages(
   spec: ModelSpec,
   layers: readonly LayerGroup[],
-  options: CacheOptions & Pick<LoadOptions, 'memoryShare' | 'maxSequences'> & { readonly rows: number },
+  options: CacheOptions & Pick<LoadOptions, 'memoryShare' | 'kvCacheMib' | 'maxSequences'> & { readonly rows: number },
   room: number,
 ): PageReport[] {
   const bytesOf = layers.map((group) => pageBytes(spec, group, options));
@@ -37,7 +39,13 @@ export function planPages(
   const cost = (tokens: number): number => sum(needed(tokens), (pages, group) => pages * bytesOf[group]);
 
   const whole = cost(spec.contextLength);
-  const limit = options.memoryShare === undefined ? Math.min(room, Math.max(whole, DEFAULT_CACHE_BYTES)) : room;
+  const most =
+    options.kvCacheMib !== undefined
+      ? options.kvCacheMib * 2 ** 20
+      : options.memoryShare === undefined
+        ? Math.max(whole, DEFAULT_CACHE_BYTES)
+        : Infinity;
+  const limit = Math.min(room, most);
   const contexts = Math.min(options.maxSequences, limit / whole);
   let counts: number[];
   if (contexts >= 1) counts = needed(spec.contextLength).map((pages) => Math.floor(pages * contexts));
@@ -45,6 +53,11 @@ export function planPages(
     let tokens = Math.floor(contexts * spec.contextLength);
     while (tokens > 0 && cost(tokens) > limit) tokens -= PAGE_TOKENS;
     counts = needed(Math.max(tokens, 0));
+  }
+  if (most <= room && counts.some((pages) => pages < 1)) {
+    const least = Number((cost(PAGE_TOKENS) / 2 ** 20).toPrecision(3));
+    const message = `${PAGE_TOKENS} tokens of keys and values take ${least} MiB, more than the ${options.kvCacheMib} that --kv-cache-mib allows`;
+    throw new RoseError('invalid', message, { param: 'kvCacheMib' });
   }
   return layers.map(({ window, layers: { length } }, group) => {
     const pages = counts[group];

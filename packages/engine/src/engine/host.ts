@@ -146,12 +146,13 @@ export class EngineHost {
     try {
       const { spec } = checkpoint;
       const { defaults } = this.#device;
-      const { dtype, memoryShare, toCome } = options;
+      const { dtype, memoryShare, kvCacheMib, toCome } = options;
       const loaded = await this.#device.load(checkpoint, {
         quantize: options.quantize,
         cacheDtype: options.cacheDtype,
         ...(dtype !== undefined && { dtype }),
         ...(memoryShare !== undefined && { memoryShare }),
+        ...(kvCacheMib !== undefined && { kvCacheMib }),
         ...(toCome !== undefined && { toCome }),
         maxSequences: options.maxSequences ?? defaults.maxSequences,
         maxRows: options.maxRows ?? defaults.maxRows,

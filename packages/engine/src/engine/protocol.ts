@@ -47,6 +47,7 @@ export interface EngineLoadOptions {
   readonly dtype: LoadOptions['dtype'] | undefined;
   readonly cacheDtype: LoadOptions['cacheDtype'];
   readonly memoryShare: number | undefined;
+  readonly kvCacheMib: number | undefined;
   readonly toCome: LoadOptions['toCome'] | undefined;
   /** Default: the device's. */
   readonly maxSequences: number | undefined;

@@ -193,6 +193,7 @@ class Hub implements ModelHub {
       dtype: options.dtype,
       cacheDtype: options.cacheDtype,
       memoryShare: options.memoryShare,
+      kvCacheMib: options.kvCacheMib,
       toCome: await this.#toCome(),
       maxSequences: options.maxSequences,
       maxRows: options.maxRows,

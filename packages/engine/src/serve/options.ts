@@ -32,6 +32,11 @@ export interface OpenOptions {
    * pages of 1 GiB at most; on a GPU: what is free, less what the models behind it will want.
    */
   readonly memoryShare?: number;
+  /**
+   * MiB that each model's keys and values may take, where that is less than what there is room for. Default on the CPU:
+   * 1024, or one full context; on a GPU: no such limit.
+   */
+  readonly kvCacheMib?: number;
   /** Sequences that run together. Default: 32 on the CPU, 128 on a GPU. */
   readonly maxSequences?: number;
   /** Rows of a step: running answers and prompt tokens. Default: 512 on the CPU, 4096 on a GPU. */

@@ -84,7 +84,7 @@ export function benchServeCommand(): Command {
 const HELP = `
 With --rate the arrivals are a Poisson process that waits for no answer, and latencies count from the time at which a
 request was due. Without --input-tokens and --output-tokens lengths are log-normal with the means of ShareGPT (161 in,
-338 out). --device, --threads, --quantize, --cache-dtype and --memory-share are for a MODEL that is served here.
+338 out). --device, --threads, --quantize, --cache-dtype, --memory-share and --kv-cache-mib are for a MODEL that is served here.
 
 Examples:
   rose bench serve tiny-chat --rate 20 --seconds 10

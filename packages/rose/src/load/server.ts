@@ -14,8 +14,11 @@ export interface OwnServer {
  * @throws CommandError with what the server said, and its exit code, if it does not get as far as listening
  */
 export async function startServer(model: string, options: DeviceOptions, signal: AbortSignal): Promise<OwnServer> {
-  const { device, threads, quantize, dtype, cacheDtype, memoryShare } = options;
-  const flags = { device, threads, quantize, dtype, 'cache-dtype': cacheDtype, 'memory-share': memoryShare };
+  const { device, threads, quantize, dtype, cacheDtype, memoryShare, kvCacheMib } = options;
+  const flags = {
+    ...{ device, threads, quantize, dtype },
+    ...{ 'cache-dtype': cacheDtype, 'memory-share': memoryShare, 'kv-cache-mib': kvCacheMib },
+  };
   const args = Object.entries(flags).flatMap(([name, value]) =>
     value === undefined ? [] : [`--${name}`, String(value)],
   );

@@ -19,6 +19,7 @@ export type EngineSettings = Partial<
     | 'dtype'
     | 'cacheDtype'
     | 'memoryShare'
+    | 'kvCacheMib'
     | 'maxSequences'
     | 'maxRows'
     | 'queueLimit'
@@ -64,6 +65,7 @@ const schema = z.strictObject({
   dtype: z.enum(['auto', 'bf16', 'f16', 'f32']).optional(),
   cache_dtype: z.enum(['f32', 'bf16', 'f16', 'fp8']).optional(),
   memory_share: z.number().gt(0).max(1).optional(),
+  kv_cache_mib: z.number().gt(0).optional(),
   max_sequences: count,
   max_rows: count,
   queue_limit: count,
@@ -96,6 +98,7 @@ export async function versionCheckpoint(version: string, locate: Locate): Promis
       dtype: rest.dtype,
       cacheDtype: rest.cache_dtype,
       memoryShare: rest.memory_share,
+      kvCacheMib: rest.kv_cache_mib,
       maxSequences: rest.max_sequences,
       maxRows: rest.max_rows,
       queueLimit: rest.queue_limit,

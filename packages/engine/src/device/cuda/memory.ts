@@ -78,9 +78,7 @@ export function planCudaMemory(
   const usable = Math.min(total * share, free - RESERVE_BYTES);
   const room = usable - weights - workspace;
   const own = options.memoryShare === undefined ? shareOf(room, toCome, type) : room;
-  const planned = decoder
-    ? planPages(spec, layers, { cacheDtype, memoryShare: share, maxSequences: sequences, rows }, own)
-    : [];
+  const planned = decoder ? planPages(spec, layers, { ...options, cacheDtype, memoryShare: share, rows }, own) : [];
   if (room < 0 || planned.some(({ pages }) => pages < 1)) {
     throw doesNotFit(gpu, { weights, workspace, usable, free, share });
   }

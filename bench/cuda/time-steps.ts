@@ -1,0 +1,43 @@
+import type { DeviceModel } from '../../packages/engine/src/device/device.ts';
+import type { Batch } from '../../packages/engine/src/engine/batch.ts';
+
+export interface StepTimes {
+  /** Median milliseconds between two steps' ends, two under way at a time as the overlapped loop has them. */
+  readonly milliseconds: number;
+  /** Of one step from its beginning to its end, nothing else under way. */
+  readonly alone: number;
+  /** Median microseconds in which this thread hands a step to the device. */
+  readonly host: number;
+}
+
+/** Times of the same step again and again. */
+export async function timeSteps(model: DeviceModel, batch: Batch, steps: number): Promise<StepTimes> {
+  // Graphs of encoders are captured the second time.
+  for (let i = 0; i < 3; i++) await model.step(batch);
+  const alone: number[] = [];
+  for (let i = 0; i < Math.ceil(steps / 2); i++) {
+    const began = performance.now();
+    await model.step(batch);
+    alone.push(performance.now() - began);
+  }
+  const gaps: number[] = [];
+  const hosts: number[] = [];
+  let before: Promise<unknown> | undefined;
+  let last = 0;
+  for (let i = 0; i < steps; i++) {
+    const began = performance.now();
+    const running = Promise.resolve(model.step(batch));
+    hosts.push(1000 * (performance.now() - began));
+    await before;
+    const now = performance.now();
+    if (i > 1) gaps.push(now - last);
+    last = now;
+    before = running;
+  }
+  await before;
+  return { milliseconds: median(gaps), alone: median(alone), host: median(hosts) };
+}
+
+function median(list: number[]): number {
+  return list.toSorted((a, b) => a - b)[Math.floor(list.length / 2)];
+}
