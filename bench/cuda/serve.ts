@@ -2,10 +2,14 @@
  * Llama-3.1-8B's and smaller shapes served by `rose serve --device cuda` over HTTP, as its clients see it (`rose bench serve`), beside
  * Hugging Face transformers on the same GPU in the same run, and beside the bandwidth of a copy.
  *
- *     node --conditions=development --import @rose/cute/register bench/cuda/serve.ts [--shape llama-8b,...] [--no-peer] [--json FILE]
+ *     node --conditions=development --import @rose/cute/register bench/cuda/serve.ts [--shape llama-8b,llama-1b,qwen3-0.6b]
+ *       [--name cuda-serve] [--no-peer] [--json FILE]
  *
  * Each shape: one stream, 32 streams at a context of 1,000 to 1,128 tokens, 256 streams of 128 + 128 tokens, prompts of 8,000 tokens. The
  * time from the start of the process to the first token is taken twice: the second time with everything that the first one kept.
+ * Where answers are long, `limit` has the rate at which the weights, and the keys and values of contexts half way through the answer,
+ * are read at the bandwidth of the copy, and what share of it the clients see. Without --json the result goes to bench/results under
+ * the name.
  */
 import { spawn, spawnSync, type ChildProcess } from 'node:child_process';
 import { mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
@@ -17,11 +21,13 @@ import { fileURLToPath } from 'node:url';
 import { copyBandwidth } from '@rose/cuda';
 import { DriverGpu } from '../../packages/engine/src/device/cuda/driver-gpu.ts';
 import { circumstances, writeResult } from '../measure/report.ts';
-import { LLAMA_SHAPES, makeLlamaShape, type LlamaShape } from '../models/llama-shapes.ts';
+import { LLAMA_SHAPES, makeLlamaShape, readBytes, tokenBytes, type LlamaShape } from '../models/llama-shapes.ts';
+import { runTransformers } from './transformers-peer.ts';
 
 const { values } = parseArgs({
   options: {
     shape: { type: 'string', default: 'llama-8b' },
+    name: { type: 'string', default: 'cuda-serve' },
     'no-peer': { type: 'boolean', default: false },
     json: { type: 'string' },
   },
@@ -53,7 +59,7 @@ const device = gpu.description;
 gpu.close();
 for (const shape of shapes) results.push(await measureShape(shape));
 const result = { ...(await circumstances()), device, copyGigabytes: copy / 1e9, results };
-if (values.json === undefined) await writeResult('cuda-serve', result);
+if (values.json === undefined) await writeResult(values.name, result);
 else writeFileSync(values.json, JSON.stringify(result, undefined, 2));
 
 async function measureShape(shape: LlamaShape): Promise<object> {
@@ -70,7 +76,7 @@ async function measureShape(shape: LlamaShape): Promise<object> {
     server.process.kill('SIGTERM');
     await new Promise((resolve) => server.process.once('exit', resolve));
   }
-  const peer = values['no-peer'] ? undefined : transformers(shape);
+  const peer = values['no-peer'] ? undefined : await runTransformers(shape);
   return { shape: shape.name, starts, figures, peer };
 }
 
@@ -127,7 +133,8 @@ async function timeFirstToken({ url, startedAt }: Server): Promise<number> {
 
 function load(shape: LlamaShape, url: string): Record<string, unknown> {
   const figures: Record<string, unknown> = {};
-  for (const { name, concurrency, requests, input, output } of LOADS) {
+  for (const one of LOADS) {
+    const { name, concurrency, requests, input, output } = one;
     const json = join(mkdtempSync(join(tmpdir(), 'rose-bench-')), 'result.json');
     const options = { concurrency, requests, 'input-tokens': input, 'output-tokens': output, 'warm-up': 2 };
     const run = spawnSync(
@@ -139,16 +146,21 @@ function load(shape: LlamaShape, url: string): Record<string, unknown> {
       { encoding: 'utf8', timeout: 120_000 },
     );
     if (run.status !== 0) throw new Error(`${name}: ${run.stderr}${run.stdout}`);
-    figures[name] = JSON.parse(readFileSync(json, 'utf8'));
-    console.log(`--- ${shape.name}, ${name}\n${run.stdout}`);
+    const figure = JSON.parse(readFileSync(json, 'utf8')) as { summary: { outputTokensPerSecond: number } };
+    const limit = output === 1 ? {} : { limit: limitOf(shape, one, figure.summary.outputTokensPerSecond) };
+    figures[name] = { ...figure, ...limit };
+    console.log(`--- ${shape.name}, ${name}\n${run.stdout}${JSON.stringify(limit)}`);
   }
   return figures;
 }
 
-function transformers(shape: LlamaShape): unknown {
-  const script = fileURLToPath(new URL('transformers_peer.py', import.meta.url));
-  const run = spawnSync('python3', [script, JSON.stringify(shape)], { encoding: 'utf8', timeout: 130_000 });
-  if (run.status !== 0) return { failed: run.stderr.slice(-2000) };
-  console.log(run.stdout);
-  return run.stdout.trim().split('\n');
+/** Tokens a second of as many steps as the weights, keys and values can be read in at the bandwidth of a copy. */
+function limitOf(
+  shape: LlamaShape,
+  { concurrency, input, output }: Load,
+  rate: number,
+): { readonly tokensPerSecond: number; readonly share: number } {
+  const bytes = readBytes(shape) + concurrency * (input + output / 2) * tokenBytes(shape);
+  const tokensPerSecond = (concurrency * copy) / bytes;
+  return { tokensPerSecond, share: rate / tokensPerSecond };
 }

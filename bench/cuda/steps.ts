@@ -1,7 +1,7 @@
 /**
  * Steps of whole models on an NVIDIA GPU, without scheduler, server or sampling options: milliseconds of decode steps and of
  * prompts, beside the time that reading the weights (and the keys and values) takes at the bandwidth of a copy from device to
- * device in the same run.
+ * device in the same run. Last, how long the GPU is idle between the steps of 32 sequences in the engine's overlapped loop.
  *
  *     node --conditions=development --import @rose/cute/register bench/cuda/steps.ts [--shape llama-8b,llama-1b] [--json FILE]
  *
@@ -16,12 +16,15 @@ import { CudaModel } from '../../packages/engine/src/device/cuda/model.ts';
 import { Batch } from '../../packages/engine/src/engine/batch.ts';
 import { circumstances, writeResult } from '../measure/report.ts';
 import { LLAMA_SHAPES, makeLlamaShape, type LlamaShape } from '../models/llama-shapes.ts';
+import { measureIdle } from './idle.ts';
 import { timeSteps } from './time-steps.ts';
 
 const { values } = parseArgs({
   options: { shape: { type: 'string' }, json: { type: 'string' }, steps: { type: 'string', default: '60' } },
 });
 const STEPS = Number(values.steps);
+/** Most of the time that a GPU may be idle at 32 sequences. */
+const IDLE_BAR = 0.03;
 const wanted = values.shape?.split(',');
 
 interface Figure {
@@ -41,11 +44,12 @@ interface Figure {
 const gpu = DriverGpu.open(0);
 const copy = copyBandwidth(gpu.stream.stream);
 const figures: Figure[] = [];
+const idles: object[] = [];
 for (const shape of LLAMA_SHAPES) {
   if (wanted !== undefined && !wanted.includes(shape.name)) continue;
   await measureShape(shape);
 }
-const result = { ...(await circumstances()), device: gpu.description, copyGigabytes: copy / 1e9, figures };
+const result = { ...(await circumstances()), device: gpu.description, copyGigabytes: copy / 1e9, figures, idle: idles };
 if (values.json === undefined) await writeResult('cuda-steps', result);
 else writeFileSync(values.json, JSON.stringify(result, undefined, 2));
 gpu.close();
@@ -84,6 +88,12 @@ async function measureShape(shape: LlamaShape): Promise<void> {
     const { milliseconds, host } = await timeSteps(model, batch, Math.ceil(STEPS / 8));
     report('prompt', shape, weights, 1, rows, rows, milliseconds, host);
   }
+  const idle = await measureIdle(gpu, model, checkpoint.spec, { sequences: 32, context: 1024, steps: 200 });
+  idles.push({ shape: shape.name, bar: IDLE_BAR, ...idle });
+  console.log(
+    `${shape.name} in the engine's loop: 32 x 1024, ${idle.stepMilliseconds.toFixed(3)} ms a step, of which the GPU is idle ` +
+      `${(100 * idle.idleShare).toFixed(2)} % (bar ${100 * IDLE_BAR} %)`,
+  );
   console.log(`${shape.name}: measured in ${lap()}`);
   model.close();
   await checkpoint.close();

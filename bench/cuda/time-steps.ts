@@ -12,8 +12,8 @@ export interface StepTimes {
 
 /** Times of the same step again and again. */
 export async function timeSteps(model: DeviceModel, batch: Batch, steps: number): Promise<StepTimes> {
-  // Graphs of encoders are captured the second time.
-  for (let i = 0; i < 3; i++) await model.step(batch);
+  // The first steps of a process run code that is not compiled yet, and capture graphs.
+  for (let i = 0; i < Math.max(3, steps); i++) await model.step(batch);
   const alone: number[] = [];
   for (let i = 0; i < Math.ceil(steps / 2); i++) {
     const began = performance.now();

@@ -74,6 +74,17 @@ interface Weight extends TensorShape {
   readonly mean: number;
 }
 
+/** Bytes of bfloat16 weights that a step of decoding reads: all but a table of embeddings that is not the output matrix, too. */
+export function readBytes(shape: LlamaShape): number {
+  const all = weights(shape).reduce((sum, { shape: size }) => sum + size.reduce((product, n) => product * n, 1), 0);
+  return 2 * (all - (shape.tied ? 0 : shape.vocabulary * shape.hidden));
+}
+
+/** Bytes of a token's keys and values, bfloat16. */
+export function tokenBytes({ layers, kvHeads, headDim }: LlamaShape): number {
+  return 2 * 2 * layers * kvHeads * headDim;
+}
+
 /** The directory of a shape's checkpoint; written on the first call. */
 export function makeLlamaShape(shape: LlamaShape): Promise<string> {
   return makeOnce(shape.name, (directory) => write(shape, directory));
