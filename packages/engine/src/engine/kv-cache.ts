@@ -23,12 +23,22 @@ export class KvTables {
   history: number;
   /** The deepest page of tokens in the tree that this sequence runs on. */
   node: TreeNode;
+  #inUse: readonly Int32Array[] = [];
 
   constructor(root: TreeNode, groups: number, history: number) {
     this.node = root;
     this.history = history;
     this.tables = Array.from({ length: groups }, () => new Int32Array(8));
     this.first = new Int32Array(groups);
+  }
+
+  /** The entries in use alone: views of `tables`, the same ones until there are more, so that a step makes none. */
+  get inUse(): readonly Int32Array[] {
+    const { pages, tables } = this;
+    if (this.#inUse.length === 0 || this.#inUse[0].length !== pages) {
+      this.#inUse = tables.map((table) => table.subarray(0, pages));
+    }
+    return this.#inUse;
   }
 
   push(pages: Int32Array): void {

@@ -410,7 +410,7 @@ export class Scheduler {
     const { batch } = step;
     const from = sequence.scheduled;
     const to = from + count;
-    const { tables, pages, slot } = sequence.tables!;
+    const { inUse: tables, pages, slot } = sequence.tables!;
     // A chunk longer than one row is of known tokens; a single row may be of a token that is being drawn.
     if (from >= sequence.length) batch.addFedRow(sequence.lastOutput, from, tables, pages, slot);
     else batch.addSequence(sequence.tokens, undefined, from, to, tables, pages, slot, from >= sequence.promptLength);

@@ -202,8 +202,7 @@ export class StepLayout {
     const { state } = this;
     for (let g = 0; g < this.#groups.length; g++) {
       const table = state.words(`table${g}`, batch.pages);
-      const from = batch.pageTables[g];
-      for (let i = 0; i < batch.pages; i++) table[i] = from[i];
+      table.set(batch.pageTables[g].subarray(0, batch.pages));
     }
   }
 
