@@ -3,7 +3,7 @@
  * the loopback interface. Its figures beside the bars: small requests over HTTP on one core and over gRPC, tensors of
  * 1 MB there and back, and what `generate_stream` adds to the engine's token.
  *
- *   node --conditions=development bench/triton.ts [--rounds 3] [--seconds 4] [--connections 8] [--write]
+ *   node --conditions=development bench/triton.ts [--rounds 3] [--seconds 4] [--connections 8] [--only TEXT] [--write]
  *
  * On Linux the server has core 0 and the load core 1 (`taskset`), but for the case where both take what they need.
  */
@@ -22,6 +22,7 @@ const { values: options } = parseArgs({
     rounds: { type: 'string', default: '3' },
     seconds: { type: 'string', default: '4' },
     connections: { type: 'string', default: '8' },
+    only: { type: 'string', default: '' },
     write: { type: 'boolean', default: false },
   },
 });
@@ -168,12 +169,12 @@ async function measureStreams(streams: number): Promise<Delays[]> {
 const began = await circumstances();
 const others = await watchOthers();
 const results: Record<string, { bar: Case['bar']; rounds: Figures[] }> = {};
-for (const name of Object.keys(CASES)) {
+for (const name of Object.keys(CASES).filter((one) => one.includes(options.only))) {
   results[name] = { bar: CASES[name].bar, rounds: await measure(name) };
   for (const figures of results[name].rounds) console.log(name, JSON.stringify(figures));
 }
 const streams: Record<string, Delays[]> = {};
-for (const count of [1, 8]) {
+for (const count of [1, 8].filter((one) => `generate_stream, ${one} at once`.includes(options.only))) {
   streams[`generate_stream, ${count} at once`] = await measureStreams(count);
   console.log(`generate_stream, ${count} at once, us`, JSON.stringify(streams[`generate_stream, ${count} at once`]));
 }

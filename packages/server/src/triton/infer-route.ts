@@ -9,7 +9,8 @@ import { tenantOf } from '../http/tenant.ts';
 import { traceOf } from '../trace/http.ts';
 import { runModel } from '../trace/run.ts';
 import { TritonError } from './errors.ts';
-import { readInferRequest } from './infer-request.ts';
+import { readInferRequest, type RequestedOutput } from './infer-request.ts';
+import type { KnownHeads } from './known-heads.ts';
 import type { TritonModel } from './model.ts';
 import { onlyResponse } from './only-response.ts';
 import { inferResponse, type InferResponse } from './respond.ts';
@@ -40,6 +41,7 @@ export function leaveBodies(app: FastifyInstance): void {
  */
 export async function infer(
   context: ServerContext,
+  knownHeads: KnownHeads,
   model: TritonModel,
   request: FastifyRequest<{ Params: PathParameters }>,
   reply: FastifyReply,
@@ -63,17 +65,22 @@ export async function infer(
   const trace = traceOf(context, model, reply);
   const regions = context.regions.use();
   try {
-    const inferRequest = readInferRequest(body, jsonLength, model, maxBodyBytes, regions);
+    const headLength = Number(jsonLength);
+    let inferRequest = knownHeads.find(model, body, headLength);
+    if (inferRequest === undefined) {
+      inferRequest = readInferRequest(body, jsonLength, model, maxBodyBytes, regions);
+      const { inputs, outputs, id } = inferRequest;
+      checkRequest(model, inputs, outputs?.map(nameOf), id);
+      knownHeads.keep(model, body, headLength, inferRequest);
+    }
     const { inputs, outputs, parameters, id } = inferRequest;
-    const names = outputs?.map(({ name }) => name);
-    checkRequest(model, inputs, names, id);
     const { custom, timeoutMs, priority, sequence } = parameters;
     const made = await onlyResponse(
       model,
       runModel(model, {
         id,
         inputs: byName(inputs),
-        outputs: names && new Set(names),
+        outputs: outputs && new Set(outputs.map(nameOf)),
         parameters: custom,
         timeoutMs,
         priority,
@@ -99,6 +106,10 @@ export async function infer(
   } finally {
     regions.release();
   }
+}
+
+function nameOf({ name }: RequestedOutput): string {
+  return name;
 }
 
 function contentType({ headerLength }: InferResponse): string {

@@ -12,6 +12,7 @@ import { sendEvents } from '../http/event-stream.ts';
 import { invalid, tritonErrorBody, TritonError, tritonStatus } from './errors.ts';
 import { readGenerateBody } from './generate-request.ts';
 import { infer, leaveBodies } from './infer-route.ts';
+import { KnownHeads } from './known-heads.ts';
 import { modelMetadata, serverMetadata } from './metadata.ts';
 import type { ModelResponse, TritonModel } from './model.ts';
 import { takeParameters } from './parameters.ts';
@@ -69,7 +70,8 @@ export function tritonRoutes(app: FastifyInstance, context: ServerContext): void
   );
   void app.register(async (scope) => {
     leaveBodies(scope);
-    serveModel('POST', '/infer', (model, request, reply) => infer(context, model, request, reply), scope);
+    const knownHeads = new KnownHeads();
+    serveModel('POST', '/infer', (model, request, reply) => infer(context, knownHeads, model, request, reply), scope);
   });
   serveModel('POST', '/generate', (model, request, reply) => generate(context, model, request, reply));
   // What changes the server itself.
