@@ -93,28 +93,35 @@ async function* generate(
   let generatedTokens = 0;
   let first = true;
   let ended = false;
+  const note = (event: GenerateEvent, now: number): void => {
+    if (event.kind === 'delta' && event.tokens.length > 0) {
+      if (first) {
+        metrics.firstToken.observe(labels, (now - started) / 1000);
+        watched.statistics.firstResponseMs.add(now - started);
+        metrics.vllm.firstToken.observe(labels, (now - started) / 1000);
+        first = false;
+      }
+      const before = latest[event.index];
+      if (before !== undefined) {
+        metrics.interToken.observe(labels, (now - before) / 1000);
+        metrics.vllm.perToken.observe(labels, (now - before) / 1000);
+      }
+      latest[event.index] = now;
+    } else if (event.kind === 'start') {
+      promptTokens = event.promptTokens;
+    } else if (event.kind === 'end') {
+      generatedTokens += event.generatedTokens;
+    }
+  };
   try {
     for await (const event of watched.model.generate(request)) {
-      if (event.kind === 'delta' && event.tokens.length > 0) {
-        const now = performance.now();
-        if (first) {
-          metrics.firstToken.observe(labels, (now - started) / 1000);
-          watched.statistics.firstResponseMs.add(now - started);
-          metrics.vllm.firstToken.observe(labels, (now - started) / 1000);
-          first = false;
-        }
-        const before = latest[event.index];
-        if (before !== undefined) {
-          metrics.interToken.observe(labels, (now - before) / 1000);
-          metrics.vllm.perToken.observe(labels, (now - before) / 1000);
-        }
-        latest[event.index] = now;
-      } else if (event.kind === 'start') {
-        promptTokens = event.promptTokens;
-      } else if (event.kind === 'end') {
-        generatedTokens += event.generatedTokens;
+      const now = performance.now();
+      try {
+        yield event;
+      } finally {
+        // The client has it before it is counted.
+        note(event, now);
       }
-      yield event;
     }
     ended = true;
     succeed(watched, metrics, 1, started);

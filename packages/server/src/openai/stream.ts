@@ -16,13 +16,11 @@ export async function sendChunks(
   context: ServerContext,
   signal: AbortSignal,
 ): Promise<void> {
-  async function* events(): AsyncIterable<string> {
-    for await (const chunk of chunks) yield JSON.stringify({ ...head, ...chunk });
-    yield '[DONE]';
-  }
-  await sendEvents(reply, events(), {
+  await sendEvents(reply, chunks, {
     contentType: 'text/event-stream; charset=utf-8',
     signal,
+    print: (chunk) => JSON.stringify({ ...head, ...chunk }),
+    last: '[DONE]',
     onError: (error) => {
       const known = error instanceof OpenAIError ? error : requestError(error, context, reply.request.id);
       return JSON.stringify(openaiErrorBody(openaiError(known)));

@@ -66,8 +66,12 @@ export async function* countResponses(
   let before = performance.now();
   for await (const response of responses) {
     const at = performance.now();
-    statistics.responded(index++, 'success', Math.round((at - before) * 1e6), 0);
-    before = at;
-    yield response;
+    try {
+      yield response;
+    } finally {
+      // The client has it before it is counted.
+      statistics.responded(index++, 'success', Math.round((at - before) * 1e6), 0);
+      before = at;
+    }
   }
 }

@@ -88,20 +88,19 @@ async function* run(model: ServedModel, request: ModelRequest): AsyncIterable<Mo
   // Made with the first event: only then has the engine accepted `n`.
   let answers: AnswerSet | undefined;
   const endsTell = stream && (returns.finish_reason || returns.num_output_tokens);
-  for await (const together of endsTell ? withEnds(events) : singly(events)) {
+  for await (const next of endsTell ? withEnds(events) : events) {
     answers ??= new AnswerSet(generation.n ?? 1, model.vocabulary, returns, logprobs);
     let news = false;
-    for (const event of together) {
+    for (const event of Array.isArray(next) ? next : [next]) {
       answers.take(event);
       news ||= answers.hasNews(event);
     }
-    if (stream && news) yield { outputs: answers.respond('') };
+    if (stream && news) {
+      yield { outputs: answers.respond('') };
+      answers.clear();
+    }
   }
   if (!stream && answers !== undefined) yield { outputs: answers.respond(exclude === true ? '' : prompt) };
-}
-
-async function* singly(events: AsyncIterable<GenerateEvent>): AsyncIterable<GenerateEvent[]> {
-  for await (const event of events) yield [event];
 }
 
 /** The end of an answer goes with its last token where it comes right behind it: clients expect one response of both. */
@@ -168,7 +167,7 @@ class AnswerSet {
     this.#finishReasons = this.#each(() => 'None');
     this.#cumulative = this.#each(() => 0);
     this.#reported = this.#each(() => 0);
-    this.#clear();
+    this.clear();
   }
 
   take(event: GenerateEvent): void {
@@ -222,7 +221,6 @@ class AnswerSet {
     if (returns.log_probs) {
       tensors.push(numbers('cum_log_probs', 'FP32', this.#cumulative), padded('output_log_probs', this.#newLogprobs));
     }
-    this.#clear();
     return tensors;
   }
 
@@ -231,7 +229,8 @@ class AnswerSet {
     this.#reported[index] += tokens;
   }
 
-  #clear(): void {
+  /** What was reported is no news any more. */
+  clear(): void {
     this.#texts = this.#each(() => '');
     this.#logprobs = this.#each(() => []);
     this.#newTokens = this.#each(() => 0);

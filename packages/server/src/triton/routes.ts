@@ -121,12 +121,10 @@ async function generateStream(
   reply: FastifyReply,
 ): Promise<unknown> {
   const { id, responses, signal } = startGenerate(context, model, request, reply);
-  async function* events(): AsyncIterable<string> {
-    for await (const response of responses) yield generateResponse(model, id, response);
-  }
-  await sendEvents(reply, events(), {
+  await sendEvents(reply, responses, {
     contentType: 'text/event-stream; charset=utf-8',
     signal,
+    print: (response) => generateResponse(model, id, response),
     onError: (error) =>
       tritonErrorBody(error instanceof TritonError ? error : requestError(error, context, request.id)),
   });
