@@ -107,6 +107,27 @@ test('a connection that is silent because the engine is at work stays', async (t
   await until(() => hub.active === 0, 'the engine forgets the request');
 });
 
+test('each request of a connection is cancelled when that closes, but not those that were answered', async (t) => {
+  const { server, hub } = await serve(t);
+  const socket = connect(server.port, '127.0.0.1');
+  let received = '';
+  socket.on('data', (data) => (received += data.toString()));
+  const infer = (text: string): void => {
+    const input = { name: 'TEXT', shape: [1, 1], datatype: 'BYTES', data: [text] };
+    const body = JSON.stringify({ inputs: [input] });
+    socket.write(`POST /v2/models/embed/infer HTTP/1.1\r\nhost: x\r\ncontent-length: ${body.length}\r\n\r\n${body}`);
+  };
+  for (let i = 1; i <= 2; i++) {
+    infer('a');
+    await until(() => received.split('HTTP/1.1 200').length === i + 1, `reply ${i}`);
+  }
+  infer('!hang');
+  await until(() => hub.active === 1, 'the request reaches the engine');
+  socket.destroy();
+  await until(() => hub.active === 0, 'the engine forgets the request');
+  assert.equal(hub.aborted, 1);
+});
+
 test('connections are kept and reused', async (t) => {
   const { server } = await serve(t);
   const socket = connect(server.port, '127.0.0.1');

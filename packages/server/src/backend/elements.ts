@@ -2,10 +2,16 @@
 export type ElementType = 'BOOL' | `${'' | 'U'}INT${8 | 16 | 32 | 64}` | 'FP16' | 'FP32' | 'FP64' | 'BF16';
 
 /** What all classes of typed arrays have in common. */
-interface TypedArrayClass {
+export interface TypedArrayClass {
   readonly name: string;
   readonly BYTES_PER_ELEMENT: number;
-  new (buffer: ArrayBufferLike, byteOffset?: number, length?: number): ArrayBufferView;
+  new (buffer: ArrayBufferLike, byteOffset?: number, length?: number): TypedArray;
+}
+
+/** What all typed arrays have in common. */
+export interface TypedArray extends ArrayBufferView {
+  /** From one of the same class. */
+  set(elements: never, offset: number): void;
 }
 
 /** The arrays that hold them. */

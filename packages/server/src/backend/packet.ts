@@ -1,7 +1,7 @@
 import { joinBytes, splitBytes } from '../triton/bytes.ts';
 import type { Tensor } from '../triton/tensor.ts';
 import type { DataType, Tensor as TypedTensor } from './api.ts';
-import { isElementType, TYPED_ARRAYS } from './elements.ts';
+import { isElementType, TYPED_ARRAYS, type TypedArray, type TypedArrayClass } from './elements.ts';
 
 /** A tensor between threads. */
 export interface WireTensor {
@@ -28,6 +28,8 @@ export interface Packet {
 /** From here on tensors are handed over in shared memory; smaller ones are copied with their message, which is faster. */
 const SHARED_BYTES = 16 * 1024;
 const ALIGNMENT = 8;
+/** Arrays of so many bytes have no buffer in V8 before they are asked for it, which costs more than their copy. */
+const ON_HEAP_BYTES = 64;
 
 /** Where small tensors of a packet are gathered; every thread has one, used from one turn of its event loop to the next. */
 export class PacketWriter {
@@ -35,6 +37,8 @@ export class PacketWriter {
   #shared: Uint8Array[] = [];
   #bytes: Uint8Array<ArrayBuffer> = new Uint8Array(4096);
   #used = 0;
+  /** Of all of `#bytes`, by the classes of arrays. */
+  readonly #views: Map<TypedArrayClass, TypedArray> = new Map();
 
   add(...values: readonly unknown[]): void {
     for (const value of values) this.#values.push(value);
@@ -65,6 +69,12 @@ export class PacketWriter {
 
   /** A tensor that a model made. Its bytes are copied now, unless they lie in shared memory. */
   addTyped(name: string, { datatype, shape, data }: TypedTensor): void {
+    if (datatype !== 'BYTES' && data.byteLength <= ON_HEAP_BYTES && data instanceof TYPED_ARRAYS[datatype]) {
+      this.#addHead(name, datatype, shape);
+      const at = this.#room(data.byteLength);
+      this.#viewOf(TYPED_ARRAYS[datatype]).set(data as never, at / data.BYTES_PER_ELEMENT);
+      return;
+    }
     const bytes =
       datatype === 'BYTES' ? joinBytes(data) : new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
     this.#add(name, datatype, shape, bytes, true);
@@ -81,8 +91,7 @@ export class PacketWriter {
 
   #add(name: string, datatype: DataType, shape: readonly number[], bytes: Uint8Array, aligned: boolean): void {
     const { length } = bytes;
-    this.#values.push(name, datatype, shape.length);
-    for (const dim of shape) this.#values.push(dim);
+    this.#addHead(name, datatype, shape);
     if (aligned && bytes.buffer instanceof SharedArrayBuffer) {
       this.#values.push(-1);
       this.#shared.push(bytes);
@@ -92,16 +101,37 @@ export class PacketWriter {
       this.#values.push(-1);
       this.#shared.push(copy);
     } else {
-      const at = Math.ceil(this.#used / ALIGNMENT) * ALIGNMENT;
-      if (at + length > this.#bytes.length) {
-        const larger = new Uint8Array(2 * (at + length));
-        larger.set(this.#bytes);
-        this.#bytes = larger;
-      }
+      const at = this.#room(length);
       this.#bytes.set(bytes, at);
-      this.#used = at + length;
-      this.#values.push(at, length);
     }
+  }
+
+  #addHead(name: string, datatype: DataType, shape: readonly number[]): void {
+    this.#values.push(name, datatype, shape.length);
+    for (const dim of shape) this.#values.push(dim);
+  }
+
+  /** Where the next small tensor's bytes go. */
+  #room(length: number): number {
+    const at = Math.ceil(this.#used / ALIGNMENT) * ALIGNMENT;
+    if (at + length > this.#bytes.length) {
+      const larger = new Uint8Array(2 * ALIGNMENT * Math.ceil((at + length) / ALIGNMENT));
+      larger.set(this.#bytes);
+      this.#bytes = larger;
+      this.#views.clear();
+    }
+    this.#used = at + length;
+    this.#values.push(at, length);
+    return at;
+  }
+
+  #viewOf(type: TypedArrayClass): TypedArray {
+    let view = this.#views.get(type);
+    if (view === undefined) {
+      view = new type(this.#bytes.buffer);
+      this.#views.set(type, view);
+    }
+    return view;
   }
 }
 

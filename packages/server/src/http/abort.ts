@@ -1,12 +1,20 @@
+import type { Socket } from 'node:net';
 import type { FastifyReply } from 'fastify';
 
-/** Aborts when the connection closes before the reply is complete: nobody waits for the answer any more. */
-export function abortOnClose(reply: FastifyReply): AbortSignal {
+/** Of each connection one for all its requests: a signal of its own costs a small request more than its routing. */
+const signals = new WeakMap<Socket, AbortSignal>();
+
+/**
+ * Aborts when the connection closes: nobody waits for the answer any more. Connections are kept for further requests, so
+ * that whoever listens must stop when it is done.
+ */
+export function abortOnClose({ raw }: FastifyReply): AbortSignal {
+  const { socket } = raw;
+  if (socket === null || socket.destroyed) return AbortSignal.abort();
+  const known = signals.get(socket);
+  if (known !== undefined) return known;
   const controller = new AbortController();
-  const { raw } = reply;
-  if (raw.destroyed) controller.abort();
-  raw.once('close', () => {
-    if (!raw.writableFinished) controller.abort();
-  });
+  socket.once('close', () => controller.abort());
+  signals.set(socket, controller.signal);
   return controller.signal;
 }

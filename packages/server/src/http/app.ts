@@ -1,7 +1,12 @@
 import { STATUS_CODES, type ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
-import fastify, { LogController, type FastifyInstance, type FastifyServerOptions } from 'fastify';
+import fastify, {
+  LogController,
+  type FastifyBaseLogger,
+  type FastifyInstance,
+  type FastifyServerOptions,
+} from 'fastify';
 import type { ServerContext } from '../context.ts';
 import { openaiError, sendOpenAIError } from '../openai/errors.ts';
 import type { TlsOptions } from '../tls.ts';
@@ -39,10 +44,8 @@ export function createApp(
   };
   const options: FastifyServerOptions = {
     // Where it listens is told by whoever starts the server.
-    loggerInstance: context.log.logger.child({}, { level: 'warn' }),
+    loggerInstance: requestLogger(context),
     genReqId: httpRequestId,
-    // Lines about a request name it themselves.
-    childLoggerFactory: (parent) => parent,
     logController: new LogController({ disableRequestLogging: true }),
     bodyLimit: context.maxBodyBytes,
     exposeHeadRoutes: false,
@@ -79,6 +82,13 @@ export function createApp(
     if (socket !== undefined && socket.writableLength > 0) socket.destroy();
   });
   return app;
+}
+
+/** Fastify's logger, of which it makes a child for every request: lines about a request name it themselves. */
+function requestLogger({ log }: ServerContext): FastifyBaseLogger {
+  const logger: FastifyBaseLogger = log.logger.child({}, { level: 'warn' });
+  logger.child = () => logger;
+  return logger;
 }
 
 const REFUSALS: Readonly<Record<string, readonly [status: number, message: string]>> = {

@@ -105,8 +105,10 @@ export class Entry {
 
   /** Numbers of the versions that answer, in order. */
   get readyVersions(): number[] {
-    const ready = [...this.versions].filter(([, { state }]) => state === 'READY');
-    return ready.map(([number]) => number).sort((a, b) => a - b);
+    const ready: number[] = [];
+    // Asked for by every request that names no version.
+    for (const [number, { state }] of this.versions) if (state === 'READY') ready.push(number);
+    return ready.sort((a, b) => a - b);
   }
 
   /** Whether every version that should answer can. What was unloaded on purpose does not count. */
