@@ -13,6 +13,8 @@ export interface LoadFigures {
   readonly p99: number;
   readonly requests: number;
   readonly seconds: number;
+  /** Cores that the load's own process took. */
+  readonly loadBusy: number;
 }
 
 /** Each connection sends its next request when it has the answer to the one before. */
@@ -43,8 +45,10 @@ export async function closedLoop(
   latencies = [];
   counting = true;
   const began = performance.now();
+  const cpu = process.cpuUsage();
   await Promise.race([all, sleep(1000 * seconds)]);
   counting = false;
+  const { user, system } = process.cpuUsage(cpu);
   const took = (performance.now() - began) / 1000;
   stopping = true;
   await all;
@@ -55,6 +59,7 @@ export async function closedLoop(
     requestsPerSecond: Math.round(latencies.length / took),
     ...{ p50: quantile(0.5), p90: quantile(0.9), p99: quantile(0.99) },
     ...{ requests: latencies.length, seconds: Number(took.toFixed(2)) },
+    loadBusy: Number(((user + system) / 1e6 / took).toFixed(2)),
   };
 }
 
