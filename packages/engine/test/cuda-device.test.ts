@@ -102,6 +102,16 @@ test('pages take what is free: a share of the GPU, but no more than others leave
       toCome: [{ parameters: GIB, decoder: false }],
     }).report.sequences;
     close(most / GIB, one / GIB - 3);
+    const others = [
+      { parameters: 20 * GIB, decoder: true },
+      { parameters: 20 * GIB, decoder: true },
+    ];
+    assert.throws(
+      () => sequences(alone, { toCome: others }),
+      /72\.00 GiB can be used .*, of which 2 models still to come want about 82\.00 GiB\. Try .*, fewer models on this GPU, or/,
+    );
+    // With a share of its own it leaves them nothing.
+    close(sequences(alone, { toCome: others, memoryShare: 0.5 }), 40);
     assert.throws(
       () => sequences(new SharedGpu(80 * GIB, 0.5 * GIB)),
       /does not fit GPU 0 \(simulated\): .* \(0.50 GiB are free/,

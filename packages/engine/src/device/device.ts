@@ -89,6 +89,8 @@ export interface MemoryReport {
   readonly weights: number;
   readonly sequences: number;
   readonly workspace: number;
+  /** Of a GPU's model: bytes of the host's memory that copies go to and come from, which the system cannot swap out. */
+  readonly pinned?: number;
   /** The pages by layer group; empty for encoders. */
   readonly pages: readonly PageReport[];
 }

@@ -256,7 +256,8 @@ const TASKS: Readonly<Record<Task, string>> = { generate: 'generates text', embe
 function summary({ task, spec, memory }: ServedModel, parameters: number): string {
   return [
     `${TASKS[task]}, ${spec.architecture}, ${amount(parameters)} parameters, ${spec.contextLength} tokens of context`,
-    `weights ${bytes(memory.weights)}, sequences ${bytes(memory.sequences)}, workspace ${bytes(memory.workspace)}`,
+    `weights ${bytes(memory.weights)}, sequences ${bytes(memory.sequences)}, workspace ${bytes(memory.workspace)}` +
+      (memory.pinned === undefined ? '' : `, pinned memory of the host ${bytes(memory.pinned)}`),
     ...memory.pages.map(
       (group) =>
         `pages of ${group.window === undefined ? 'full attention' : `window ${group.window}`}: ` +

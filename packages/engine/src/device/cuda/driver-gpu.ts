@@ -72,28 +72,48 @@ export class DriverGpu implements Gpu {
   }
 
   alloc(bytes: number): GpuMemory {
-    try {
-      const memory = new DeviceMemory(this.context, bytes);
-      return new Range(memory, 0, bytes, () => memory[Symbol.dispose]());
-    } catch (error) {
-      if (!(error instanceof CudaError) || error.code !== OUT_OF_MEMORY) throw error;
-      const { free } = this.memory();
-      const gib = (size: number): string => `${(size / 1024 ** 3).toFixed(2)} GiB`;
-      const message = `${this.description} has no room for ${gib(bytes)} more: ${gib(free)} are free`;
-      throw new RoseError('unavailable', message, { cause: error });
-    }
+    const memory = this.#fitting(
+      () => new DeviceMemory(this.context, bytes),
+      () => `${this.description} has no room for ${sized(bytes)} more: ${sized(this.memory().free)} are free`,
+    );
+    return new Range(memory, 0, bytes, () => memory[Symbol.dispose]());
   }
 
   pinned(bytes: number): PinnedBlock {
-    return new Pinned(this.context, bytes);
+    return this.#fitting(
+      () => new Pinned(this.context, bytes),
+      () =>
+        `the host has no room for ${sized(bytes)} of pinned memory, which ${this.description} copies from and to: let this process ` +
+        'have more memory (its container, ulimit -l), or take fewer --max-sequences and --max-rows',
+    );
   }
 
   load(module: KernelModule, wanted: KernelCase): GpuKernel {
-    return this.#kernels.load({ module, wanted });
+    return this.#fitting(
+      () => this.#kernels.load({ module, wanted }),
+      () => this.#noModule(),
+    );
   }
 
-  loadAll(kernels: readonly KernelWanted[], signal: AbortSignal): Promise<KernelsLoaded> {
-    return this.#kernels.loadAll(kernels, signal);
+  async loadAll(kernels: readonly KernelWanted[], signal: AbortSignal): Promise<KernelsLoaded> {
+    try {
+      return await this.#kernels.loadAll(kernels, signal);
+    } catch (error) {
+      throw fits(error, () => this.#noModule());
+    }
+  }
+
+  #noModule(): string {
+    const free = `${sized(this.memory().free)} are free`;
+    return `${this.description} has no room for a kernel's module: ${free}; a smaller --memory-share leaves more to the driver`;
+  }
+
+  #fitting<T>(make: () => T, message: () => string): T {
+    try {
+      return make();
+    } catch (error) {
+      throw fits(error, message);
+    }
   }
 
   newStream(): GpuStream {
@@ -103,4 +123,15 @@ export class DriverGpu implements Gpu {
   close(): void {
     this.context[Symbol.dispose]();
   }
+}
+
+/** The same error, or where memory was missing one that says so to a person. */
+function fits(error: unknown, message: () => string): unknown {
+  if (!(error instanceof CudaError) || error.code !== OUT_OF_MEMORY) return error;
+  return new RoseError('unavailable', message(), { cause: error });
+}
+
+function sized(bytes: number): string {
+  const mib = bytes / 1024 ** 2;
+  return mib < 100 ? `${mib.toFixed(1)} MiB` : `${(mib / 1024).toFixed(2)} GiB`;
 }

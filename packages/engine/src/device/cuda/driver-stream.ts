@@ -8,6 +8,10 @@ import type { GpuGraph, GpuRange, GpuStream, PinnedBlock } from './gpu.ts';
 const LAUNCH_TIMEOUT = 702;
 /** Work that takes longer hangs. */
 const DEADLINE_MS = 30_000;
+/** A model that is closed waits no longer for what it has under way. */
+const CLOSE_MS = 10_000;
+/** Nobody changes it: to sleep on. */
+const NAP = new Int32Array(new SharedArrayBuffer(4));
 
 interface Waiting {
   readonly event: Event;
@@ -75,8 +79,13 @@ export class DriverStream implements GpuStream {
     });
   }
 
-  synchronize(): void {
-    this.stream.synchronize();
+  synchronize(deadlineMs: number = CLOSE_MS): void {
+    const until = performance.now() + deadlineMs;
+    // The driver's own wait has no end.
+    while (!this.stream.query()) {
+      if (performance.now() > until) throw this.#hangs('cuStreamQuery', deadlineMs);
+      Atomics.wait(NAP, 0, 0, 1);
+    }
   }
 
   free(): void {
@@ -94,16 +103,20 @@ export class DriverStream implements GpuStream {
         resolve();
       }
       if (waiting.length > 0 && performance.now() > waiting[0].until) {
-        // Nothing more may be asked of the driver, which would wait for what does not end.
-        const seconds = waiting[0].deadlineMs / 1000;
-        this.#context.lost = new CudaError('cuEventQuery', LAUNCH_TIMEOUT, `: no end after ${seconds} s`);
-        throw this.#context.lost;
+        throw this.#hangs('cuEventQuery', waiting[0].deadlineMs);
       }
     } catch (error) {
       for (const { reject } of waiting.splice(0)) reject(plain(error));
     }
     if (waiting.length > 0) setImmediate(this.#poll);
   };
+
+  /** Nothing more may be asked of the driver, which would wait for what does not end. */
+  #hangs(call: string, deadlineMs: number): CudaError {
+    const error = new CudaError(call, LAUNCH_TIMEOUT, `: no end after ${deadlineMs / 1000} s`);
+    this.#context.lost = error;
+    return error;
+  }
 }
 
 class DriverGraph implements GpuGraph {

@@ -14,11 +14,11 @@ export interface Gpu {
   memory(): { readonly free: number; readonly total: number };
   /** Memory of undefined contents, aligned to 256 bytes at least. Throws RoseError `unavailable` where there is not so much. */
   alloc(bytes: number): GpuMemory;
-  /** Memory of the host that copies go to and come from. */
+  /** Memory of the host that copies go to and come from. Throws RoseError `unavailable` where it cannot be had. */
   pinned(bytes: number): PinnedBlock;
   /**
    * A kernel for these sizes and options, compiled. Loading the same twice costs nothing, and is freed twice. Throws RangeError
-   * where it refuses them.
+   * where it refuses them, and RoseError `unavailable` where the GPU has no room for its module.
    */
   load(module: KernelModule, wanted: KernelCase): GpuKernel;
   /**
@@ -106,8 +106,8 @@ export interface GpuStream {
    * `deadlineMs`: the GPU is lost then. The thread is not blocked.
    */
   settled(deadlineMs?: number): Promise<void>;
-  /** Wait in this thread. */
-  synchronize(): void;
+  /** Wait in this thread; throws when it takes longer than `deadlineMs`: the GPU is lost then. */
+  synchronize(deadlineMs?: number): void;
   free(): void;
 }
 

@@ -80,7 +80,16 @@ export function planCudaMemory(
   const own = options.memoryShare === undefined ? shareOf(room, toCome, type) : room;
   const planned = decoder ? planPages(spec, layers, { ...options, cacheDtype, memoryShare: share, rows }, own) : [];
   if (room < 0 || planned.some(({ pages }) => pages < 1)) {
-    throw doesNotFit(gpu, { weights, workspace, usable, free, share });
+    const others = options.memoryShare === undefined ? toCome : [];
+    throw doesNotFit(gpu, {
+      weights,
+      workspace,
+      usable,
+      free,
+      share,
+      others: others.length,
+      wanted: wantedBy(others, type),
+    });
   }
   return {
     report: { weights, sequences: planned.reduce((sum, { bytes }) => sum + bytes, 0), workspace, pages: planned },
@@ -96,8 +105,12 @@ export function planCudaMemory(
 
 /** The room for pages that the models to come leave: all decoders get as much. */
 function shareOf(room: number, toCome: readonly ModelToCome[], type: ComputeType): number {
-  const wanted = toCome.reduce((sum, { parameters }) => sum + TYPE_BYTES[type] * parameters + BUFFERS_TO_COME, 0);
-  return (room - wanted) / (1 + toCome.filter(({ decoder }) => decoder).length);
+  return (room - wantedBy(toCome, type)) / (1 + toCome.filter(({ decoder }) => decoder).length);
+}
+
+/** Bytes that models to come want besides pages, about. */
+function wantedBy(toCome: readonly ModelToCome[], type: ComputeType): number {
+  return toCome.reduce((sum, { parameters }) => sum + TYPE_BYTES[type] * parameters + BUFFERS_TO_COME, 0);
 }
 
 /** The plan's buffers that are left when operations are fused, and those that attention's kernels need. */
@@ -150,15 +163,26 @@ export function samplerSizes(
   return { vocabulary, outputs, targets, rows, sequences };
 }
 
-function doesNotFit(
-  gpu: Gpu,
-  sizes: { weights: number; workspace: number; usable: number; free: number; share: number },
-): RoseError {
+interface Misfit {
+  readonly weights: number;
+  readonly workspace: number;
+  readonly usable: number;
+  readonly free: number;
+  readonly share: number;
+  /** Models to come, and bytes that they want. */
+  readonly others: number;
+  readonly wanted: number;
+}
+
+function doesNotFit(gpu: Gpu, { weights, workspace, usable, free, share, others, wanted }: Misfit): RoseError {
   const gib = (bytes: number): string => `${(bytes / 1024 ** 3).toFixed(2)} GiB`;
+  const [models, want] = others === 1 ? ['one model', 'wants'] : [`${others} models`, 'want'];
+  const beside = others === 0 ? '' : `, of which ${models} still to come ${want} about ${gib(wanted)}`;
   return new RoseError(
     'unavailable',
-    `the model does not fit ${gpu.description}: weights take ${gib(sizes.weights)} and buffers ${gib(sizes.workspace)}, ` +
-      `besides pages for keys and values, while ${gib(Math.max(0, sizes.usable))} can be used (${gib(sizes.free)} are ` +
-      `free, the share is ${sizes.share}). Try fewer --max-rows or --max-sequences, a larger --memory-share, or a smaller model.`,
+    `the model does not fit ${gpu.description}: weights take ${gib(weights)} and buffers ${gib(workspace)}, ` +
+      `besides pages for keys and values, while ${gib(Math.max(0, usable))} can be used (${gib(free)} are ` +
+      `free, the share is ${share})${beside}. Try fewer --max-rows or --max-sequences, a larger --memory-share, ` +
+      `${others === 0 ? '' : 'fewer models on this GPU, '}or a smaller model.`,
   );
 }

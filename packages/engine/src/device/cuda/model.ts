@@ -62,9 +62,10 @@ export class CudaModel implements DeviceModel {
     try {
       const { notes, ...formats } = chooseFormats(checkpoint, options, whole.arch);
       const plan = buildPlan(checkpoint.spec);
-      const memory = planCudaMemory(gpu, checkpoint, plan, formats, options);
+      const planned = planCudaMemory(gpu, checkpoint, plan, formats, options);
       const paper = new PaperGpu(gpu);
-      CudaModel.sketch(paper, checkpoint, options, memory);
+      CudaModel.sketch(paper, checkpoint, options, planned);
+      const memory = { ...planned, report: { ...planned.report, pinned: paper.pinnedBytes } };
       const compiled = gpu.loadAll(paper.wanted, stop.signal).then(({ compiled, threads }) => {
         options.onPhase?.(compiled === 0 ? 'kernels found' : `kernels compiled (${compiled}, ${threads} threads)`);
       });
