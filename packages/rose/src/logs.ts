@@ -30,11 +30,7 @@ export function addLogOptions(command: Command): Command {
         .choices(['default', 'ISO8601'])
         .default('default'),
     )
-    .option(
-      '--trace-config <setting>',
-      'what is traced: triton,file=FILE, level=TIMESTAMPS (or TENSORS, OFF), rate=N, count=N, triton,log-frequency=N (several times)',
-      collect,
-    );
+    .option('--trace-config <setting>', `what is traced: ${SETTINGS} (several times)`, collect);
 }
 
 export function logOptions(flags: LogFlags): NonNullable<ServerOptions['log']> {
@@ -50,6 +46,9 @@ export function logOptions(flags: LogFlags): NonNullable<ServerOptions['log']> {
 
 type TraceOptions = NonNullable<ServerOptions['trace']>;
 
+const SETTINGS =
+  'triton,file=FILE, level=TIMESTAMPS (or TENSORS, OFF), rate=N, count=N, triton,log-frequency=N and mode=triton';
+
 /** Settings as Triton's command line has them: those of its own mode stand behind `triton,`. */
 export function traceOptions({ traceConfig = [] }: LogFlags): TraceOptions {
   const options: { -readonly [Name in keyof TraceOptions]: TraceOptions[Name] } = {};
@@ -60,7 +59,8 @@ export function traceOptions({ traceConfig = [] }: LogFlags): TraceOptions {
     else if (name === 'rate') options.rate = number(value, 0, setting);
     else if (name === 'count') options.count = number(value, -1, setting);
     else if (name === 'triton,log-frequency') options.logFrequency = number(value, 0, setting);
-    else if (name !== 'mode' || value !== 'triton') throw wrong(setting, 'there is no such setting');
+    else if (name !== 'mode' || value !== 'triton')
+      throw wrong(setting, `there is no such setting; there are ${SETTINGS}`);
   }
   if ((options.level ?? []).length > 0) {
     if (options.file === undefined) throw wrong('level', 'traces need a file: add --trace-config triton,file=FILE');

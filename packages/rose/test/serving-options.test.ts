@@ -54,7 +54,9 @@ test('traces and the log', () => {
   assert.throws(() => trace('mode=opentelemetry'), /there is no such setting/);
   assert.throws(() => trace('level=ALL'), /a level is OFF, TIMESTAMPS or TENSORS/);
   assert.throws(() => trace('rate=-1'), /a whole number of at least 0/);
-  assert.throws(() => trace('rate'), /there is no such setting/);
+  const settings =
+    /there is no such setting; there are triton,file=FILE, level=TIMESTAMPS .*, rate=N, count=N, triton,log-/;
+  for (const unknown of ['rate', 'foo=1', 'triton,foo=1']) assert.throws(() => trace(unknown), settings);
   assert.deepEqual(logOptions(parsed(addLogOptions, '--log-info', 'false', '--log-verbose', '2', '--log-file', 'f')), {
     info: false,
     warning: true,

@@ -1,10 +1,9 @@
-import { registerHooks } from 'node:module';
-import { pathToFileURL } from 'node:url';
 import { parentPort, workerData, type MessagePort } from 'node:worker_threads';
 import { ModelError, type Model, type ModelClass, type Outcome } from './api.ts';
 import { Calls } from './calls.ts';
 import { readRequest, writeTimes } from './exchange.ts';
 import { errorOf, writeOutcome } from './outcome.ts';
+import { importFile, provideApi } from './modules.ts';
 import { NumberMap } from './number-map.ts';
 import { PacketReader, PacketWriter, type Packet } from './packet.ts';
 import { now, type ExecuteTimes, type FromInstance, type InstanceData, type ToInstance } from './protocol.ts';
@@ -50,8 +49,7 @@ async function start(): Promise<void> {
 }
 
 async function load(file: string): Promise<ModelClass> {
-  const module = (await import(pathToFileURL(file).href)) as { default?: unknown };
-  const made = module.default;
+  const { default: made } = await importFile(file);
   const isModel = typeof made === 'function' && typeof (made as ModelClass).prototype?.execute === 'function';
   if (!isModel) {
     throw new ModelError('its default export must be a class with a method execute(requests)', 'INVALID_ARG');
@@ -175,20 +173,6 @@ function checkOutcomes(returned: readonly Outcome[] | void, count: number): read
   if (Array.isArray(returned) && returned.length === count) return returned as readonly Outcome[];
   const what = Array.isArray(returned) ? `${returned.length} outcomes` : 'no array';
   throw new ModelError(`execute returned ${what} for ${count} requests: it must return one outcome for each`);
-}
-
-/** Models find the authors' module by its name wherever they lie, and TypeScript is what it looks like. */
-function provideApi(): void {
-  const api = new URL(import.meta.url.endsWith('.ts') ? './api.ts' : './api.js', import.meta.url).href;
-  registerHooks({
-    resolve(specifier, context, next) {
-      if (specifier === '@rose/server/backend') return { url: api, shortCircuit: true };
-      const resolved = next(specifier, context);
-      const typescript =
-        resolved.format === undefined || resolved.format === null ? resolved.url.endsWith('.ts') : false;
-      return typescript ? { ...resolved, format: 'module-typescript' } : resolved;
-    },
-  });
 }
 
 provideApi();

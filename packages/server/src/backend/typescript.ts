@@ -1,4 +1,4 @@
-import { existsSync } from 'node:fs';
+import { existsSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { RoseError } from '@rose/engine';
 import type { ModelConfig, ModelRateLimiter } from '../grpc/proto/model_config_pb.js';
@@ -221,5 +221,8 @@ function modelFile({ defaultModelFilename }: ModelConfig, directory: string): st
   const names = defaultModelFilename === '' ? FILES : [defaultModelFilename];
   const name = names.find((candidate) => existsSync(join(directory, candidate)));
   if (name === undefined) throw invalid(`there is no ${names.join(' or ')} in the version's directory`);
-  return join(directory, name);
+  const file = join(directory, name);
+  // A thread that reads from a pipe cannot be ended.
+  if (!statSync(file).isFile()) throw invalid(`${file} is no file`);
+  return file;
 }

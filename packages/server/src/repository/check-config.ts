@@ -30,8 +30,13 @@ export function checkConfig(config: ModelConfig): void {
   else if (config.platform === ENSEMBLE_PLATFORM) {
     throw invalid(`ensemble scheduling must be set for ensemble ${name} whose platform is ${ENSEMBLE_PLATFORM}`);
   }
+  const { policyChoice } = config.versionPolicy ?? {};
+  if (policyChoice?.case === 'latest' && policyChoice.value.numVersions === 0) {
+    throw invalid(`'num_versions' of version_policy latest must be at least 1 for ${name}`);
+  }
   for (const group of config.instanceGroup) {
     const which = `instance group ${group.name} of model ${name}`;
+    if (group.count < 1) throw invalid(`'count' of ${which} must be at least 1, not ${group.count}`);
     if (group.kind === Kind.GPU) throw invalid(`${which} has kind KIND_GPU but no GPUs are available`);
     if (group.gpus.length > 0)
       throw invalid(`${which} has kind KIND_${Kind[group.kind]} but specifies one or more GPUs`);
@@ -78,6 +83,8 @@ function checkTensor(what: string, tensor: ModelInput | ModelOutput, maxBatchSiz
   if (tensor.dims.some((dim) => dim < 1n && dim !== -1n)) {
     fail(`${which} dimension must be integer >= 1, or -1 to indicate a variable-size dimension`);
   }
+  const large = tensor.dims.find((dim) => dim > Number.MAX_SAFE_INTEGER);
+  if (large !== undefined) fail(`${which} has the dimension ${large}, which is more than ${Number.MAX_SAFE_INTEGER},`);
   if (tensor.isShapeTensor) fail(`${which} is a shape tensor: shape tensors are only supported for TensorRT platform`);
   const { reshape } = tensor;
   if (reshape === undefined) return;

@@ -29,29 +29,51 @@ export function parseConfig(text: string, file: string): ModelConfig {
   }
 }
 
-/** The parser says what is wrong but not where: it is in the last line of the shortest beginning with that error. */
+/**
+ * The parser says what is wrong but not where: it is in the last line of the shortest beginning with that error. It reads
+ * from front to back, so every longer beginning has that error, too.
+ */
 function lineOf(text: string, message: string): number {
   const lines = text.split('\n');
-  for (let count = 1; count < lines.length; count++) {
+  const fails = (count: number): boolean => {
     try {
       fromText(ModelConfigSchema, lines.slice(0, count).join('\n'));
+      return false;
     } catch (error) {
-      if ((error as Error).message === message) return count;
+      return (error as Error).message === message;
     }
+  };
+  let [good, bad] = [0, lines.length];
+  while (bad - good > 1) {
+    const middle = (good + bad) >> 1;
+    if (fails(middle)) bad = middle;
+    else good = middle;
   }
-  return lines.length;
+  return bad;
 }
 
 /** Read a configuration in protobuf's JSON, as a load request brings it. */
 export function parseConfigOverride(text: string): ModelConfig {
+  // A double would round them; as texts, which protobuf's JSON has for them, too, they stay what they are.
+  const large: string[] = [];
   let json: unknown;
   try {
-    json = JSON.parse(text);
+    json = JSON.parse(text, (_: string, value: unknown, { source = '' }: { readonly source?: string } = {}) => {
+      if (typeof value !== 'number' || Number.isSafeInteger(value) || !/^-?\d+$/.test(source)) return value;
+      large.push(source);
+      return source;
+    });
   } catch (error) {
     throw invalid(`Invalid config override: ${(error as Error).message}`);
   }
   if (typeof json !== 'object' || json === null) throw invalid('Invalid config override: it must be a JSON object');
-  return configFromJson(json, 'Invalid config override: the text');
+  try {
+    return configFromJson(json, 'Invalid config override: the text');
+  } catch (error) {
+    // The parser of 32-bit fields rounds what it refuses.
+    const { message } = error as Error;
+    throw invalid(large.reduce((exact, source) => exact.replace(String(Number(source)), source), message));
+  }
 }
 
 /** The configuration of a model that has no `config.pbtxt`. */
@@ -66,8 +88,6 @@ export function completeConfig(config: ModelConfig, name: string, backend: strin
   config.versionPolicy ??= create(ModelVersionPolicySchema, {
     policyChoice: { case: 'latest', value: { numVersions: 1 } },
   });
-  const { policyChoice } = config.versionPolicy;
-  if (policyChoice.case === 'latest' && policyChoice.value.numVersions === 0) policyChoice.value.numVersions = 1;
   // What follows is about a model's own execution; an ensemble has none.
   if (config.schedulingChoice.case === 'ensembleScheduling') return config;
   config.optimization ??= create(ModelOptimizationPolicySchema);
@@ -93,6 +113,6 @@ function completeInstances(config: ModelConfig): void {
   config.instanceGroup.forEach((group, i) => {
     group.name ||= `${config.name}_${i}`;
     if (group.kind === Kind.AUTO) group.kind = Kind.CPU;
-    if (group.count < 1) group.count = 1;
+    if (group.count === 0) group.count = 1;
   });
 }

@@ -27,11 +27,17 @@ export async function versionsIn(directory: string): Promise<number[]> {
 /** The text of the model's configuration; undefined: it has none. */
 export async function readConfigFile(directory: string): Promise<string | undefined> {
   try {
-    return await readFile(join(directory, CONFIG_FILE), 'utf8');
+    return await readFile(await onlyFile(join(directory, CONFIG_FILE)), 'utf8');
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
     throw invalid(`failed to read ${CONFIG_FILE}: ${(error as Error).message}`);
   }
+}
+
+/** The path of what must be a file: reading a pipe could take for ever. */
+export async function onlyFile(path: string): Promise<string> {
+  if ((await stat(path)).isFile()) return path;
+  throw invalid(`${path} is no file`);
 }
 
 /**
@@ -40,7 +46,7 @@ export async function readConfigFile(directory: string): Promise<string | undefi
  */
 export async function fileWithin(directory: string, name: string): Promise<string> {
   const [root, file] = await Promise.all([realpath(directory), realpath(join(directory, name))]);
-  if (file.startsWith(root + sep)) return file;
+  if (file.startsWith(root + sep)) return onlyFile(file);
   throw invalid('it must stay within the model directory');
 }
 

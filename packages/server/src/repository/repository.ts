@@ -438,7 +438,14 @@ export class ModelRepository {
     if (entry === undefined) return Promise.resolve();
     // Loads that are before it may never end; each has as long as requests have.
     const unloaded = new TritonError(503, 'it was unloaded before it was loaded');
-    const late = setInterval(() => entry.loading?.giveUp(unloaded), Math.max(1, limitMs));
+    let under = entry.loading;
+    const late = setInterval(
+      () => {
+        if (under === entry.loading) under?.giveUp(unloaded);
+        under = entry.loading;
+      },
+      Math.max(1, limitMs),
+    );
     return entry.inTurn(async () => {
       clearInterval(late);
       entry.problem = undefined;

@@ -5,7 +5,7 @@ import { JsonObject, JsonSyntaxError, parseJson, type JsonValue } from './json.t
 import type { InputSpec, ModelSignature } from './model.ts';
 import { takeParameters, type RequestParameters } from './parameters.ts';
 import { tensorFromRegion } from './region-tensor.ts';
-import { elementCount, printShape, tensorFromBytes, tensorFromJson, type Tensor } from './tensor.ts';
+import { elementCount, tensorFromBytes, tensorFromJson, type Tensor } from './tensor.ts';
 
 export interface InferRequest {
   readonly id: string;
@@ -176,18 +176,19 @@ function checkOneSource(...sources: readonly [data: Source, binarySize: Source, 
 type Source = JsonValue | undefined;
 
 function readShape(input: JsonObject, name: string): number[] {
-  const shape = arrayOf(input, 'shape').map((dim) => {
-    const valid =
-      (typeof dim === 'number' && Number.isInteger(dim) && dim >= 0) || (typeof dim === 'bigint' && dim >= 0n);
-    if (!valid)
-      throw malformed("Unable to parse 'shape': attempt to access JSON non-unsigned-integer as unsigned-integer");
-    return Number(dim);
+  const dims = arrayOf(input, 'shape').map((dim) => {
+    // Larger numbers than 64 bits hold come as those that are no integers.
+    const valid = (typeof dim === 'number' && Number.isSafeInteger(dim)) || typeof dim === 'bigint';
+    if (valid && dim >= 0) return dim;
+    throw malformed("Unable to parse 'shape': attempt to access JSON non-unsigned-integer as unsigned-integer");
   });
+  const shape = dims.map(Number);
+  const place = `invalid shape for input '${name}': shape [${dims.join(',')}]`;
   if (elementCount(shape) >= 2 ** 63) {
-    const place = `invalid shape for input '${name}': shape ${printShape(shape)}`;
     throw invalid(`${place} causes total element count to exceed maximum size of ${2n ** 63n - 1n}`);
   }
-  return shape;
+  if (shape.every(Number.isSafeInteger)) return shape;
+  throw invalid(`${place} has a dimension of more than ${Number.MAX_SAFE_INTEGER}`);
 }
 
 /** The part of a region that a tensor's parameters name. */

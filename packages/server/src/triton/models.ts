@@ -46,7 +46,7 @@ export class TritonModels {
    * @throws RoseError `not_found`, TritonError where the version is no number or not ready
    */
   find(name: string, version: string | undefined): TritonModel {
-    const number = numberOf(version);
+    const number = numberOf(name, version);
     const model = this.#builtin.get(name);
     if (model !== undefined && (number === undefined || number === 1)) return model;
     if (model === undefined && this.#repository !== undefined) return this.#repository.find(name, number);
@@ -56,14 +56,14 @@ export class TritonModels {
 
   /** Versions for metadata: the one that was named, or all that answer. */
   versions(name: string, version: string | undefined): string[] {
-    if (version) return [String(numberOf(version))];
+    if (version) return [String(numberOf(name, version))];
     return this.#builtin.has(name) ? ['1'] : (this.#repository?.readyVersions(name) ?? []).map(String);
   }
 
   /** Versions that answer: all, those of a model, or one. */
   select(name: string, version: string | undefined): TritonModel[] {
     if (name === '') return this.all;
-    const number = numberOf(version);
+    const number = numberOf(name, version);
     if (!this.all.some((model) => model.name === name && (number === undefined || model.version === String(number)))) {
       throw invalid(`requested model ${version ? `version ${number} of ` : ''}'${name}' is not available`);
     }
@@ -72,7 +72,7 @@ export class TritonModels {
 
   /** Whether the model, or its version, is or was in service. */
   has(name: string, version: string | undefined): boolean {
-    const number = numberOf(version);
+    const number = numberOf(name, version);
     if (this.#builtin.has(name)) return number === undefined || number === 1;
     return this.#repository?.has(name, number) ?? false;
   }
@@ -182,8 +182,13 @@ export class TritonModels {
   }
 }
 
-function numberOf(version: string | undefined): number | undefined {
+function numberOf(name: string, version: string | undefined): number | undefined {
   if (version === undefined || version === '') return undefined;
-  if (/^\d+$/.test(version)) return Number(version);
+  if (/^\d+$/.test(version)) {
+    const number = Number(version);
+    // No directory has such a number, and printing it would round it.
+    if (Number.isSafeInteger(number)) return number;
+    throw new RoseError('not_found', `Request for unknown model: '${name}' version ${BigInt(version)} is not found`);
+  }
   throw invalid(`failed to get model version from specified version string '${version}'`);
 }

@@ -58,7 +58,8 @@ function expect(name: string, value: JsonValue, type: 'unsigned-integer' | 'bool
   const fits =
     type === 'boolean'
       ? typeof value === 'boolean'
-      : (typeof value === 'number' && Number.isInteger(value) && value >= 0) ||
+      : // Larger numbers than 64 bits hold come as those that are no integers.
+        (typeof value === 'number' && Number.isSafeInteger(value) && value >= 0) ||
         (typeof value === 'bigint' && value >= 0n);
   if (!fits) throw malformed(`Unable to parse '${name}': attempt to access JSON non-${type} as ${type}`);
   return value;

@@ -1,7 +1,7 @@
 import type { RegionPlace, RegionUse } from '../shared-memory/regions.ts';
 import { elementOf, type DataType } from './datatype.ts';
 import { invalid } from './errors.ts';
-import { elementCount, tensorFromBytes, type Tensor } from './tensor.ts';
+import { printProduct, tensorFromBytes, type Tensor } from './tensor.ts';
 
 /** An input that lies in a region of shared memory. It is read only where it has the size that its shape says. */
 export function tensorFromRegion(
@@ -11,8 +11,8 @@ export function tensorFromRegion(
   model: string,
 ): Tensor {
   if (datatype !== 'BYTES') {
-    const expected = elementCount(shape) * elementOf(datatype).size;
-    if (Number(place.bytes) !== expected) {
+    const expected = printProduct([...shape, elementOf(datatype).size]);
+    if (String(place.bytes) !== expected) {
       throw invalid(
         `input byte size mismatch for input '${name}' for model '${model}'. Expected ${expected}, got ${place.bytes}`,
       );

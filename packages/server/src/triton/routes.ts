@@ -162,7 +162,7 @@ function notOneResponse(): TritonError {
 /** Why a model cannot answer: that it does not exist is another status than that it is not ready. */
 function notReady(models: TritonModels, name: string, version: string | undefined): Error {
   if (models.has(name, version)) return invalid('Model version not ready');
-  const which = version === undefined ? `'${name}'` : `'${name}' version ${Number(version)}`;
+  const which = version === undefined ? `'${name}'` : `'${name}' version ${BigInt(version)}`;
   return new RoseError('not_found', `Request for unknown model: ${which} is not found`);
 }
 

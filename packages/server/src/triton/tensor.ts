@@ -32,6 +32,11 @@ export function elementCount(shape: readonly number[]): number {
   return shape.reduce((count, dim) => count * dim, 1);
 }
 
+/** The product of whole numbers for messages: as a double it would be rounded. */
+export function printProduct(factors: readonly number[]): string {
+  return String(factors.reduce((product, factor) => product * BigInt(factor), 1n));
+}
+
 /** A configuration that asks for a larger tensor is a mistake. */
 const MOST_BYTES = 2 ** 31;
 /** What an empty text takes in memory, about. */
@@ -82,7 +87,7 @@ export function tensorFromJson(
   }
   const { size, write } = elementOf(datatype);
   if (count * size > maxBytes) {
-    const sizes = `(${count * size} bytes) that exceeds the maximum allowed value of ${maxBytes} bytes`;
+    const sizes = `(${printProduct([...shape, size])} bytes) that exceeds the maximum allowed value of ${maxBytes} bytes`;
     const advice = 'Use --http-max-input-size to increase the limit.';
     throw invalid(`JSON input '${name}' has a byte_size ${sizes}. ${advice}`);
   }

@@ -1,7 +1,7 @@
 import { elementOf } from './datatype.ts';
 import { invalid } from './errors.ts';
 import { fits, fullShape, type InputSpec, type ModelSignature } from './model.ts';
-import { elementCount, printShape, type Tensor } from './tensor.ts';
+import { elementCount, printProduct, printShape, type Tensor } from './tensor.ts';
 
 const NO_ID = '[request id: <id_unknown>] ';
 
@@ -96,14 +96,14 @@ function checkInput(model: ModelSignature, spec: InputSpec, tensor: Tensor, pref
   if (tensor.datatype === 'BYTES') {
     if (tensor.data.length !== count) {
       const place = `for inference input '${name}' for model '${model.name}'`;
-      throw invalid(`${prefix}expected ${count} string elements ${place}, got ${tensor.data.length}`);
+      throw invalid(`${prefix}expected ${printProduct(shape)} string elements ${place}, got ${tensor.data.length}`);
     }
     return;
   }
-  const bytes = count * elementOf(tensor.datatype).size;
-  if (tensor.data.length !== bytes) {
+  const { size } = elementOf(tensor.datatype);
+  if (tensor.data.length !== count * size) {
     const place = `input byte size mismatch for input '${name}' for model '${model.name}'`;
-    throw invalid(`${prefix}${place}. Expected ${bytes}, got ${tensor.data.length}`);
+    throw invalid(`${prefix}${place}. Expected ${printProduct([...shape, size])}, got ${tensor.data.length}`);
   }
 }
 
