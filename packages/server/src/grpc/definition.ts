@@ -1,5 +1,8 @@
 import type { MethodDefinition, ServiceDefinition } from '@grpc/grpc-js';
 import { fromBinary, toBinary, type DescMessage, type DescService, type Message } from '@bufbuild/protobuf';
+import { decodeInferRequest } from './decode-request.ts';
+import { encodeInferResponse, encodeStreamInferResponse } from './encode-response.ts';
+import { GRPCInferenceService } from './proto/inference_pb.js';
 
 /** A service's methods as grpc-js takes them, from what protoc-gen-es wrote. */
 export function serviceDefinition(service: DescService): ServiceDefinition {
@@ -15,6 +18,17 @@ export function serviceDefinition(service: DescService): ServiceDefinition {
       },
     ]),
   );
+}
+
+/** The inference service as it is served: its busiest messages have codecs of their own. */
+export function inferenceDefinition(): ServiceDefinition {
+  const service = serviceDefinition(GRPCInferenceService);
+  const request = { requestDeserialize: decodeInferRequest };
+  return {
+    ...service,
+    ModelInfer: { ...service.ModelInfer, ...request, responseSerialize: encodeInferResponse },
+    ModelStreamInfer: { ...service.ModelStreamInfer, ...request, responseSerialize: encodeStreamInferResponse },
+  };
 }
 
 type Codec<Side extends 'request' | 'response'> = Pick<

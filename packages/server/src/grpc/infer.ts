@@ -1,5 +1,4 @@
 import type { EventEmitter } from 'node:events';
-import { create } from '@bufbuild/protobuf';
 import { status, type Metadata, type ServerDuplexStream, type ServerUnaryCall } from '@grpc/grpc-js';
 import type { ServerContext } from '../context.ts';
 import { tenantOf } from '../http/tenant.ts';
@@ -14,19 +13,14 @@ import { byName } from '../triton/tensor.ts';
 import { onlyResponse } from '../triton/only-response.ts';
 import { checkRequest } from '../triton/validate.ts';
 import { readInferRequest, type GrpcInferRequest } from './infer-request.ts';
-import { inferResponse, markFinal } from './infer-response.ts';
-import {
-  ModelInferResponseSchema,
-  ModelStreamInferResponseSchema,
-  type ModelInferRequest,
-  type ModelInferResponse,
-  type ModelStreamInferResponse,
-} from './proto/inference_pb.js';
+import type { InferAnswer, StreamAnswer } from './encode-response.ts';
+import { emptyResponse, inferResponse, markFinal } from './infer-response.ts';
+import type { ModelInferRequest } from './proto/inference_pb.js';
 import { callId, logCall } from './log.ts';
 import { serviceError } from './status.ts';
 
-type Call = ServerUnaryCall<ModelInferRequest, ModelInferResponse>;
-type Stream = ServerDuplexStream<ModelInferRequest, ModelStreamInferResponse>;
+type Call = ServerUnaryCall<ModelInferRequest, InferAnswer>;
+type Stream = ServerDuplexStream<ModelInferRequest, StreamAnswer>;
 /** What both kinds of call have. */
 interface AnyCall extends EventEmitter {
   readonly cancelled: boolean;
@@ -37,19 +31,22 @@ interface AnyCall extends EventEmitter {
 const RUNNING_PER_STREAM = 256;
 
 /** ModelInfer: one request, one response. The work ends with the call, be it cancelled or past its deadline. */
-export async function modelInfer({ models, traces, regions }: ServerContext, call: Call): Promise<ModelInferResponse> {
+export async function modelInfer({ models, traces, regions }: ServerContext, call: Call): Promise<InferAnswer> {
   const model = models.find(call.request.modelName, call.request.modelVersion);
   if (model.decoupled) {
     throw new TritonError(501, "ModelInfer RPC doesn't support models with decoupled transaction policy");
   }
   const trace = traceOf(traces, model);
   const use = regions.use();
+  let started: Started | undefined;
   try {
-    const { request, responses } = start(model, call.request, call, trace, use);
+    started = start(model, call.request, call, trace, use);
+    const { request, responses } = started;
     const response = await onlyResponse(model, responses);
     trace?.mark('GRPC_SEND_START');
     return inferResponse(model, request, response);
   } finally {
+    started?.end();
     use.release();
     if (trace !== undefined) setImmediate(() => finishTrace(trace));
   }
@@ -86,11 +83,13 @@ export function modelStreamInfer(context: ServerContext, call: Stream): void {
   };
   const answer = async (message: ModelInferRequest, before: Promise<unknown>): Promise<void> => {
     let trace: Trace | undefined;
+    let started: Started | undefined;
     const use = regions.use();
     try {
       const model = models.find(message.modelName, message.modelVersion);
       trace = traceOf(traces, model);
-      const { request, responses } = start(model, message, call, trace, use);
+      started = start(model, message, call, trace, use);
+      const { request, responses } = started;
       if (model.decoupled) {
         await sendAll(writer, model, message, request, responses);
         return;
@@ -98,18 +97,15 @@ export function modelStreamInfer(context: ServerContext, call: Stream): void {
       const response = await onlyResponse(model, responses);
       await before;
       trace?.mark('GRPC_SEND_START');
-      await writer.write({ inferResponse: markFinal(inferResponse(model, request, response), true) });
+      await writer.write(markFinal(inferResponse(model, request, response), true));
     } catch (error) {
       if (call.cancelled) return;
       if (failing) return fail(error);
       await before;
       const { details } = serviceError(error, context, requestId);
-      const { id } = message;
-      await writer.write({
-        errorMessage: details,
-        inferResponse: markFinal(create(ModelInferResponseSchema, { id }), true),
-      });
+      await writer.write(markFinal(emptyResponse(message.id), true), details);
     } finally {
+      started?.end();
       use.release();
       if (trace !== undefined) finishTrace(trace);
     }
@@ -143,11 +139,18 @@ async function sendAll(
   responses: AsyncIterable<ModelResponse>,
 ): Promise<void> {
   for await (const response of responses) {
-    await writer.write({ inferResponse: markFinal(inferResponse(model, request, response), false) });
+    await writer.write(markFinal(inferResponse(model, request, response), false));
   }
   if (!request.emptyFinalResponse) return;
-  const last = { id: request.id, modelName: model.name, modelVersion: message.modelVersion };
-  await writer.write({ inferResponse: markFinal(create(ModelInferResponseSchema, last), true) });
+  await writer.write(markFinal(emptyResponse(request.id, model.name, message.modelVersion), true));
+}
+
+/** A request that was read and is under way. */
+interface Started {
+  readonly request: GrpcInferRequest;
+  readonly responses: AsyncIterable<ModelResponse>;
+  /** It is over: the call's end is none of its business any more. */
+  readonly end: () => void;
 }
 
 function start(
@@ -156,7 +159,7 @@ function start(
   call: AnyCall,
   trace: Trace | undefined,
   regions: RegionUse,
-): { request: GrpcInferRequest; responses: AsyncIterable<ModelResponse> } {
+): Started {
   const request = readInferRequest(message, model, regions);
   checkRequest(model, request.inputs, request.outputs, request.id);
   const controller = new AbortController();
@@ -177,7 +180,7 @@ function start(
     tenant: tenantOf({ headers: headersOf(call) }),
     trace,
   });
-  return { request, responses: untilEnd(responses, () => call.off('cancelled', abort)) };
+  return { request, responses, end: () => call.off('cancelled', abort) };
 }
 
 /** A trace of a request that was just read, if it is one to be traced. */
@@ -193,14 +196,6 @@ function traceOf(traces: Traces, { name }: TritonModel): Trace | undefined {
 function finishTrace(trace: Trace): void {
   trace.mark('GRPC_SEND_END');
   trace.finish();
-}
-
-async function* untilEnd<T>(items: AsyncIterable<T>, end: () => void): AsyncIterable<T> {
-  try {
-    yield* items;
-  } finally {
-    end();
-  }
 }
 
 function isDecoupled(models: TritonModels, { modelName, modelVersion }: ModelInferRequest): boolean {
@@ -233,10 +228,11 @@ class Writer {
     this.#timeoutMs = timeoutMs;
   }
 
-  async write(response: { errorMessage?: string; inferResponse: ModelInferResponse }): Promise<void> {
+  /** @param errorMessage empty: the request went well */
+  async write(inferResponse: InferAnswer, errorMessage = ''): Promise<void> {
     while (this.#room) await this.#room;
     if (this.#stream.cancelled || this.#stalled) throw new TritonError(400, 'the client is gone');
-    if (this.#stream.write(create(ModelStreamInferResponseSchema, response))) return;
+    if (this.#stream.write({ errorMessage, inferResponse })) return;
     this.#room = new Promise((resolve) => {
       const done = (): void => {
         clearTimeout(limit);

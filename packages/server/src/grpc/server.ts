@@ -16,7 +16,7 @@ import type { Access } from '../access/access.ts';
 import type { ServerContext } from '../context.ts';
 import { refuseRepositoryName } from '../triton/errors.ts';
 import { grpcCredentials, type TlsOptions } from '../tls.ts';
-import { serviceDefinition } from './definition.ts';
+import { inferenceDefinition, serviceDefinition } from './definition.ts';
 import {
   grpcModelConfig,
   grpcModelMetadata,
@@ -26,6 +26,7 @@ import {
   loadOverride,
   unloadsDependents,
 } from './describe.ts';
+import type { InferAnswer, StreamAnswer } from './encode-response.ts';
 import { checkHealth, watchHealth } from './health.ts';
 import { modelInfer, modelStreamInfer } from './infer.ts';
 import { callId, logCall } from './log.ts';
@@ -40,11 +41,9 @@ import {
   type LogSettingsRequest,
   type ModelConfigRequest,
   type ModelInferRequest,
-  type ModelInferResponse,
   type ModelMetadataRequest,
   type ModelReadyRequest,
   type ModelStatisticsRequest,
-  type ModelStreamInferResponse,
   type RepositoryIndexRequest,
   type RepositoryModelLoadRequest,
   type RepositoryModelUnloadRequest,
@@ -88,6 +87,8 @@ function channelOptions(options: GrpcOptions): ServerOptions {
   return {
     'grpc.max_receive_message_length': maxMessageBytes,
     'grpc.max_send_message_length': MOST_MESSAGE_BYTES,
+    // Nobody can ask for its records here, and each call pays for them.
+    'grpc.enable_channelz': 0,
     'grpc.keepalive_time_ms': options.keepaliveTimeMs ?? 7_200_000,
     'grpc.keepalive_timeout_ms': options.keepaliveTimeoutMs ?? 20_000,
     ...(idle !== undefined && { 'grpc.max_connection_idle_ms': idle }),
@@ -113,12 +114,12 @@ export async function startGrpcServer(
     ...channelOptions(options),
     interceptors: interceptor === undefined ? [] : [interceptor],
   });
-  server.addService(serviceDefinition(GRPCInferenceService), inferenceService(context));
+  server.addService(inferenceDefinition(), inferenceService(context));
   server.addService(serviceDefinition(Health), healthService(context));
   addReflection(server, [GRPCInferenceService, Health]);
-  const address = `${isIPv6(host) ? `[${host}]` : host}:${options.port}`;
+  const addressOf = (port: number): string => `${isIPv6(host) ? `[${host}]` : host}:${port}`;
   const bound = await new Promise<number>((resolve, reject) => {
-    server.bindAsync(address, grpcCredentials(tls), (error, number) => {
+    server.bindAsync(addressOf(options.port), grpcCredentials(tls), (error, number) => {
       if (error) reject(error);
       else resolve(number);
     });
@@ -127,18 +128,17 @@ export async function startGrpcServer(
     port: bound,
     close: (limitMs) =>
       new Promise((resolve) => {
-        const limit = setTimeout(() => server.forceShutdown(), limitMs);
-        server.tryShutdown(() => {
-          clearTimeout(limit);
-          resolve();
-        });
+        // Cuts what then goes on; `forceShutdown` knows of no connection without channelz, and `drain` of none that is
+        // being closed already.
+        server.drain(addressOf(bound), limitMs);
+        server.tryShutdown(() => resolve());
       }),
   };
 }
 
 function inferenceService(context: ServerContext): UntypedServiceImplementation {
   const { models } = context;
-  const unary = <Request>(answer: Answer<Request>) => unaryHandler(context, answer);
+  const unary = <Request, Response = Message>(answer: Answer<Request, Response>) => unaryHandler(context, answer);
   return {
     ServerLive: unary(async () => create(ServerLiveResponseSchema, { live: true })),
     ServerReady: unary(async () => create(ServerReadyResponseSchema, { ready: await models.ready() })),
@@ -156,11 +156,8 @@ function inferenceService(context: ServerContext): UntypedServiceImplementation 
     ModelStatistics: unary<ModelStatisticsRequest>(async ({ request }) =>
       grpcModelStatistics(models.select(request.name, request.version)),
     ),
-    ModelInfer: unary<ModelInferRequest>((call) =>
-      modelInfer(context, call as ServerUnaryCall<ModelInferRequest, ModelInferResponse>),
-    ),
-    ModelStreamInfer: (call: ServerDuplexStream<ModelInferRequest, ModelStreamInferResponse>) =>
-      modelStreamInfer(context, call),
+    ModelInfer: unary<ModelInferRequest, InferAnswer>((call) => modelInfer(context, call)),
+    ModelStreamInfer: (call: ServerDuplexStream<ModelInferRequest, StreamAnswer>) => modelStreamInfer(context, call),
     RepositoryIndex: unary<RepositoryIndexRequest>(({ request }) => grpcRepositoryIndex(models, request)),
     RepositoryModelLoad: unary<RepositoryModelLoadRequest>(async ({ request }) => {
       if (request.repositoryName !== '') throw refuseRepositoryName();
@@ -185,15 +182,22 @@ function healthService(context: ServerContext): UntypedServiceImplementation {
   };
 }
 
-type Answer<Request> = (call: ServerUnaryCall<Request, Message>) => Promise<Message>;
+/** What a method answers: what its codec takes. */
+type Answer<Request, Response = Message> = (call: ServerUnaryCall<Request, Response>) => Promise<Response>;
 
-function unaryHandler<Request>(context: ServerContext, answer: Answer<Request>): handleUnaryCall<Request, Message> {
-  const respond = async (call: ServerUnaryCall<Request, Message>, callback: sendUnaryData<Message>): Promise<void> => {
+function unaryHandler<Request, Response = Message>(
+  context: ServerContext,
+  answer: Answer<Request, Response>,
+): handleUnaryCall<Request, Response> {
+  const respond = async (
+    call: ServerUnaryCall<Request, Response>,
+    callback: sendUnaryData<Response>,
+  ): Promise<void> => {
     const { verbose } = context.log.settings;
     const begun = performance.now();
     // Most calls are never named.
     let requestId = verbose > 0 ? callId(call) : undefined;
-    let response: Message | undefined;
+    let response: Response | undefined;
     let failure: ServiceError | undefined;
     try {
       response = await answer(call);
