@@ -49,6 +49,7 @@ import {
   type RepositoryModelUnloadRequest,
   type TraceSettingRequest,
 } from './proto/inference_pb.js';
+import { limitPieces } from './pieces.ts';
 import { protectingInterceptor } from './protect.ts';
 import { addReflection } from './reflection.ts';
 import { logSettings, traceSetting } from './settings.ts';
@@ -124,6 +125,7 @@ export async function startGrpcServer(
       else resolve(number);
     });
   });
+  const unlimitPieces = limitPieces(bound);
   return {
     port: bound,
     close: (limitMs) =>
@@ -131,7 +133,10 @@ export async function startGrpcServer(
         // Cuts what then goes on; `forceShutdown` knows of no connection without channelz, and `drain` of none that is
         // being closed already.
         server.drain(addressOf(bound), limitMs);
-        server.tryShutdown(() => resolve());
+        server.tryShutdown(() => {
+          unlimitPieces();
+          resolve();
+        });
       }),
   };
 }

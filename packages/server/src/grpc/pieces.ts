@@ -1,0 +1,91 @@
+import { subscribe, unsubscribe } from 'node:diagnostics_channel';
+import { constants, type Http2Session, type ServerHttp2Stream } from 'node:http2';
+import { status } from '@grpc/grpc-js';
+
+/** Pieces that any message may come in; more are for those whose pieces are not tiny. */
+export const MOST_TINY_PIECES = 8192;
+/** Bytes of a piece that is not tiny, on average over its message. */
+export const TINY_BYTES = 256;
+
+const REASON = `Received a message in more than ${MOST_TINY_PIECES} pieces of less than ${TINY_BYTES} bytes on average`;
+/** A byte that says whether the message is compressed, and four of its length. */
+const HEAD = 5;
+/** Node.js tells of each stream of HTTP/2 here, before its server does. */
+const STREAM = 'http2.server.stream.start';
+
+/**
+ * Ends calls to a port whose messages come in too many tiny pieces. grpc-js keeps each piece of a message as an object
+ * until the message is whole: of one in pieces of a byte a hundred and more times its size.
+ * @returns takes the limit away
+ */
+export function limitPieces(port: number): () => void {
+  const ours = new WeakMap<Http2Session, boolean>();
+  const watch = (message: unknown): void => {
+    const { stream } = message as { readonly stream: ServerHttp2Stream };
+    const { session } = stream;
+    if (session === undefined) return;
+    let served = ours.get(session);
+    if (served === undefined) {
+      served = session.socket.localPort === port;
+      ours.set(session, served);
+    }
+    if (!served) return;
+    const pieces = new Pieces();
+    const take = (piece: Buffer): void => {
+      if (pieces.take(piece)) return;
+      stream.off('data', take);
+      refuse(stream);
+    };
+    stream.on('data', take);
+  };
+  subscribe(STREAM, watch);
+  return () => unsubscribe(STREAM, watch);
+}
+
+/** Ends a call as one with too large a message ends, and takes no more of it. Others of its connection go on. */
+function refuse(stream: ServerHttp2Stream): void {
+  if (stream.closed || stream.destroyed) return;
+  if (stream.headersSent) {
+    stream.close(constants.NGHTTP2_ENHANCE_YOUR_CALM);
+    return;
+  }
+  const headers = {
+    ':status': 200,
+    'content-type': 'application/grpc+proto',
+    'grpc-status': status.RESOURCE_EXHAUSTED,
+    'grpc-message': REASON,
+  };
+  stream.respond(headers, { endStream: true });
+  // A reset takes the place of headers that have not gone out.
+  setImmediate(() => stream.close(constants.NGHTTP2_NO_ERROR));
+}
+
+/** Counts the pieces of a stream's message that is not whole yet. */
+export class Pieces {
+  #count = 0;
+  /** Bytes of the message that are here, with its head. */
+  #bytes = 0;
+  /** Of the message's head as far as it is here: its length. */
+  #length = 0;
+
+  /** @returns whether its message has not come in too many pieces */
+  take(piece: Uint8Array): boolean {
+    this.#count++;
+    let at = 0;
+    while (at < piece.length) {
+      for (; this.#bytes < HEAD && at < piece.length; at++, this.#bytes++) {
+        // The first byte is none of the length's, which are the last four.
+        this.#length = this.#bytes === 0 ? 0 : this.#length * 256 + piece[at];
+      }
+      if (this.#bytes < HEAD) break;
+      const taken = Math.min(HEAD + this.#length - this.#bytes, piece.length - at);
+      at += taken;
+      this.#bytes += taken;
+      if (this.#bytes < HEAD + this.#length) break;
+      this.#bytes = 0;
+      // What follows in the same piece is the next message's first.
+      this.#count = at < piece.length ? 1 : 0;
+    }
+    return this.#count <= MOST_TINY_PIECES || this.#bytes >= this.#count * TINY_BYTES;
+  }
+}
