@@ -33,6 +33,13 @@ const WRONG: readonly (readonly [args: readonly string[], code: number, says: Re
   [['serve', '--quantize', 'int3'], 2, /Allowed choices are int8, int4, fp8/],
   [['serve', '--device', 'gpu'], 2, /Give cpu, cuda, cuda:N or auto/],
   [['serve', '--no-grpc', '--grpc-port', '1'], 2, /--grpc-port and --no-grpc contradict each other/],
+  [['serve', '--port', '9000', '--grpc-port', '9000'], 2, /HTTP \(--port\) and gRPC \(--grpc-port\) cannot both/],
+  [['serve', '--port', '9000', '--metrics-port', '9000'], 2, /HTTP \(--port\) and metrics \(--metrics-port\) cannot/],
+  [
+    ['serve', '--port', '9000', '--grpc-port', '9002'],
+    2,
+    /gRPC \(--grpc-port\) and metrics \(--metrics-port\) [^]* 9002:/,
+  ],
   [['serve', '--port', '65535'], 2, /no port after 65535 for gRPC/],
   [['serve', '--port', '0', '--tls-key', 'x'], 2, /TLS needs both/],
   [['generate', 'x', '--temperature', '-1'], 2, /a number from 0 to 100/],

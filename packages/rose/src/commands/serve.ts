@@ -11,6 +11,7 @@ import { addGrpcOptions, grpcOptions, type GrpcFlags } from '../grpc.ts';
 import { addLogOptions, logOptions, traceOptions, type LogFlags } from '../logs.ts';
 import { addMetricsOptions, gpuReadings, metricsOptions, type MetricsFlags } from '../metrics.ts';
 import { addRepositoryOptions, repositoryOptions, type RepositoryFlags } from '../repository.ts';
+import { checkPortsDiffer } from '../ports.ts';
 import { accessOptions, addSecurityOptions, tlsOptions, type SecurityFlags } from '../security.ts';
 import { exitCodeOfSignal, onStop } from '../signals.ts';
 import { version } from '../version.ts';
@@ -119,10 +120,16 @@ async function serve(models: string[], options: Options): Promise<void> {
   });
 
   const grpc = grpcOptions(options, options.port);
-  await checkAddress(options.host, options.port, '--port');
-  if (grpc !== undefined) await checkAddress(options.host, grpc.port, '--grpc-port');
   const metrics = metricsOptions(options, options.port);
-  if (metrics.port !== undefined) await checkAddress(metrics.host ?? options.host, metrics.port, '--metrics-port');
+  const listeners = [
+    { what: 'HTTP', option: '--port', host: options.host, port: options.port },
+    ...(grpc ? [{ what: 'gRPC', option: '--grpc-port', host: options.host, port: grpc.port }] : []),
+    ...(metrics.port === undefined
+      ? []
+      : [{ what: 'metrics', option: '--metrics-port', host: metrics.host ?? options.host, port: metrics.port }]),
+  ];
+  checkPortsDiffer(listeners);
+  for (const { host, port, option } of listeners) await checkAddress(host, port, option);
   const trace = traceOptions(options);
   const access = accessOptions(options);
   const tls = tlsOptions(options);
