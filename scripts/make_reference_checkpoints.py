@@ -276,7 +276,7 @@ def narrow(tensors, fp8, config, generator):
         stored[f"{module}.{fp8.scale}"] = scale
         if fp8.static:
             # Projections of one input have one scale, as a calibration finds them.
-            inputs = {"o_proj": 2.0, "down_proj": 6.0}.get(module.split(".")[-1], 4.0)
+            inputs = {"o_proj": 3.0, "down_proj": 12.0}.get(module.split(".")[-1], 5.0)
             stored[f"{module}.input_scale"] = torch.tensor(inputs / 448)
     if fp8.cache:
         for layer in range(config.num_hidden_layers):

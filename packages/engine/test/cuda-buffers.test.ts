@@ -4,7 +4,7 @@ import { fileURLToPath } from 'node:url';
 import { describe, test } from 'node:test';
 import { openCheckpoint } from '../src/checkpoint/open.ts';
 import { placeBuffers, type BufferPlan, type CudaBuffer } from '../src/device/cuda/buffers.ts';
-import { fuse, headOf, resultOf, type FusedOperation } from '../src/device/cuda/fuse.ts';
+import { headOf, resultOf, type FusedOperation } from '../src/device/cuda/fuse.ts';
 import { ATTENTION_COUNTERS, usesOf } from '../src/device/cuda/lifetimes.ts';
 import { planCudaMemory } from '../src/device/cuda/memory.ts';
 import type { ModelSpec } from '../src/model/spec.ts';
@@ -23,15 +23,14 @@ describe('places of buffers', () => {
       const { spec } = checkpoint;
       const plan = buildPlan(spec);
       const options = { quantize: undefined, cacheDtype: undefined, maxSequences: 6, maxRows: 64 };
-      const { buffers } = planCudaMemory(
+      const { buffers, operations } = planCudaMemory(
         new SimulatedGpu(),
         checkpoint,
         plan,
-        { type: 'bf16', cache: 'bf16' },
+        { type: 'bf16', cache: 'bf16', quantize: false },
         options,
       );
       await checkpoint.close();
-      const operations = fuse(plan, spec);
       const head = headOf(operations);
       // Two steps, the second of which finds what the first one left; the head runs three times in each.
       const step = [...operations, ...operations.slice(head), ...operations.slice(head)];

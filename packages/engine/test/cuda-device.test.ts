@@ -13,7 +13,7 @@ import { SimulatedGpu } from './simulated-gpu.ts';
 
 const GIB = 1024 ** 3;
 const root = fileURLToPath(new URL('../../../test/checkpoints/', import.meta.url));
-const BF16 = { type: 'bf16', cache: 'bf16' } as const;
+const BF16 = { type: 'bf16', cache: 'bf16', quantize: false } as const;
 const options: LoadOptions = { quantize: undefined, cacheDtype: undefined, maxSequences: 8, maxRows: 64 };
 
 async function withCheckpoint(name: string, use: (checkpoint: Checkpoint) => void): Promise<void> {
@@ -61,7 +61,7 @@ test('the compute type is the checkpoint’s, or what is asked for, and what is 
   assert.deepEqual(await types('llama-mha-f32', { dtype: 'f16', cacheDtype: 'f16' }), ['f16', 0]);
   for (const [more, says] of [
     [{ quantize: 'int8' }, /int8 weights are for the CPU/],
-    [{ quantize: 'fp8' }, /fp8 weights are not there yet/],
+    [{ quantize: 'fp8', dtype: 'f32' }, /products of e4m3 go with bf16 and f16/],
     [{ cacheDtype: 'fp8', dtype: 'f32' }, /fp8 keys and values go with bf16 and f16/],
     [{ cacheDtype: 'f32' }, /keys and values on a GPU have the weights' type, bf16/],
   ] as const) {

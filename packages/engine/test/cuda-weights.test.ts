@@ -3,7 +3,7 @@ import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { test } from 'node:test';
-import { interleaveGate } from '@rose/kernels';
+import { decode, interleaveGate } from '@rose/kernels';
 import type { Checkpoint, CheckpointTensor } from '../src/checkpoint/checkpoint.ts';
 import { openCheckpoint } from '../src/checkpoint/open.ts';
 import { convert, TYPE_BYTES, type ComputeType } from '../src/device/cuda/convert.ts';
@@ -11,7 +11,7 @@ import { CudaDevice } from '../src/device/cuda/device.ts';
 import { DriverGpu } from '../src/device/cuda/driver-gpu.ts';
 import type { Gpu, GpuRange } from '../src/device/cuda/gpu.ts';
 import type { CudaFormats } from '../src/device/cuda/options.ts';
-import { loadWeights, weightBytes, type CudaWeights } from '../src/device/cuda/weights.ts';
+import { loadWeights, weightBytes, type CudaMatrix, type CudaWeights } from '../src/device/cuda/weights.ts';
 import { ropeTables } from '../src/model/rope.ts';
 import { buildPlan } from '../src/plan/build.ts';
 import { SimulatedGpu } from './simulated-gpu.ts';
@@ -27,7 +27,43 @@ async function bytesOf(gpu: Gpu, range: GpuRange): Promise<Buffer> {
   return bytes;
 }
 
-const formatsOf = (type: ComputeType): CudaFormats => ({ type, cache: type });
+const formatsOf = (type: ComputeType): CudaFormats => ({ type, cache: type, quantize: false });
+
+/** Matrices that are stored as e4m3 lie there as they are, but for the order of rows, with the scale of each row or block. */
+async function checkNarrow(
+  gpu: Gpu,
+  { weight, fp8, outputs, interleaved }: CudaMatrix,
+  parts: readonly CheckpointTensor[],
+): Promise<void> {
+  const order = interleaved ? interleaveGate(outputs / 2) : Int32Array.from({ length: outputs }, (_, i) => i);
+  const stored = await Promise.all(
+    parts.map(async ({ fp8: own }) => {
+      const bytes = Buffer.alloc(own!.byteLength);
+      await own!.read(bytes, 0);
+      return bytes;
+    }),
+  );
+  const all = Buffer.concat(stored);
+  const width = all.length / outputs;
+  const rows = [...order].map((from) => all.subarray(from * width, (from + 1) * width));
+  assert.deepEqual(await bytesOf(gpu, weight), Buffer.concat(rows));
+  const scales = await Promise.all(
+    parts.map(async ({ fp8: own, parameter: { shape } }) => {
+      const values = [...(await own!.scales.read())];
+      return own!.kind === 'tensor' ? Array<number>(shape[0]).fill(values[0]) : values;
+    }),
+  );
+  const flat = scales.flat();
+  const held = await bytesOf(gpu, fp8!.scales);
+  assert.deepEqual(
+    [...new Float32Array(held.buffer, held.byteOffset, held.length / 4)],
+    fp8!.format === 'row' ? [...order].map((from) => flat[from]) : flat,
+  );
+  assert.equal(fp8!.input !== undefined, parts[0].fp8!.input !== undefined);
+  if (fp8!.input === undefined) return;
+  const inputs = await Promise.all(parts.map(({ fp8: own }) => own!.input!.read()));
+  assert.equal((await bytesOf(gpu, fp8!.input)).readFloatLE(), Math.max(...inputs.map(([value]) => value)));
+}
 
 /** What the GPU must hold of tensors one under the other, in the order of rows. */
 async function expected(tensors: readonly CheckpointTensor[], type: ComputeType, order?: Int32Array): Promise<Buffer> {
@@ -58,8 +94,11 @@ async function check(gpu: Gpu, checkpoint: Checkpoint, weights: CudaWeights): Pr
     const matrix = weights.matrices.get(operation.weights.join('+'))!;
     const parts = operation.weights.map((name) => see(byName.has(name) ? name : `${name}.weight`));
     const order = matrix.interleaved ? interleaveGate(matrix.outputs / 2) : undefined;
-    assert.deepEqual(await bytesOf(gpu, matrix.weight), await expected(parts, type, order), operation.weights.join());
-    assert.equal(matrix.weight.bytes, matrix.outputs * matrix.inputs * TYPE_BYTES[type]);
+    if (matrix.fp8 === undefined) {
+      assert.deepEqual(await bytesOf(gpu, matrix.weight), await expected(parts, type, order), operation.weights.join());
+      assert.equal(matrix.weight.bytes, matrix.outputs * matrix.inputs * TYPE_BYTES[type]);
+    } else await checkNarrow(gpu, matrix, parts);
+    assert.equal(matrix.fp8 !== undefined, type !== 'f32' && parts[0].fp8 !== undefined);
     assert.equal(matrix.bias !== undefined, operation.bias);
     if (matrix.bias === undefined) continue;
     const biases = operation.weights.map((name) => see(`${name}.bias`));
@@ -97,7 +136,9 @@ for (const { name } of names) {
           onProgress: (...progress) => void told.push(progress),
         });
         await check(gpu, checkpoint, weights);
-        const total = checkpoint.tensors.reduce((sum, { byteLength }) => sum + byteLength, 0);
+        const total = checkpoint.tensors.reduce((sum, { byteLength, fp8 }) => {
+          return sum + (fp8 === undefined || type === 'f32' ? byteLength : fp8.byteLength);
+        }, 0);
         assert.deepEqual(told.at(-1), [total, total]);
         assert.equal(gpu.used, weights.bytes);
         assert.equal(weights.bytes, weightBytes(checkpoint, formatsOf(type)));
@@ -119,6 +160,7 @@ for (const [name, type] of [
   ['qwen3-mixed', 'f16'],
   ['qwen2', 'bf16'],
   ['llama-odd-sizes', 'f16'],
+  ['llama-fp8-channel', 'f16'],
 ] as const) {
   test(`${name} in many small pieces, converted to ${type} by the GPU`, async () => {
     const checkpoint = await openCheckpoint(join(root, name));
@@ -131,6 +173,44 @@ for (const [name, type] of [
     } finally {
       await checkpoint.close();
     }
+  });
+}
+
+for (const [name, type] of [
+  ['qwen3', 'bf16'],
+  ['llama-mha-f32', 'f16'],
+] as const) {
+  test(`${name} in many small pieces, brought to e4m3 by the GPU, each row by its largest magnitude`, async () => {
+    const checkpoint = await openCheckpoint(join(root, name));
+    const gpu = new SimulatedGpu();
+    const byName = new Map(checkpoint.tensors.map((tensor) => [tensor.parameter.name, tensor]));
+    const formats = { type, cache: type, quantize: true } as const;
+    const weights = await loadWeights(gpu, checkpoint, buildPlan(checkpoint.spec), formats, { sizes: SMALL });
+    let narrow = 0;
+    for (const [key, { weight, fp8, outputs, inputs, interleaved }] of weights.matrices) {
+      assert.equal(fp8 !== undefined, key.startsWith('blocks.'), key);
+      if (fp8 === undefined) continue;
+      narrow++;
+      const parts = key.split('+').map((part) => byName.get(`${part}.weight`)!);
+      const order = interleaved ? interleaveGate(outputs / 2) : undefined;
+      const wide = decode('f32', await expected(parts, 'f32', order));
+      const held = decode('e4m3', await bytesOf(gpu, weight));
+      const scales = decode('f32', await bytesOf(gpu, fp8.scales));
+      for (let row = 0; row < outputs; row++) {
+        const own = wide.subarray(row * inputs, (row + 1) * inputs);
+        const largest = Math.max(...own.map(Math.abs));
+        assert.ok(Math.abs(scales[row] * 448 - largest) <= 2 ** -22 * largest, `${key}: scale of row ${row}`);
+        for (const [i, value] of own.entries()) {
+          // Half of the distance of neighbours: 2^-4 of a number, or of the smallest that is not subnormal.
+          const most = Math.max(Math.abs(value), 2 ** -6 * scales[row]) * 2 ** -4 * 1.001;
+          assert.ok(Math.abs(held[row * inputs + i] * scales[row] - value) <= most, `${key}: row ${row}, ${i}`);
+        }
+      }
+    }
+    assert.equal(narrow, 4 * checkpoint.spec.blocks.length);
+    assert.equal(weights.bytes, weightBytes(checkpoint, formats));
+    assert.ok(gpu.launches.get('quantise')! > 10);
+    await checkpoint.close();
   });
 }
 

@@ -107,7 +107,29 @@ export async function exactSteps(model: DeviceModel, { vocabulary, prompt, answe
   }
 }
 
-const PROMPT = Int32Array.of(5, 90, 40, 33, 17, 100, 81, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+/** What `outputsOf` asks for: 18 tokens of a prompt, and one of its answer. */
+export const PROMPT: Int32Array = Int32Array.of(
+  5,
+  90,
+  40,
+  33,
+  17,
+  100,
+  81,
+  3,
+  4,
+  5,
+  6,
+  7,
+  8,
+  9,
+  10,
+  11,
+  12,
+  13,
+  14,
+  15,
+);
 
 /** Vectors of two sequences, or logits behind a prompt and behind a token of its answer. */
 export async function outputsOf(model: DeviceModel, { spec }: Checkpoint): Promise<Float32Array[]> {

@@ -1,4 +1,13 @@
-import { leavesOf, linearKernelFor, type Dims, type KernelCase } from '@rose/kernels';
+import {
+  FP8_GROUP,
+  groupsOf,
+  leavesOf,
+  linearFp8KernelFor,
+  linearKernelFor,
+  scalePitch,
+  type Dims,
+  type KernelCase,
+} from '@rose/kernels';
 import { assert } from '../../errors.ts';
 import type { BufferRows } from './buffers.ts';
 import { cacheRecorder } from './attention.ts';
@@ -6,9 +15,10 @@ import { UNIT, type FusedLinear, type FusedNorm, type FusedOperation } from './f
 import type { RowCount } from './grids.ts';
 import type { GpuKernel, GpuRange, GpuStream } from './gpu.ts';
 import { kernelNamed } from './kernels.ts';
+import { NARROW, NARROW_SCALES, type NarrowInput, type QuantiseOperation } from './narrow.ts';
 import type { CudaParts } from './parts.ts';
 import type { StepShape } from './step-shape.ts';
-import type { ComputeType, CudaMatrix } from './weights.ts';
+import type { ComputeType, CudaMatrix, NarrowMatrix } from './weights.ts';
 
 /** Puts one launch, or a few, into the stream. Made once for each operation, so that a step looks nothing up. */
 export type Recorder = (shape: StepShape, stream: GpuStream) => void;
@@ -50,6 +60,8 @@ class Maker {
         return [this.#norm(operation)];
       case 'linear':
         return [this.#linear(operation)];
+      case 'quantise':
+        return [this.#quantise(operation)];
       case 'cache':
         return [cacheRecorder(this.#parts, operation, this.#bucket)];
       case 'attention':
@@ -124,26 +136,55 @@ class Maker {
     return this.#rows(kernel, 'rows', 'sequences', { x: buffers.range(name), y: buffers.range(UNIT) });
   }
 
-  #norm({ norm, weights: name, input, add, output }: FusedNorm): Recorder {
+  #norm({ norm, weights: name, input, add, output, scales }: FusedNorm): Recorder {
     const { spec, weights, buffers } = this.#parts;
     const dims = { rows: this.#bucket, columns: spec.hiddenSize };
-    const options = { type: this.#type, ...(add !== undefined && { residual: true, sum: false }) };
+    const options = {
+      type: this.#type,
+      ...(add !== undefined && { residual: true, sum: false }),
+      ...(scales !== undefined && { output: `e4m3_${scales}` }),
+    };
     const kernel = this.#load(norm.kind === 'rms' ? 'rmsnorm' : 'layernorm', { dims, options });
     const vector = (part: string): GpuRange => weights.vectors.get(`${name}.${part}`)!;
-    return this.#rows(kernel, 'rows', buffers.kind(output), {
+    return this.#rows(kernel, 'rows', buffers.kind(input), {
       x: buffers.range(input),
       ...(add !== undefined && { residual: buffers.range(add) }),
       weight: vector('weight'),
       ...(norm.kind === 'layer' && { bias: vector('bias') }),
       y: buffers.range(output),
+      ...(scales !== undefined && this.#scalesOut(scales)),
       eps: norm.epsilon,
     });
   }
 
+  #quantise({ input, width, scales, weights }: QuantiseOperation): Recorder {
+    const { buffers } = this.#parts;
+    const dims = { rows: this.#bucket, columns: width };
+    const kernel = this.#load('quantise', { dims, options: { scales, type: this.#type } });
+    return this.#rows(kernel, 'rows', buffers.kind(input), {
+      x: buffers.range(input),
+      ...(scales === 'tensor' && { scale: this.#matrix(weights).fp8!.input! }),
+      y: buffers.range(NARROW),
+      ...this.#scalesOut(scales),
+    });
+  }
+
+  /** Where scales go; those of groups at the pitch of this bucket, which the product reads them at. */
+  #scalesOut(scales: NarrowInput): Readonly<Record<string, GpuRange | number>> {
+    const range = this.#parts.buffers.range(NARROW_SCALES);
+    return { scales: range, ...(scales === 'group' && { pitch: scalePitch(this.#bucket) }) };
+  }
+
+  #matrix(weights: readonly string[]): CudaMatrix {
+    const matrix = this.#parts.weights.matrices.get(weights.join('+'));
+    assert(matrix, `no matrix '${weights.join('+')}' was loaded`);
+    return matrix;
+  }
+
   #linear(operation: FusedLinear): Recorder {
-    const { weights, buffers } = this.#parts;
-    const matrix = weights.matrices.get(operation.weights.join('+'));
-    assert(matrix, `no matrix '${operation.weights.join('+')}' was loaded`);
+    const { buffers } = this.#parts;
+    const matrix = this.#matrix(operation.weights);
+    const { fp8 } = matrix;
     const { output, gate, residual, activation } = operation;
     const split = typeof output !== 'string';
     const first = split ? output[0] : output;
@@ -154,12 +195,14 @@ class Maker {
       depth: matrix.inputs,
       ...(split && { keys: buffers.width(output[1]), values: buffers.width(output[2]) }),
     };
-    const kernel = this.#load(this.#productFor(matrix), {
+    const product = this.#productFor(matrix);
+    const kernel = this.#load(product, {
       dims,
       options: {
         type: this.#type,
         output: buffers.element(first) === 4 && this.#type !== 'f32' ? 'f32' : 'same',
-        leaves: leavesOf(matrix.inputs, operation.sharded),
+        leaves: leavesOf(matrix.inputs, operation.sharded, fp8 && FP8_GROUP),
+        ...(fp8 && { scales: fp8.format }),
         bias: matrix.bias !== undefined,
         ...(gate !== undefined && { gate }),
         ...(activation !== undefined && { activation }),
@@ -170,6 +213,7 @@ class Maker {
     return this.#rows(kernel, 'rows', kind, {
       x: buffers.range(operation.input),
       w: matrix.weight,
+      ...(fp8 && this.#scalesIn(matrix, fp8, product)),
       ...(matrix.bias && { bias: matrix.bias }),
       ...(residual !== undefined && { residual: buffers.range(residual) }),
       ...(split
@@ -178,8 +222,22 @@ class Maker {
     });
   }
 
+  /** A product's scales; those of groups fill their range, so that nothing stands behind the last group. */
+  #scalesIn(
+    { inputs }: CudaMatrix,
+    { format, scales: wScale }: NarrowMatrix,
+    product: string,
+  ): Readonly<Record<string, GpuRange | number>> {
+    const range = this.#parts.buffers.range(NARROW_SCALES);
+    if (format === 'row') return { xScale: range, wScale };
+    const pitch = scalePitch(this.#bucket);
+    const xScale = range.slice(0, 4 * groupsOf(inputs) * pitch);
+    return { xScale, wScale, ...(product === 'linear_fp8_mma' && { pitch }) };
+  }
+
   /** The kernel of a matrix: tensor cores where they have whole tiles, and that follows from the matrix alone. */
-  #productFor({ outputs, inputs, interleaved }: CudaMatrix): string {
+  #productFor({ outputs, inputs, interleaved, fp8 }: CudaMatrix): string {
+    if (fp8 !== undefined) return linearFp8KernelFor(this.#bucket, this.#parts.gpu.arch);
     const whole = outputs % (interleaved ? 16 : 8) === 0 && inputs % 8 === 0;
     if (this.#type === 'f32' || !whole) return 'linear_f32';
     return linearKernelFor(this.#bucket, this.#parts.gpu.arch);

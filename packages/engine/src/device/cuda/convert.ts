@@ -5,6 +5,11 @@ export type ComputeType = 'bf16' | 'f16' | 'f32';
 
 export const TYPE_BYTES: Readonly<Record<ComputeType, number>> = { bf16: 2, f16: 2, f32: 4 };
 
+/** How elements lie in the GPU's memory or in a file: those of e4m3 have scales beside them. */
+export type ElementType = ComputeType | 'e4m3';
+
+export const ELEMENT_BYTES: Readonly<Record<ElementType, number>> = { ...TYPE_BYTES, e4m3: 1 };
+
 const DTYPE: Readonly<Record<ComputeType, TensorDtype>> = { bf16: 'BF16', f16: 'F16', f32: 'F32' };
 const TYPE: Readonly<Record<TensorDtype, ComputeType>> = { BF16: 'bf16', F16: 'f16', F32: 'f32' };
 

@@ -10,6 +10,7 @@ import type {
   Plan,
   PoolOperation,
 } from '../../plan/plan.ts';
+import type { QuantiseOperation } from './narrow.ts';
 import type { Activation, ModelSpec } from '../../model/spec.ts';
 
 /** What one launch, or one kind of attention, does of a plan. Buffers are those that the launch really reads and writes. */
@@ -17,6 +18,7 @@ export type FusedOperation =
   | EmbedOperation
   | FusedNorm
   | FusedLinear
+  | QuantiseOperation
   | CacheOperation
   | AttentionOperation
   | GatherOperation
@@ -26,6 +28,8 @@ export type FusedOperation =
 /** output = norm(input + add). */
 export interface FusedNorm extends NormOperation {
   readonly sum: undefined;
+  /** output is NARROW, e4m3 with scales of rows or of groups. */
+  readonly scales?: 'row' | 'group';
 }
 
 export interface FusedLinear extends Omit<LinearOperation, 'input' | 'output'> {

@@ -1,5 +1,6 @@
 import type { ModelSpec } from '../../model/spec.ts';
 import { splits, UNIT, type FusedOperation } from './fuse.ts';
+import { NARROW, NARROW_SCALES } from './narrow.ts';
 
 /** Scratch of attention's launches for answers; see `partSizes`. */
 export const ATTENTION_SCRATCH = ['parts', 'stats'] as const;
@@ -15,9 +16,14 @@ export function usesOf(
     case 'embed':
       return { reads: [], writes: [operation.output] };
     case 'norm':
-      return { reads: named(operation.input, operation.add), writes: [operation.output] };
+      return { reads: named(operation.input, operation.add), writes: withScales([operation.output]) };
     case 'linear':
-      return { reads: named(operation.input, operation.residual), writes: [operation.output].flat() };
+      return {
+        reads: withScales(named(operation.input, operation.residual)),
+        writes: [operation.output].flat(),
+      };
+    case 'quantise':
+      return { reads: [operation.input], writes: withScales([NARROW]) };
     case 'cache':
       return { reads: ['qkv'], writes: ['q'] };
     case 'attention': {
@@ -60,6 +66,10 @@ export function liveBuffers(
     for (const name of reads) after.add(name);
   }
   return live;
+}
+
+function withScales(names: readonly string[]): readonly string[] {
+  return names.includes(NARROW) ? [...names, NARROW_SCALES] : names;
 }
 
 function named(...names: readonly (string | undefined)[]): string[] {

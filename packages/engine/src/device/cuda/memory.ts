@@ -9,9 +9,12 @@ import type { LoadOptions, MemoryReport, ModelToCome } from '../device.ts';
 import { layerPageBytes, planPages } from '../pages.ts';
 import { partSizes } from './attention.ts';
 import { placeBuffers, type BufferPlan, type BufferRows, type CudaBuffer } from './buffers.ts';
-import { fuse, headOf, resultOf, UNIT } from './fuse.ts';
+import { fuse, headOf, resultOf, UNIT, type FusedOperation } from './fuse.ts';
+import { rowBuckets } from './grids.ts';
 import type { Gpu } from './gpu.ts';
 import { liveBuffers } from './lifetimes.ts';
+import { matrixGroups } from './matrix-groups.ts';
+import { narrowBuffers, narrowInputs } from './narrow.ts';
 import type { CudaFormats } from './options.ts';
 import { CudaSampler, type SamplerSizes } from './sampler.ts';
 import { PADDING, StepLayout } from './step-shape.ts';
@@ -36,6 +39,8 @@ export interface CudaMemoryPlan {
   /** Pages of each group; of an encoder, those of a step, which all its layers share. */
   readonly pages: readonly number[];
   readonly buffers: BufferPlan;
+  /** What is launched. */
+  readonly operations: readonly FusedOperation[];
   readonly rowsOf: Readonly<Record<BufferRows, number>>;
   /** Rows of logits that there is room for. */
   readonly logitRows: number;
@@ -61,7 +66,11 @@ export function planCudaMemory(
   const capacity = { rows, sequences, outputs: sequences, pages: stepPages, groups: layers.length };
   const logitRows = Math.max(sequences + PADDING, LOGIT_ROWS);
   const rowsOf = { tokens: rows + PADDING, outputs: logitRows, sequences, once: 1 };
-  const buffers = buffersOf(plan, spec, capacity, rowsOf, type);
+  const groups = matrixGroups(checkpoint, plan, formats);
+  const operations = narrowInputs(fuse(plan, spec), groups);
+  const most = Math.max(rowBuckets(rowsOf.tokens).at(-1)!, rowBuckets(rowsOf.outputs).at(-1)!);
+  const narrow = narrowBuffers(groups, most);
+  const buffers = buffersOf(plan, operations, narrow, spec, capacity, rowsOf, type);
 
   const weights = weightBytes(checkpoint, formats);
   const shared = decoder
@@ -98,6 +107,7 @@ export function planCudaMemory(
     cache: cacheDtype,
     pages: decoder ? planned.map(({ pages }) => pages) : [stepPages],
     buffers,
+    operations,
     rowsOf,
     logitRows,
   };
@@ -116,6 +126,8 @@ function wantedBy(toCome: readonly ModelToCome[], type: ComputeType): number {
 /** The plan's buffers that are left when operations are fused, and those that attention's kernels need. */
 function buffersOf(
   plan: Plan,
+  operations: readonly FusedOperation[],
+  narrow: readonly CudaBuffer[],
   spec: ModelSpec,
   capacity: BatchCapacity,
   rowsOf: Readonly<Record<BufferRows, number>>,
@@ -123,7 +135,6 @@ function buffersOf(
 ): BufferPlan {
   const element = TYPE_BYTES[type];
   const result = resultOf(plan);
-  const operations = fuse(plan, spec);
   const live = liveBuffers(operations, spec, headOf(operations), result);
   const used = new Set(live.flatMap((names) => [...names]));
   const planned = plan.buffers.map(({ name, rows, width }): CudaBuffer => {
@@ -136,6 +147,7 @@ function buffersOf(
   const kvWidth = heads(({ kvHeads, headDim }) => kvHeads * headDim);
   const buffers: CudaBuffer[] = [
     ...planned,
+    ...narrow,
     { name: 'q', width: heads(({ heads: count, headDim }) => count * headDim), ...across },
     { name: UNIT, rows: 'sequences', width: spec.hiddenSize, element: 4 },
     ...['keys', 'values'].map((name) => ({ name, width: kvWidth, ...across })),

@@ -8,7 +8,7 @@ import type { Plan } from '../../plan/plan.ts';
 import { type DeviceModel, type LoadOptions, type MemoryReport, type StepResult } from '../device.ts';
 import { Buffers } from './buffers.ts';
 import { Body } from './compile.ts';
-import { fuse, headOf, resultOf } from './fuse.ts';
+import { headOf, resultOf } from './fuse.ts';
 import { fineGraphSize, graphSize, rowBuckets, sequenceRows } from './grids.ts';
 import type { Gpu, GpuRange } from './gpu.ts';
 import { planCudaMemory, samplerSizes, type CudaMemoryPlan } from './memory.ts';
@@ -109,7 +109,7 @@ export class CudaModel implements DeviceModel {
     notes: readonly string[],
   ) {
     this.notes = notes;
-    const operations = fuse(plan, spec);
+    const { operations } = memory;
     this.#gpu = gpu;
     this.#graphs = new StepGraphs(gpu.stream, options.graphs !== false);
     const { capacity } = memory;

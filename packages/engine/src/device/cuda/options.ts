@@ -11,6 +11,8 @@ export interface CudaFormats {
   readonly type: ComputeType;
   /** Keys and values: in that type, or in e4m3. */
   readonly cache: ComputeType | 'fp8';
+  /** Matrices of blocks are brought to e4m3 as they are read, with a scale for each row. */
+  readonly quantize: boolean;
 }
 
 /** What a load's options come to on a GPU. */
@@ -19,7 +21,7 @@ export interface CudaChoice extends CudaFormats {
   readonly notes: readonly string[];
 }
 
-/** The first architecture whose instructions convert e4m3. */
+/** The first architecture whose instructions convert and multiply e4m3. */
 const FP8_ARCH = 89;
 
 /**
@@ -28,19 +30,17 @@ const FP8_ARCH = 89;
  */
 export function chooseFormats({ tensors, spec }: Checkpoint, options: LoadOptions, arch: string): CudaChoice {
   const { quantize, dtype = 'auto', cacheDtype } = options;
-  if (tensors.some(({ fp8 }) => fp8 !== undefined)) {
-    throw unsupported('model', 'weights of 8 bits are not there yet on a GPU: use --device cpu, which widens them');
-  }
-  if (quantize === 'fp8') throw unsupported('quantize', 'fp8 weights are not there yet on a GPU: leave --quantize out');
-  if (quantize !== undefined) {
+  if (quantize !== undefined && quantize !== 'fp8') {
     throw unsupported('quantize', `${quantize} weights are for the CPU: leave --quantize out, or use --device cpu`);
   }
   const bytesOf = (wanted: string): number =>
-    tensors.reduce((sum, tensor) => (tensor.dtype === wanted ? sum + tensor.byteLength : sum), 0);
+    tensors.reduce((sum, { dtype, byteLength, fp8 }) => (dtype === wanted && !fp8 ? sum + byteLength : sum), 0);
   const stored = (['BF16', 'F16', 'F32'] as const).toSorted((a, b) => bytesOf(b) - bytesOf(a))[0];
   // Half of the memory and twice the speed, and what float32 checkpoints are served as elsewhere.
   const automatic = { BF16: 'bf16', F16: 'f16', F32: 'bf16' } as const;
   const type = dtype === 'auto' ? automatic[stored] : dtype;
+  const stored8 = tensors.some(({ fp8 }) => fp8 !== undefined);
+  checkWeights(quantize === 'fp8', stored8, type, arch);
   // An encoder keeps no keys: what is asked for decoders beside it is nothing to it.
   const narrow = cacheDtype === 'fp8' && spec.head.kind === 'logits';
   if (narrow) checkNarrowCache(spec, type, arch);
@@ -48,16 +48,34 @@ export function chooseFormats({ tensors, spec }: Checkpoint, options: LoadOption
     const message = `keys and values on a GPU have the weights' type, ${type}, or fp8: leave --cache-dtype out, or choose another --dtype`;
     throw unsupported('cacheDtype', message);
   }
-  const notes =
-    dtype === 'auto' && stored === 'F32'
-      ? ['its float32 weights are rounded to bfloat16; --dtype f32 keeps them as they are, at twice the memory']
-      : [];
-  return { type, cache: narrow ? 'fp8' : type, notes };
+  const notes: string[] = [];
+  if (dtype === 'auto' && stored === 'F32') {
+    notes.push('its float32 weights are rounded to bfloat16; --dtype f32 keeps them as they are, at twice the memory');
+  }
+  if (stored8 && type === 'f32') {
+    notes.push('its weights of 8 bits are widened to float32, and so are activations: --dtype auto keeps 8 bits');
+  }
+  return { type, cache: narrow ? 'fp8' : type, quantize: quantize === 'fp8', notes };
+}
+
+/** Throws for weights of 8 bits, stored or wanted, that there are no products for. */
+function checkWeights(wanted: boolean, stored: boolean, type: ComputeType, arch: string): void {
+  if (wanted && stored) throw unsupported('quantize', 'the weights are of 8 bits already: leave --quantize out');
+  if (wanted && type === 'f32') {
+    throw unsupported('quantize', 'products of e4m3 go with bf16 and f16: leave --quantize or --dtype f32 out');
+  }
+  if (!(wanted || stored) || type === 'f32' || hasFp8(arch)) return;
+  const rest = wanted ? 'leave --quantize out' : '--dtype f32 or --device cpu widens the weights';
+  throw unsupported(wanted ? 'quantize' : 'model', `${arch} does not multiply e4m3, which sm_89 and later do: ${rest}`);
+}
+
+function hasFp8(arch: string): boolean {
+  return Number.parseInt(arch.slice(3), 10) >= FP8_ARCH;
 }
 
 /** Throws for models and GPUs whose kernels do not read keys and values of e4m3. */
 function checkNarrowCache({ blocks }: ModelSpec, type: ComputeType, arch: string): void {
-  if (Number.parseInt(arch.slice(3), 10) < FP8_ARCH) {
+  if (!hasFp8(arch)) {
     throw unsupported('cacheDtype', `${arch} does not convert e4m3, which sm_89 and later do: leave --cache-dtype out`);
   }
   if (type === 'f32') {

@@ -1,16 +1,18 @@
 import { kernelNamed } from './kernels.ts';
 import type { Gpu, GpuLaunch, GpuRange, GpuStream, PinnedBlock } from './gpu.ts';
-import { TYPE_BYTES, type ComputeType } from './convert.ts';
+import { ELEMENT_BYTES, type ElementType } from './convert.ts';
 import { GpuScope } from './scope.ts';
 
 /** What goes to the GPU in one copy. */
 export interface Piece {
   readonly elements: number;
   /** Their type as they are copied; where it is not the target's, the GPU converts them. */
-  readonly from: ComputeType;
-  readonly to: ComputeType;
+  readonly from: ElementType;
+  readonly to: ElementType;
   /** Its first element's address is a multiple of 16 bytes where the GPU converts. */
   readonly target: GpuRange;
+  /** Whole rows of which the GPU makes e4m3, and where their scales go: float32, one for each. */
+  readonly rows?: { readonly width: number; readonly scales: GpuRange };
   /** Write all elements to `slot`, which has just their bytes. */
   read(slot: Uint8Array<ArrayBuffer>): Promise<void> | void;
 }
@@ -78,8 +80,8 @@ class Slot {
   readonly #offset: number;
   readonly #staging: GpuRange | undefined;
   readonly #bytes: number;
-  /** By the types from and to. */
-  readonly #casts = new Map<string, GpuLaunch>();
+  /** By the types from and to, and the width of rows. */
+  readonly #launches = new Map<string, GpuLaunch>();
 
   constructor(
     gpu: Gpu,
@@ -104,19 +106,20 @@ class Slot {
     if (piece.from === piece.to) this.#stream.upload(piece.target, this.#ring, this.#offset, bytes);
     else {
       this.#stream.upload(this.#staging!.slice(0, bytes), this.#ring, this.#offset, bytes);
-      this.#cast(piece);
+      if (piece.rows === undefined) this.#cast(piece);
+      else this.#quantise(piece, piece.rows);
     }
     await this.#stream.settled();
   }
 
   #cast({ from, to, target, elements }: Piece): void {
     const key = `${from} ${to}`;
-    const count = Math.floor(this.#bytes / TYPE_BYTES[from]);
+    const count = Math.floor(this.#bytes / ELEMENT_BYTES[from]);
     const kernel = this.#gpu.load(kernelNamed('cast'), { dims: { count }, options: { from, to } });
-    let launch = this.#casts.get(key);
+    let launch = this.#launches.get(key);
     if (launch === undefined) {
       launch = kernel.prepare({ x: this.#staging!, y: target, count: elements });
-      this.#casts.set(key, launch);
+      this.#launches.set(key, launch);
     }
     launch
       .point('y', target)
@@ -124,8 +127,27 @@ class Slot {
       .grid(...kernel.gridFor({ count: elements }))
       .run(this.#stream);
   }
+
+  #quantise({ from, target, elements }: Piece, { width, scales }: NonNullable<Piece['rows']>): void {
+    const key = `${from} rows of ${width}`;
+    const most = Math.floor(this.#bytes / ELEMENT_BYTES[from] / width);
+    const rows = elements / width;
+    const wanted = { dims: { rows: most, columns: width }, options: { scales: 'row', type: from } };
+    const kernel = this.#gpu.load(kernelNamed('quantise'), wanted);
+    let launch = this.#launches.get(key);
+    if (launch === undefined) {
+      launch = kernel.prepare({ x: this.#staging!, y: target, scales, rows });
+      this.#launches.set(key, launch);
+    }
+    launch
+      .point('y', target)
+      .point('scales', scales)
+      .set('rows', rows)
+      .grid(...kernel.gridFor({ rows }))
+      .run(this.#stream);
+  }
 }
 
 export function bytesOf({ elements, from }: Pick<Piece, 'elements' | 'from'>): number {
-  return elements * TYPE_BYTES[from];
+  return elements * ELEMENT_BYTES[from];
 }

@@ -4,12 +4,13 @@ import { sizeOf } from '../../model/parameters.ts';
 import { ropeAngles } from '../../model/rope.ts';
 import type { RopeSpec } from '../../model/spec.ts';
 import { buildPlan } from '../../plan/build.ts';
-import type { LinearOperation, Plan } from '../../plan/plan.ts';
-import type { ComputeType } from './convert.ts';
-import { TYPE_BYTES } from './convert.ts';
+import type { Plan } from '../../plan/plan.ts';
+import { ELEMENT_BYTES, type ComputeType, type ElementType } from './convert.ts';
 import type { Gpu, GpuRange } from './gpu.ts';
+import { GATE_ROWS, matrixGroups, type MatrixFormat } from './matrix-groups.ts';
+import { scaleCount, writeCacheScales, writeInputScale, writeScales } from './matrix-scales.ts';
 import type { CudaFormats } from './options.ts';
-import { rowPieces, type Rows } from './row-pieces.ts';
+import { rowPieces, storedBytes, type Rows } from './row-pieces.ts';
 import { bytesOf, upload, UPLOAD_SIZES, type Piece, type UploadSizes } from './upload.ts';
 
 export { TYPE_BYTES, type ComputeType } from './convert.ts';
@@ -22,6 +23,16 @@ export interface CudaMatrix {
   readonly inputs: number;
   /** Rows are interleaved by eights, as a gate's epilogue wants them (`interleaveGate`). */
   readonly interleaved: boolean;
+  readonly fp8: NarrowMatrix | undefined;
+}
+
+/** What belongs to a matrix of e4m3, all float32. */
+export interface NarrowMatrix {
+  readonly format: Exclude<MatrixFormat, 'same'>;
+  /** [outputs], or [blocks, groups] as `linear_fp8` wants them. */
+  readonly scales: GpuRange;
+  /** [1]: the scale of what is multiplied with it; undefined: it follows from the values. */
+  readonly input: GpuRange | undefined;
 }
 
 /** float32 [kvHeads] each: what a layer's keys and values of e4m3 are multiplied by. */
@@ -30,7 +41,7 @@ export interface CacheScales {
   readonly values: GpuRange;
 }
 
-/** A model's weights in a GPU's memory, under the names the plan uses, all in the compute type. */
+/** A model's weights in a GPU's memory, under the names the plan uses, in the compute type but for matrices of e4m3. */
 export interface CudaWeights {
   readonly type: ComputeType;
   readonly bytes: number;
@@ -46,20 +57,8 @@ export interface CudaWeights {
   free(): void;
 }
 
-/** Rows that a gate's epilogue takes together: `interleaveGate`'s. */
-const GATE_ROWS = 8;
 /** Every tensor begins at a multiple of this. */
 const ALIGN = 256;
-
-/** The linear operations whose outputs a gate takes, which the product's epilogue then does. */
-export function gatedLinears(plan: Plan): ReadonlySet<LinearOperation> {
-  const gated = new Set<LinearOperation>();
-  plan.operations.forEach((operation, i) => {
-    const next = plan.operations[i + 1];
-    if (operation.kind === 'linear' && next?.kind === 'gate' && next.input === operation.output) gated.add(operation);
-  });
-  return gated;
-}
 
 /** Bytes that the weights take, without reading one. */
 export function weightBytes(checkpoint: Checkpoint, formats: CudaFormats): number {
@@ -71,6 +70,8 @@ export interface PlacedWeights {
   readonly weights: CudaWeights;
   /** @param onRead told of bytes of the checkpoint that were read */
   readonly pieces: (sizes: UploadSizes, onRead: (bytes: number) => void) => Piece[];
+  /** Bytes of the checkpoint that they come from. */
+  readonly stored: number;
 }
 
 export interface ReadOptions {
@@ -81,7 +82,7 @@ export interface ReadOptions {
   readonly signal?: AbortSignal;
 }
 
-/** Read the checkpoint into one block of the GPU's memory, in the compute type. Leaves nothing behind when it throws. */
+/** Read the checkpoint into one block of the GPU's memory, in the compute type, or matrices as e4m3. Leaves nothing behind when it throws. */
 export async function loadWeights(
   gpu: Gpu,
   checkpoint: Checkpoint,
@@ -89,8 +90,7 @@ export async function loadWeights(
   formats: CudaFormats,
   { onProgress, sizes = UPLOAD_SIZES, signal }: ReadOptions = {},
 ): Promise<CudaWeights> {
-  const { weights, pieces } = placeWeights(gpu, checkpoint, plan, formats);
-  const total = checkpoint.tensors.reduce((sum, { byteLength }) => sum + byteLength, 0);
+  const { weights, pieces, stored: total } = placeWeights(gpu, checkpoint, plan, formats);
   let done = 0;
   const onRead = (read: number): void => onProgress?.((done += read), total);
   try {
@@ -105,10 +105,10 @@ export async function loadWeights(
 /** Take the block of memory and say where in it everything goes. Nothing is read. */
 export function placeWeights(gpu: Gpu, checkpoint: Checkpoint, plan: Plan, formats: CudaFormats): PlacedWeights {
   const { type } = formats;
-  const { bytes, tensors, ropes, cacheScales } = layOut(checkpoint, plan, formats);
+  const { bytes, tensors, ropes, scales } = layOut(checkpoint, plan, formats);
   const block = gpu.alloc(bytes);
   const range = ({ offset, bytes }: Place): GpuRange => block.slice(offset, bytes);
-  const placed = new Map(tensors.map((tensor) => [tensor.key, range(tensor)]));
+  const placed = new Map([...tensors, ...scales].map((place) => [place.key, range(place)]));
   const at = (key: string): GpuRange => {
     const found = placed.get(key);
     assert(found, `no place for ${key}`);
@@ -117,10 +117,12 @@ export function placeWeights(gpu: Gpu, checkpoint: Checkpoint, plan: Plan, forma
   const byKind = (kind: 'table' | 'vector'): Map<string, GpuRange> =>
     new Map(tensors.filter((tensor) => tensor.kind === kind).map(({ key }) => [key, at(key)]));
   const matrices = new Map(
-    matrixGroups(checkpoint, plan).map(
-      ({ key, shared, biases, outputs, inputs, interleaved }): [string, CudaMatrix] => {
+    matrixGroups(checkpoint, plan, formats).map(
+      ({ key, shared, biases, outputs, inputs, interleaved, format, stored }): [string, CudaMatrix] => {
         const bias = biases.length > 0 ? at(biasKey(key)) : undefined;
-        return [key, { weight: at(shared ?? key), bias, outputs, inputs, interleaved }];
+        const input = stored ? at(inputKey(key)) : undefined;
+        const fp8 = format === 'same' ? undefined : { format, scales: at(scalesKey(key)), input };
+        return [key, { weight: at(shared ?? key), bias, outputs, inputs, interleaved, fp8 }];
       },
     ),
   );
@@ -133,20 +135,23 @@ export function placeWeights(gpu: Gpu, checkpoint: Checkpoint, plan: Plan, forma
       vectors: byKind('vector'),
       ropes: new Map(ropes.map((rope) => [JSON.stringify(rope.rope), range(rope)])),
       cacheScales: new Map(
-        cacheScales.map((place) => {
-          const both = range(place);
-          const half = place.bytes / 2;
-          return [place.layer, { keys: both.slice(0, half), values: both.slice(half) }];
+        checkpoint.spec.blocks.flatMap((_block, layer): [number, CacheScales][] => {
+          const both = placed.get(cacheKey(layer));
+          if (both === undefined) return [];
+          return [[layer, { keys: both.slice(0, both.bytes / 2), values: both.slice(both.bytes / 2) }]];
         }),
       ),
       free: () => block.free(),
     },
     pieces: (sizes, onRead) => {
-      const pieces = tensors.flatMap((tensor) => rowPieces(tensor.rows, range(tensor), { to: type, sizes, onRead }));
+      const pieces = tensors.flatMap(({ key, rows, to, ...place }) =>
+        rowPieces(rows, range(place), { to, sizes, onRead, scales: placed.get(scalesKey(key)) }),
+      );
       const angles = ropes.flatMap((rope) => anglePieces(rope.rope, range(rope), sizes));
-      const scales = cacheScales.map((place) => onePiece(range(place)));
-      return evenly(pieces, [...angles, ...scales]);
+      const written = scales.flatMap((place) => (place.write ? [floatPiece(range(place), place.write)] : []));
+      return evenly(pieces, [...angles, ...written]);
     },
+    stored: tensors.reduce((sum, { rows, to }) => sum + storedBytes(rows, to), 0),
   };
 }
 
@@ -160,18 +165,28 @@ interface PlacedTensor extends Place {
   readonly key: string;
   readonly kind: 'matrix' | 'table' | 'vector';
   readonly rows: Rows;
+  /** How it is held. */
+  readonly to: ElementType;
+}
+
+/** Scales, float32. */
+interface PlacedScales extends Place {
+  readonly key: string;
+  /** undefined: they come about as the weights come. */
+  readonly write: ((slot: Float32Array) => Promise<void>) | undefined;
 }
 
 interface Layout {
   readonly bytes: number;
   readonly tensors: readonly PlacedTensor[];
   readonly ropes: readonly (Place & { readonly rope: RopeSpec })[];
-  /** Those of a layer's keys, then of its values; none but with keys and values of e4m3. */
-  readonly cacheScales: readonly (Place & { readonly layer: number })[];
+  /** Of matrices, of what is multiplied with them, and of each layer's keys and values. */
+  readonly scales: readonly PlacedScales[];
 }
 
 /** Where everything goes, in the order in which the plan uses it: tables, matrices with their biases, vectors, RoPE. */
-function layOut(checkpoint: Checkpoint, plan: Plan, { type, cache }: CudaFormats): Layout {
+function layOut(checkpoint: Checkpoint, plan: Plan, formats: CudaFormats): Layout {
+  const { type, cache } = formats;
   let bytes = 0;
   const place = (size: number): Place => {
     const offset = bytes;
@@ -180,17 +195,33 @@ function layOut(checkpoint: Checkpoint, plan: Plan, { type, cache }: CudaFormats
   };
   const tensors: PlacedTensor[] = [];
   const taken = new Set<CheckpointTensor>();
-  const put = (key: string, kind: PlacedTensor['kind'], parts: readonly CheckpointTensor[], interleave = 0): void => {
+  const scales: PlacedScales[] = [];
+  const putScales = (key: string, count: number, write: PlacedScales['write']): void => {
+    scales.push({ key, write, ...place(4 * count) });
+  };
+  const put = (
+    key: string,
+    kind: PlacedTensor['kind'],
+    parts: readonly CheckpointTensor[],
+    interleave = 0,
+    to: ElementType = type,
+  ): void => {
     const size = parts.reduce((sum, { parameter }) => sum + sizeOf(parameter), 0);
-    tensors.push({ key, kind, rows: { parts, interleave }, ...place(TYPE_BYTES[type] * size) });
+    tensors.push({ key, kind, rows: { parts, interleave }, to, ...place(ELEMENT_BYTES[to] * size) });
     for (const part of parts) taken.add(part);
   };
   for (const tensor of checkpoint.tensors) {
     if (tensor.parameter.kind === 'table') put(tensor.parameter.name, 'table', [tensor]);
   }
-  for (const { key, parts, biases, shared, interleaved } of matrixGroups(checkpoint, plan)) {
+  for (const group of matrixGroups(checkpoint, plan, formats)) {
+    const { key, parts, biases, shared, interleaved, format } = group;
     const interleave = interleaved ? GATE_ROWS : 0;
-    if (shared === undefined) put(key, 'matrix', parts, interleave);
+    if (shared === undefined) put(key, 'matrix', parts, interleave, format === 'same' ? type : 'e4m3');
+    if (format !== 'same') {
+      const known = parts[0].fp8 !== undefined;
+      putScales(scalesKey(key), scaleCount(group), known ? (slot) => writeScales(group, slot) : undefined);
+      if (group.stored) putScales(inputKey(key), 1, (slot) => writeInputScale(group, slot));
+    }
     if (biases.length > 0) put(biasKey(key), 'matrix', biases, interleave);
   }
   for (const tensor of checkpoint.tensors) {
@@ -201,48 +232,19 @@ function layOut(checkpoint: Checkpoint, plan: Plan, { type, cache }: CudaFormats
   const { blocks, contextLength } = checkpoint.spec;
   const distinct = new Map(blocks.flatMap(({ mixer: { rope } }) => (rope ? [[JSON.stringify(rope), rope]] : [])));
   const ropes = [...distinct.values()].map((rope) => ({ rope, ...place(4 * contextLength * rope.dim) }));
-  const cacheScales =
-    cache === 'fp8' ? blocks.map(({ mixer }, layer) => ({ layer, ...place(2 * 4 * mixer.kvHeads) })) : [];
-  return { bytes, tensors, ropes, cacheScales };
+  if (cache === 'fp8') {
+    for (const [layer, { mixer }] of blocks.entries()) {
+      const stored = checkpoint.cacheScales.get(layer);
+      putScales(cacheKey(layer), 2 * mixer.kvHeads, (slot) => writeCacheScales(stored, slot));
+    }
+  }
+  return { bytes, tensors, ropes, scales };
 }
 
-interface MatrixGroup {
-  readonly key: string;
-  /** [outputs, inputs] each. */
-  readonly parts: readonly CheckpointTensor[];
-  readonly biases: readonly CheckpointTensor[];
-  /** The table that is this matrix, too. */
-  readonly shared: string | undefined;
-  readonly outputs: number;
-  readonly inputs: number;
-  readonly interleaved: boolean;
-}
-
-/** Every matrix of the plan with the tensors it is made of. */
-function matrixGroups(checkpoint: Checkpoint, plan: Plan): MatrixGroup[] {
-  const byName = new Map(checkpoint.tensors.map((tensor) => [tensor.parameter.name, tensor]));
-  const gated = gatedLinears(plan);
-  return plan.operations
-    .filter((operation) => operation.kind === 'linear')
-    .map((operation) => {
-      // A tied output matrix is the table of token embeddings, which has no `.weight` of its own.
-      const parts = operation.weights.map((name) => byName.get(`${name}.weight`) ?? byName.get(name)!);
-      const [{ parameter }] = parts;
-      return {
-        key: operation.weights.join('+'),
-        parts,
-        biases: operation.bias ? operation.weights.map((name) => byName.get(`${name}.bias`)!) : [],
-        shared: parameter.kind === 'table' ? parameter.name : undefined,
-        outputs: parts.reduce((sum, part) => sum + part.parameter.shape[0], 0),
-        inputs: parameter.shape[1],
-        interleaved: gated.has(operation) && parameter.shape[0] % GATE_ROWS === 0,
-      };
-    });
-}
-
-function biasKey(group: string): string {
-  return `bias of ${group}`;
-}
+const biasKey = (group: string): string => `bias of ${group}`;
+const scalesKey = (group: string): string => `scales of ${group}`;
+const inputKey = (group: string): string => `input scale of ${group}`;
+const cacheKey = (layer: number): string => `keys and values of ${layer}`;
 
 /** The angles' cosines and sines, computed as pieces come to be sent. */
 function anglePieces(rope: RopeSpec, target: GpuRange, { slotBytes }: UploadSizes): Piece[] {
@@ -262,12 +264,12 @@ function anglePieces(rope: RopeSpec, target: GpuRange, { slotBytes }: UploadSize
   });
 }
 
-/** Ones: what checkpoints say of keys' and values' scales is nothing, or nothing that is read. */
-function onePiece(target: GpuRange): Piece {
-  const read = (slot: Uint8Array<ArrayBuffer>): void => {
-    new Float32Array(slot.buffer, slot.byteOffset, target.bytes / 4).fill(1);
+function floatPiece(target: GpuRange, write: (slot: Float32Array) => Promise<void>): Piece {
+  const elements = target.bytes / 4;
+  const read = (slot: Uint8Array<ArrayBuffer>): Promise<void> => {
+    return write(new Float32Array(slot.buffer, slot.byteOffset, elements));
   };
-  return { elements: target.bytes / 4, from: 'f32', to: 'f32', target, read };
+  return { elements, from: 'f32', to: 'f32', target, read };
 }
 
 /** Two lists as one, each in its order, the second spread over the first. */
