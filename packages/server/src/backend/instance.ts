@@ -113,11 +113,17 @@ export class Instance implements Executor, JobHolder {
     started.promise.catch(() => {});
     let reason = '';
     worker.on('message', (message: FromInstance) => {
-      if (message.kind === 'ready') started.resolve();
-      else if (message.kind === 'failed') {
-        started.reject(loadError(message));
-        this.#closed?.();
-      } else this.#receive(message);
+      try {
+        if (message.kind === 'ready') started.resolve();
+        else if (message.kind === 'failed') {
+          started.reject(loadError(message));
+          this.#closed?.();
+        } else this.#receive(message);
+      } catch (error) {
+        // A model's code has the same port: what it, or a library of it, posts there must not be the server's end.
+        reason ||= `its thread sent a message that is none of Rose's: ${RoseError.from(error).message}`;
+        void worker.terminate();
+      }
     });
     worker.on('error', (error: unknown) => (reason = error instanceof Error ? error.message : String(error)));
     worker.on('exit', (code) => {
@@ -232,6 +238,9 @@ export class Instance implements Executor, JobHolder {
         return;
       case 'closed':
         this.#closed?.();
+        return;
+      default:
+        throw new RoseError('invalid', 'it has no kind that Rose knows');
     }
   }
 

@@ -139,10 +139,15 @@ class Executor {
     const computeStart = now();
     let outcomes: readonly Outcome[] | undefined;
     try {
-      const returned = wanted.length > 0 ? await this.#model.execute(wanted) : [];
+      const returned = wanted.length > 0 ? await this.#model.execute([...wanted]) : [];
       if (!this.#decoupled) outcomes = checkOutcomes(returned, wanted.length);
+      else if (Array.isArray(returned) && returned.some((outcome) => outcome !== undefined)) {
+        const text = 'execute of a decoupled model returns nothing: each request is answered by its sender';
+        for (const request of wanted) request.fail(new ModelError(text));
+      }
     } catch (error) {
-      const failure = error instanceof Error ? error : new Error(String(error));
+      const { code, message } = errorOf(error);
+      const failure = new ModelError(message, code);
       if (this.#decoupled) for (const request of wanted) request.fail(failure);
       else outcomes = wanted.map(() => failure);
     }

@@ -72,5 +72,5 @@ function printParameters({ parameters }: ModelResponse): string {
 
 /** A parameter as JSON; 64-bit integers stay exact. */
 function printParameter(value: ParameterValue): string {
-  return typeof value === 'bigint' ? String(value) : JSON.stringify(value);
+  return typeof value === 'bigint' || typeof value === 'number' ? String(value) : JSON.stringify(value);
 }

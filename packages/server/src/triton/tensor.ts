@@ -132,12 +132,29 @@ export function tensorToBytes(tensor: Tensor): Uint8Array {
   return tensor.datatype === 'BYTES' ? joinBytes(tensor.data) : tensor.data;
 }
 
-/** Each element as JSON. */
+/** Elements of an output, or bytes of its texts, that are printed as JSON: more would take all of the server's memory. */
+const MOST_PRINTED = 2 ** 24;
+const MOST_PRINTED_BYTES = 2 ** 27;
+
+/**
+ * Each element as JSON.
+ * @throws TritonError where the tensor is too large for that
+ */
 export function printElements(tensor: Tensor): string[] {
+  checkPrintable(tensor);
   if (tensor.datatype === 'BYTES') return tensor.data.map((element) => JSON.stringify(textOf(element)));
   const { size, print } = elementOf(tensor.datatype);
   const view = viewOf(tensor);
   return Array.from({ length: tensor.data.length / size }, (_, i) => print(view, i * size));
+}
+
+function checkPrintable(tensor: Tensor): void {
+  const { name, datatype, data } = tensor;
+  const elements = datatype === 'BYTES' ? data.length : data.length / elementOf(datatype).size;
+  const bytes = datatype === 'BYTES' ? data.reduce((sum, { length }) => sum + length, 0) : 0;
+  if (elements <= MOST_PRINTED && bytes <= MOST_PRINTED_BYTES) return;
+  const size = elements > MOST_PRINTED ? `${elements} elements, more than ${MOST_PRINTED}` : `${bytes} bytes of text`;
+  throw invalid(`output '${name}' is too large for JSON, with ${size}: ask for it as binary data`);
 }
 
 /** A FP32 tensor of rows. */
