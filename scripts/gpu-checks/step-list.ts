@@ -31,6 +31,8 @@ export function gpuSteps(root: string, noGpu: string | undefined): readonly Step
   });
   const onGpu = { env: { ROSE_DEVICE: 'cuda' } };
   const rose = 'packages/rose/test';
+  const server = files('packages/server/test', /\.test\.ts$/);
+  const half = Math.ceil(server.length / 2);
   return [
     tests('driver', 'tests', files('packages/cuda/test', /^(gpu|tensor-cores|cublaslt)\.test\.ts$/)),
     ...files(rose, /-gpu\.test\.ts$/).map((file) =>
@@ -38,10 +40,8 @@ export function gpuSteps(root: string, noGpu: string | undefined): readonly Step
     ),
     tests('models', 'tests', files('packages/engine/test', /^cuda-.*\.test\.ts$/), { limitSeconds: 580 }),
     // A file that waits for many answers takes minutes where each of its servers loads its kernels.
-    tests('protocols-server', 'protocols', files('packages/server/test', /\.test\.ts$/), {
-      ...onGpu,
-      limitSeconds: 580,
-    }),
+    tests('protocols-server-1', 'protocols', server.slice(0, half), { ...onGpu, limitSeconds: 580 }),
+    tests('protocols-server-2', 'protocols', server.slice(half), { ...onGpu, limitSeconds: 580 }),
     tests('protocols-rose', 'protocols', files(rose, /^(serve.*|bench-serve)\.test\.ts$/), {
       ...onGpu,
       limitSeconds: 580,
@@ -64,6 +64,6 @@ export function gpuSteps(root: string, noGpu: string | undefined): readonly Step
     bench('serve', ['bench/cuda/serve.ts'], 580),
     bench('serve-small', ['bench/cuda/serve.ts', '--shape', 'llama-1b,qwen3-0.6b', '--name', 'cuda-serve-small'], 580),
     bench('profile', ['bench/profile/run.ts']),
-    bench('soak', ['bench/soak.ts', '--device', 'cuda', '--seconds', '480', '--write'], 580),
+    bench('soak', ['bench/soak.ts', '--device', 'cuda', '--seconds', '540', '--write'], 595),
   ];
 }

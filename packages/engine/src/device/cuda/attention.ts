@@ -173,20 +173,21 @@ function promptArgs(
   const window = windowOf(parts, layer, attention);
   const rows = splits({ rope, qkNorm: qkNorm && { norm: qkNorm, q: '', k: '' } }, spec);
   const { state } = layout;
-  const { keys, values, group } = layers[layer];
   const field =
     whose === 'answers'
       ? ({ rowStarts: 'answerRowStarts', lengths: 'answerLengths', tables: 'answerTables' } as const)
       : ({ rowStarts: 'promptRowStarts', lengths: 'promptLengths', tables: 'promptTables' } as const);
+  const held = (): Record<string, GpuRange> => {
+    const { keys, values, group } = layers[layer];
+    return { keys, values, table: state.range(`table${group}`), tableStarts: state.range(field.tables) };
+  };
   return {
     options: { type: weights.type, layout: rows ? 'rows' : 'paged', mask, window: window !== undefined },
     args: {
       q: buffers.range('q'),
-      keys: rows ? buffers.range('keys') : keys,
-      values: rows ? buffers.range('values') : values,
       ...(rows
-        ? { starts: state.range(field.rowStarts) }
-        : { table: state.range(`table${group}`), tableStarts: state.range(field.tables) }),
+        ? { keys: buffers.range('keys'), values: buffers.range('values'), starts: state.range(field.rowStarts) }
+        : held()),
       rowStarts: state.range(field.rowStarts),
       lengths: state.range(field.lengths),
       scale,

@@ -17,7 +17,7 @@ import { matrixGroups } from './matrix-groups.ts';
 import { narrowBuffers, narrowInputs } from './narrow.ts';
 import type { CudaFormats } from './options.ts';
 import { CudaSampler, type SamplerSizes } from './sampler.ts';
-import { PADDING, StepLayout } from './step-shape.ts';
+import { needsOf, PADDING, StepLayout } from './step-shape.ts';
 import { TYPE_BYTES, weightBytes, type ComputeType } from './weights.ts';
 
 /** Share of the GPU's memory that a model may take where nobody says. */
@@ -33,10 +33,11 @@ const LOGIT_ROWS = 32;
 export interface CudaMemoryPlan {
   readonly report: MemoryReport;
   readonly capacity: BatchCapacity;
+  /** None where no launch has pages. */
   readonly layers: readonly LayerGroup[];
   /** How pages hold keys and values. */
   readonly cache: CudaFormats['cache'];
-  /** Pages of each group; of an encoder, those of a step, which all its layers share. */
+  /** Pages of each group; of an encoder that needs any, those of a step, which all its layers share. */
   readonly pages: readonly number[];
   readonly buffers: BufferPlan;
   /** What is launched. */
@@ -60,22 +61,24 @@ export function planCudaMemory(
   const { maxSequences: sequences } = options;
   // Running sequences take a row each; there must be room for prompt rows beside them.
   const rows = Math.max(options.maxRows, decoder ? 2 * sequences : spec.contextLength);
-  const layers = layerGroups(spec);
+  const groups = matrixGroups(checkpoint, plan, formats);
+  const operations = narrowInputs(fuse(plan, spec), groups);
+  const { pages: paged } = needsOf(operations, spec);
+  const layers = paged ? layerGroups(spec) : [];
   const contextPages = Math.ceil(spec.contextLength / PAGE_TOKENS);
   const stepPages = decoder ? sequences * contextPages : Math.ceil(rows / PAGE_TOKENS) + sequences;
   const capacity = { rows, sequences, outputs: sequences, pages: stepPages, groups: layers.length };
   const logitRows = Math.max(sequences + PADDING, LOGIT_ROWS);
   const rowsOf = { tokens: rows + PADDING, outputs: logitRows, sequences, once: 1 };
-  const groups = matrixGroups(checkpoint, plan, formats);
-  const operations = narrowInputs(fuse(plan, spec), groups);
   const most = Math.max(rowBuckets(rowsOf.tokens).at(-1)!, rowBuckets(rowsOf.outputs).at(-1)!);
   const narrow = narrowBuffers(groups, most);
   const buffers = buffersOf(plan, operations, narrow, spec, capacity, rowsOf, type);
 
   const weights = weightBytes(checkpoint, formats);
-  const shared = decoder
-    ? 0
-    : stepPages * Math.max(...spec.blocks.map((_block, layer) => layerPageBytes(spec, layer, { cacheDtype })));
+  const shared =
+    decoder || !paged
+      ? 0
+      : stepPages * Math.max(...spec.blocks.map((_block, layer) => layerPageBytes(spec, layer, { cacheDtype })));
   const workspace =
     buffers.bytes +
     shared +
