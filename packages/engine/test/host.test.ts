@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { MessageChannel } from 'node:worker_threads';
 import type { Device } from '../src/device/device.ts';
 import { EngineHost } from '../src/engine/host.ts';
 import type { FromEngine, ToEngine } from '../src/engine/protocol.ts';
@@ -146,4 +147,32 @@ test('a model that is unloaded in the middle of a step is closed when that is do
   assert.deepEqual(order, ['begun', 'done', 'closed']);
   post({ kind: 'close', call: 4 });
   await running;
+});
+
+test('requests that come one behind the other to an idle host are in its first step', async () => {
+  const model = new FakeModel({ rows: 64, sequences: 4, pages: 100 });
+  const device: Device = {
+    description: 'a device',
+    defaults: { maxSequences: 4, maxRows: 64, loop: 'plain' },
+    load: async () => model,
+    close: async () => {},
+  };
+  const { host, post, said } = hostOn(device);
+  const running = host.run();
+  post({ kind: 'open', call: 1, choice: { device: 'cpu', threads: undefined } });
+  await answered(said, 1);
+  post({ kind: 'load', call: 2, model: 0, options: LOAD });
+  await answered(said, 2);
+  model.steps = [];
+  // As they come from another thread: each in a turn of its own.
+  const { port1, port2 } = new MessageChannel();
+  port2.on('message', (message: ToEngine) => post(message));
+  for (let id = 1; id <= 3; id++) {
+    port1.postMessage({ kind: 'submit', request: generateRequest(id, [1, 2, 3], { maxTokens: 1 }) } satisfies ToEngine);
+  }
+  while (model.steps.length === 0) await new Promise((resolve) => setTimeout(resolve, 1));
+  port1.close();
+  post({ kind: 'close', call: 3 });
+  await running;
+  assert.equal(model.steps[0].sequences, 3);
 });

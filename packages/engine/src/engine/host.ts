@@ -108,6 +108,8 @@ export class EngineHost {
       if (!this.#hasWork()) {
         await new Promise<void>((wake) => (this.#wake = wake));
         this.#wake = undefined;
+        // What comes at once, such as the inputs of a list, comes in messages of their own, and shall be one step's.
+        await setImmediate();
       }
     }
   }
