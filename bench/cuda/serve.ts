@@ -11,17 +11,17 @@
  * are read at the bandwidth of the copy, and what share of it the clients see. Without --json the result goes to bench/results under
  * the name.
  */
-import { spawn, spawnSync, type ChildProcess } from 'node:child_process';
+import { spawnSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { createInterface } from 'node:readline';
 import { parseArgs } from 'node:util';
 import { fileURLToPath } from 'node:url';
 import { copyBandwidth } from '@rose/cuda';
 import { DriverGpu } from '../../packages/engine/src/device/cuda/driver-gpu.ts';
 import { circumstances, writeResult } from '../measure/report.ts';
 import { LLAMA_SHAPES, makeLlamaShape, readBytes, tokenBytes, type LlamaShape } from '../models/llama-shapes.ts';
+import { StartedServer, type Start } from './started-server.ts';
 import { runTransformers } from './transformers-peer.ts';
 
 const { values } = parseArgs({
@@ -35,6 +35,8 @@ const { values } = parseArgs({
 
 const MAIN = fileURLToPath(new URL('../../packages/rose/src/main.ts', import.meta.url));
 const NODE = ['--disable-warning=ExperimentalWarning', '--conditions=development'];
+
+const OPTIONS = ['--no-grpc', '--max-sequences', '256', '--max-rows', '8192'];
 
 interface Load {
   readonly name: string;
@@ -64,71 +66,23 @@ else writeFileSync(values.json, JSON.stringify(result, undefined, 2));
 
 async function measureShape(shape: LlamaShape): Promise<object> {
   const directory = await makeLlamaShape(shape);
-  const starts: object[] = [];
+  const starts: Start[] = [];
   let figures: Record<string, unknown> = {};
   for (const again of [false, true]) {
-    const server = await serve(directory);
-    const firstToken = await timeFirstToken(server);
-    starts.push({ cached: again, seconds: firstToken, timeline: server.lines });
-    console.log(`${shape.name}: first token ${firstToken.toFixed(2)} s after the start of the process`);
-    for (const line of server.lines) console.log(`    ${line}`);
-    if (again) figures = load(shape, server.url);
-    server.process.kill('SIGTERM');
-    await new Promise((resolve) => server.process.once('exit', resolve));
+    const server = await StartedServer.start(directory, OPTIONS);
+    try {
+      const start = await server.firstToken();
+      starts.push(start);
+      const seconds = (start.firstTokenMilliseconds / 1000).toFixed(2);
+      console.log(`${shape.name}: first token ${seconds} s after the start of the process`);
+      for (const line of start.timeline) console.log(`    ${line}`);
+      if (again) figures = load(shape, server.url);
+    } finally {
+      await server.stop();
+    }
   }
   const peer = values['no-peer'] ? undefined : await runTransformers(shape);
   return { shape: shape.name, starts, figures, peer };
-}
-
-interface Server {
-  readonly process: ChildProcess;
-  readonly url: string;
-  readonly startedAt: number;
-  readonly lines: string[];
-}
-
-/** A server that is ready. */
-async function serve(directory: string): Promise<Server> {
-  const startedAt = performance.now();
-  const options = [
-    '--device',
-    'cuda',
-    '--port',
-    '0',
-    '--no-grpc',
-    '--max-sequences',
-    '256',
-    '--max-rows',
-    '8192',
-    '--timeline',
-  ];
-  const child = spawn(process.execPath, [...NODE, MAIN, 'serve', directory, ...options], {
-    stdio: ['ignore', 'pipe', 'pipe'],
-  });
-  const lines: string[] = [];
-  const url = await new Promise<string>((resolve, reject) => {
-    for (const stream of [child.stdout, child.stderr]) {
-      createInterface({ input: stream }).on('line', (line) => {
-        lines.push(line);
-        const [, found] = /listening on \D*(http:\/\/[\w.:]+)/.exec(line) ?? [];
-        if (found !== undefined) resolve(found);
-      });
-    }
-    child.once('exit', (code) => reject(new Error(`the server ended with ${code}:\n${lines.join('\n')}`)));
-  });
-  return { process: child, url, startedAt, lines };
-}
-
-/** Seconds from the start of the server's process to the first token of an answer. */
-async function timeFirstToken({ url, startedAt }: Server): Promise<number> {
-  const models = (await (await fetch(`${url}/v1/models`)).json()) as { data: { id: string }[] };
-  const answer = await fetch(`${url}/v1/completions`, {
-    method: 'POST',
-    headers: { 'content-type': 'application/json' },
-    body: JSON.stringify({ model: models.data[0].id, prompt: 'a b c', max_tokens: 1 }),
-  });
-  if (!answer.ok) throw new Error(await answer.text());
-  return (performance.now() - startedAt) / 1000;
 }
 
 function load(shape: LlamaShape, url: string): Record<string, unknown> {

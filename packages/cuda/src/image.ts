@@ -1,6 +1,7 @@
 import { architectureOf, chooseAssembler, type Assembler, type AssembleOptions, type Compiled } from './assembler.ts';
 import type { Context } from './context.ts';
 import { CubinCache, cubinKey } from './cubin-cache.ts';
+import { cacheDirectory } from './file-cache.ts';
 import { Module, type LoadedModule } from './module.ts';
 import type { Program } from './program.ts';
 
@@ -62,9 +63,15 @@ export function loadWhole(context: Context, source: Source, options: CompileOpti
 
 let defaultCache: CubinCache | undefined;
 
+function usualCache(): CubinCache {
+  // The environment may name another directory since.
+  if (defaultCache?.directory !== cacheDirectory('cubin')) defaultCache = new CubinCache();
+  return defaultCache;
+}
+
 function placeOf(context: Context, source: Source, options: CompileOptions) {
   const assembler = options.assembler ?? chooseAssembler(context);
-  const cache = options.cache ?? (defaultCache ??= new CubinCache());
+  const cache = options.cache ?? usualCache();
   const settings = settingsOf(source, options);
   const architecture = architectureOf(source.ptx, context.device.capability);
   // The driver compiles for the device it has, so the device is part of what the image depends on.

@@ -1,5 +1,8 @@
 import assert from 'node:assert/strict';
 import { readdirSync } from 'node:fs';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { after, before, describe, test } from 'node:test';
 import { CudaUnavailableError, listDevices, loadDriver } from '@rose/cuda';
@@ -11,6 +14,7 @@ import { apart, exactSteps, outputsOf, PROMPT, type Way } from './exact-steps.ts
 import { checkChat, checkEncoders, PRINTED } from './golden-checks.ts';
 import { bundled, defaultLoad, openOnCpu, type OpenedModel } from './on-cpu.ts';
 import { referenceLogits } from './reference-decoder.ts';
+import { rangesHold } from './ranges-hold.ts';
 
 /** Whole models on a real GPU; skipped, with the reason, where there is none. */
 function missing(): string | false {
@@ -122,6 +126,54 @@ describe('tiny-chat on a GPU', { skip: missing() }, () => {
   let gpu: DriverGpu;
   before(() => (gpu = DriverGpu.open(0)));
   after(() => gpu.close());
+
+  test('a number of a step that is out of its range fails that step, and the GPU is as it was', async () => {
+    const checkpoint = await openCheckpoint(bundled('tiny-chat'));
+    const options = { ...defaultLoad, cacheDtype: undefined, readLogits: true, memoryShare: 0.1 };
+    const model = await CudaModel.load(gpu, checkpoint, options);
+    await rangesHold(model, checkpoint.spec.vocabSize);
+    model.close();
+    await checkpoint.close();
+    assert.equal(gpu.lost, undefined);
+    assert.equal(gpu.context.live().module, undefined, 'modules go with their model');
+  });
+
+  test('kernels that nobody compiled before are compiled by threads, and found the next time', async () => {
+    const directory = await mkdtemp(join(tmpdir(), 'rose-cold-'));
+    const before = process.env.ROSE_CACHE_DIR;
+    process.env.ROSE_CACHE_DIR = directory;
+    const cold = DriverGpu.open(0);
+    try {
+      const checkpoint = await openCheckpoint(bundled('tiny-chat'));
+      const phases: string[] = [];
+      for (const _ of [1, 2]) {
+        const onPhase = (name: string): void => void phases.push(name);
+        const model = await CudaModel.load(cold, checkpoint, {
+          ...defaultLoad,
+          cacheDtype: undefined,
+          memoryShare: 0.1,
+          readLogits: true,
+          onPhase,
+        });
+        await exactSteps(model, {
+          vocabulary: checkpoint.spec.vocabSize,
+          prompt: 40,
+          answer: 8,
+          ways: ['chunks of 17'],
+        });
+        model.close();
+      }
+      await checkpoint.close();
+      const kernels = phases.filter((name) => name.startsWith('kernels'));
+      assert.match(kernels[0], /^kernels compiled \(\d+, \d+ threads\)$/);
+      assert.equal(kernels[1], 'kernels found');
+    } finally {
+      cold.close();
+      if (before === undefined) delete process.env.ROSE_CACHE_DIR;
+      else process.env.ROSE_CACHE_DIR = before;
+      await rm(directory, { recursive: true });
+    }
+  });
 
   for (const graphs of [false, true]) {
     test(`every way of computing gives the same bits, ${graphs ? 'from graphs' : 'launch by launch'}`, async () => {

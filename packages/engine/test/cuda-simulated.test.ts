@@ -8,6 +8,7 @@ import { roseError } from './checkpoint/files.ts';
 import { apart, exactSteps, outputsOf } from './exact-steps.ts';
 import { exactVectors } from './exact-vectors.ts';
 import { openOnCpu } from './on-cpu.ts';
+import { rangesHold } from './ranges-hold.ts';
 import { directory, LOAD, onSimulated } from './on-simulated.ts';
 import { SimulatedGpu } from './simulated-gpu.ts';
 
@@ -29,14 +30,14 @@ class ShortGpu extends SimulatedGpu {
 
   override pinned(bytes: number): PinnedBlock {
     this.#count();
-    const { buffer } = super.pinned(bytes);
+    const { buffer, range } = super.pinned(bytes);
     this.pinnedBlocks++;
     let live = true;
     const free = (): void => {
       if (live) this.pinnedBlocks--;
       live = false;
     };
-    return { buffer, free };
+    return { buffer, range, free };
   }
 
   #count(): void {
@@ -175,5 +176,9 @@ describe('models in the simulator', () => {
       roseError('unavailable', /does not fit GPU 0 \(simulated\): weights take/),
     );
     await checkpoint.close();
+  });
+
+  test('a number of a step that is out of its range fails that step, and the GPU is as it was', async () => {
+    await onSimulated('qwen3', {}, (model, _gpu, checkpoint) => rangesHold(model, checkpoint.spec.vocabSize));
   });
 });

@@ -5,11 +5,13 @@ import { itemsOfPass, StepLayout } from '../src/device/cuda/step-shape.ts';
 import { Batch } from '../src/engine/batch.ts';
 import { SimulatedGpu } from './simulated-gpu.ts';
 
+const LIMITS = { vocabulary: 100, types: 0, pages: [100_000] };
+
 test('a row of however long a context has a pass that it fits', () => {
   const context = 2 ** 22;
   const pages = context / 16;
   const capacity = { rows: 4, sequences: 2, outputs: 2, pages: 2 * pages, groups: 1 };
-  const layout = new StepLayout(new SimulatedGpu(), capacity, [{ window: undefined, layers: [0] }], context);
+  const layout = new StepLayout(new SimulatedGpu(), capacity, [{ window: undefined, layers: [0] }], context, LIMITS);
   const batch = new Batch(capacity);
   batch.clear();
   const table = new Int32Array(pages);

@@ -64,7 +64,8 @@ export class SimulatedGpu implements Gpu {
   }
 
   pinned(bytes: number): PinnedBlock {
-    return { buffer: new ArrayBuffer(bytes), free: () => {} };
+    const buffer = new ArrayBuffer(bytes);
+    return { buffer, range: new Bytes(new Uint8Array(buffer), () => {}), free: () => {} };
   }
 
   load(module: KernelModule, wanted: KernelCase): GpuKernel {

@@ -91,3 +91,4 @@ export { GROUP as FP8_GROUP, groupsOf, linearFp8KernelFor, scalePitch } from './
 export { SAMPLE_FACTS, SAMPLE_TOP, SAMPLE_WORDS, SampleFact, SampleField } from './support/sample-params.ts';
 export { pitchOf as sampleRowPitch } from './support/sample-held.ts';
 export { HEADS as ATTENTION_HEADS } from './support/attention.ts';
+export { SEGMENT_WORDS } from './unpack.ts';

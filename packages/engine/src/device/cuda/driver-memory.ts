@@ -1,15 +1,15 @@
-import { PinnedMemory, type Context, type DeviceMemory, type DeviceRange } from '@rose/cuda';
+import { PinnedMemory, type Context, type DeviceRange } from '@rose/cuda';
 import { assert } from '../../errors.ts';
 import type { GpuMemory, GpuRange, PinnedBlock } from './gpu.ts';
 
-/** A part of a block of device memory. */
+/** A part of a block of memory that kernels reach. */
 export class Range implements GpuMemory, DeviceRange {
   readonly bytes: number;
   readonly free: () => void;
-  readonly #block: DeviceMemory;
+  readonly #block: DeviceRange;
   readonly #offset: number;
 
-  constructor(block: DeviceMemory, offset: number, bytes: number, free: () => void) {
+  constructor(block: DeviceRange, offset: number, bytes: number, free: () => void) {
     assert(offset >= 0 && bytes >= 0 && offset + bytes <= block.bytes, 'a range outside of its memory');
     this.#block = block;
     this.#offset = offset;
@@ -34,9 +34,11 @@ export class Range implements GpuMemory, DeviceRange {
 /** Memory of the host that a GPU copies from and to. */
 export class Pinned implements PinnedBlock {
   readonly memory: PinnedMemory;
+  readonly range: GpuRange;
 
   constructor(context: Context, bytes: number) {
     this.memory = new PinnedMemory(context, bytes);
+    this.range = new Range(this.memory, 0, bytes, () => this.free());
   }
 
   get buffer(): ArrayBuffer {

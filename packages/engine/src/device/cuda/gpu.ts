@@ -62,6 +62,8 @@ export interface GpuMemory extends GpuRange {
 
 export interface PinnedBlock {
   readonly buffer: ArrayBuffer;
+  /** The same memory, as kernels reach it: over the bus, what they write is there when they have ended. */
+  readonly range: GpuRange;
   /** The second time does nothing. */
   free(): void;
 }

@@ -124,7 +124,8 @@ export class CudaModel implements DeviceModel {
     const buffers = new Buffers(gpu, memory.buffers);
     if (decoder) gpu.stream.fill(buffers.range('arrived'), 0);
     const needs = needsOf(operations, spec);
-    const layout = new StepLayout(gpu, capacity, memory.layers, spec.contextLength, needs);
+    const limits = { vocabulary: spec.vocabSize, types: spec.embedding.types, pages: memory.pages };
+    const layout = new StepLayout(gpu, capacity, memory.layers, spec.contextLength, limits, needs);
     this.#values = buffers.range(resultOf(plan));
     this.#sampler = decoder
       ? new CudaSampler(gpu, this.#values, samplerSizes(spec, capacity, memory.logitRows))
@@ -165,8 +166,14 @@ export class CudaModel implements DeviceModel {
     }
     this.#turn = (this.#turn + 1) % RESULTS;
     const result = this.#results[this.#turn];
-    if (batch.rows > 0) this.#run(batch, result);
-    return stream.settled().then(() => result.result);
+    if (batch.rows === 0) return stream.settled().then(() => result.result);
+    this.#run(batch, result);
+    const { state } = this.#parts.layout;
+    const { turn } = state;
+    return stream.settled().then(() => {
+      state.check(turn);
+      return result.result;
+    });
   }
 
   #run(batch: Batch, result: CudaResult): void {

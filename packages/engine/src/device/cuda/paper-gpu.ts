@@ -53,7 +53,7 @@ export class PaperGpu implements Gpu {
 
   pinned(bytes: number): PinnedBlock {
     this.pinnedBytes += bytes;
-    return { buffer: new ArrayBuffer(bytes), free: () => {} };
+    return { buffer: new ArrayBuffer(bytes), range: new PaperRange(bytes), free: () => {} };
   }
 
   load(module: KernelModule, wanted: KernelCase): GpuKernel {

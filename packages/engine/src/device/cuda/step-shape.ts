@@ -65,6 +65,15 @@ export interface WholeSize {
   readonly longest: number;
 }
 
+/** What a step's numbers are places in. */
+export interface StepLimits {
+  readonly vocabulary: number;
+  /** Token types; 0: none. */
+  readonly types: number;
+  /** Pages of each group. */
+  readonly pages: readonly number[];
+}
+
 /** What a group of layers has of its own. */
 type GroupField = `slots${number}` | `table${number}` | `items${number}` | `starts${number}`;
 export type Field =
@@ -111,13 +120,14 @@ export class StepLayout {
     capacity: BatchCapacity,
     groups: readonly LayerGroup[],
     context: number,
+    limits: StepLimits,
     needs: StepNeeds = { decoder: true, positions: true, types: true, pages: true },
   ) {
     this.#needs = needs;
     this.#groups = groups;
     this.#split = splitTokens(0);
     this.#itemsOfPass = itemsOfPass(capacity, context);
-    this.state = new StepState(gpu, StepLayout.fields(capacity, groups, context));
+    this.state = new StepState(gpu, StepLayout.fields(capacity, groups, context, limits));
     this.placeOf = new Int32Array(capacity.rows);
     this.shape = {
       rows: 0,
@@ -135,36 +145,48 @@ export class StepLayout {
     { rows, sequences, outputs, pages }: BatchCapacity,
     groups: readonly LayerGroup[],
     context: number,
+    limits: StepLimits,
   ): (StateField & { readonly name: Field })[] {
     const answers = sequences + PADDING;
-    const items = sequences * Math.ceil(context / splitTokens(0));
-    const field = (name: Field, capacity: number): StateField & { readonly name: Field } => ({ name, capacity });
+    const splits = Math.ceil(context / splitTokens(0));
+    const items = Math.max(sequences * splits, itemsOfPass({ sequences }, context));
+    const field = (
+      name: Field,
+      capacity: number,
+      greatest: number,
+      least = 0,
+    ): StateField & { readonly name: Field } => {
+      return { name, capacity, least, greatest };
+    };
+    const lastRow = rows + PADDING - 1;
     return [
-      field('tokens', rows),
-      field('fed', rows),
-      field('positions', rows),
-      field('types', rows),
-      field('answerRowStarts', answers + 1),
-      field('answerLengths', answers),
-      field('answerTables', answers),
-      field('promptRowStarts', sequences + 1),
-      field('promptLengths', sequences),
-      field('promptTables', sequences),
-      field('outputRows', Math.max(outputs + PADDING, rows)),
-      field('judgedRows', rows + outputs),
+      field('tokens', rows, limits.vocabulary - 1),
+      field('fed', rows, outputs - 1, -1),
+      field('positions', rows, context - 1),
+      field('types', rows, Math.max(1, limits.types) - 1),
+      field('answerRowStarts', answers + 1, lastRow + 1),
+      field('answerLengths', answers, context),
+      field('answerTables', answers, pages),
+      field('promptRowStarts', sequences + 1, lastRow + 1),
+      field('promptLengths', sequences, context),
+      field('promptTables', sequences, pages),
+      field('outputRows', Math.max(outputs + PADDING, rows), lastRow),
+      field('judgedRows', rows + outputs, lastRow),
       ...groups.flatMap((_group, g) => [
-        field(`slots${g}`, rows),
-        field(`table${g}`, pages),
-        field(`items${g}`, Math.max(2 * items, 2 * itemsOfPass({ sequences }, context))),
+        field(`slots${g}`, rows, PAGE_TOKENS * limits.pages[g] - 1, -1),
+        field(`table${g}`, pages, limits.pages[g] - 1),
+        // Rows of a pass and their splits, in turn.
+        field(`items${g}`, 2 * items, Math.max(answers, splits), -1),
         // A pass has one more than rows.
-        field(`starts${g}`, 2 * answers),
+        field(`starts${g}`, 2 * answers, items),
       ]),
     ];
   }
 
   /** Bytes that a step's numbers take on a GPU. */
   static bytes(capacity: BatchCapacity, groups: readonly LayerGroup[], context: number): number {
-    return StepState.bytes(StepLayout.fields(capacity, groups, context));
+    const none = { vocabulary: 1, types: 1, pages: groups.map(() => 1) };
+    return StepState.bytes(StepLayout.fields(capacity, groups, context, none));
   }
 
   /**
