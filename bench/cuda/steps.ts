@@ -3,9 +3,10 @@
  * prompts, beside the time that reading the weights (and the keys and values) takes at the bandwidth of a copy from device to
  * device in the same run. Last, how long the GPU is idle between the steps of 32 sequences in the engine's overlapped loop.
  *
- *     node --conditions=development --import @rose/cute/register bench/cuda/steps.ts [--shape llama-8b,llama-1b] [--json FILE]
+ *     node --conditions=development --import @rose/cute/register bench/cuda/steps.ts [--shape llama-8b,llama-1b] [--fp8] [--json FILE]
  *
- * Without --json the result goes to bench/results.
+ * With --fp8 weights are brought to e4m3 as they are read, and keys and values are e4m3. Without --json the result goes to
+ * bench/results.
  */
 import { writeFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
@@ -20,7 +21,12 @@ import { measureIdle } from './idle.ts';
 import { timeSteps } from './time-steps.ts';
 
 const { values } = parseArgs({
-  options: { shape: { type: 'string' }, json: { type: 'string' }, steps: { type: 'string', default: '60' } },
+  options: {
+    shape: { type: 'string' },
+    json: { type: 'string' },
+    steps: { type: 'string', default: '60' },
+    fp8: { type: 'boolean', default: false },
+  },
 });
 const STEPS = Number(values.steps);
 /** Most of the time that a GPU may be idle at 32 sequences. */
@@ -49,8 +55,16 @@ for (const shape of LLAMA_SHAPES) {
   if (wanted !== undefined && !wanted.includes(shape.name)) continue;
   await measureShape(shape);
 }
-const result = { ...(await circumstances()), device: gpu.description, copyGigabytes: copy / 1e9, figures, idle: idles };
-if (values.json === undefined) await writeResult('cuda-steps', result);
+const formats = values.fp8 ? 'e4m3' : 'bf16';
+const result = {
+  ...(await circumstances()),
+  device: gpu.description,
+  formats,
+  copyGigabytes: copy / 1e9,
+  figures,
+  idle: idles,
+};
+if (values.json === undefined) await writeResult(values.fp8 ? 'cuda-steps-fp8' : 'cuda-steps', result);
 else writeFileSync(values.json, JSON.stringify(result, undefined, 2));
 gpu.close();
 
@@ -65,8 +79,8 @@ async function measureShape(shape: LlamaShape): Promise<void> {
   console.log(`${shape.name}: written in ${lap()}`);
   const checkpoint = await openCheckpoint(directory);
   const model = await CudaModel.load(gpu, checkpoint, {
-    quantize: undefined,
-    cacheDtype: 'bf16',
+    quantize: values.fp8 ? 'fp8' : undefined,
+    cacheDtype: values.fp8 ? 'fp8' : 'bf16',
     maxSequences: 256,
     maxRows: 8192,
   });
@@ -109,7 +123,8 @@ function report(
   milliseconds: number,
   host: number,
 ): void {
-  const keys = kind === 'decode' ? sequences * context * shape.layers * shape.kvHeads * shape.headDim * 4 : 0;
+  const element = values.fp8 ? 1 : 2;
+  const keys = kind === 'decode' ? sequences * context * shape.layers * shape.kvHeads * shape.headDim * 2 * element : 0;
   const limit = ((weights + keys) / copy) * 1000;
   const figure = {
     shape: shape.name,

@@ -60,6 +60,7 @@ export function gpuSteps(root: string, noGpu: string | undefined): readonly Step
     bench('encoder-kernels', ['bench/encoder/run.ts']),
     bench('encoder', ['bench/cuda/encoder.ts']),
     bench('steps', ['bench/cuda/steps.ts'], 580),
+    bench('steps-fp8', ['bench/cuda/steps.ts', '--fp8', '--shape', 'llama-8b'], 580),
     bench('start', ['bench/cuda/start.ts', '--shape', 'llama-8b,llama-1b']),
     bench('serve', ['bench/cuda/serve.ts'], 580),
     bench('serve-small', ['bench/cuda/serve.ts', '--shape', 'llama-1b,qwen3-0.6b', '--name', 'cuda-serve-small'], 580),

@@ -29,6 +29,7 @@ export const ROWS_CASES: readonly RowsCase[] = [
   { kernel: 'activation', dims: { columns: 72 }, rows: 3, capacity: 41 },
   { kernel: 'quantise', dims: { columns: 72 }, options: { scales: 'row' }, rows: 3, capacity: 41 },
   { kernel: 'quantise', dims: { columns: 128 }, rows: 3, capacity: 43 },
+  { kernel: 'quantise', dims: { columns: 72 }, options: { scales: 'tensor' }, rows: 3, capacity: 41 },
   { kernel: 'embedding', dims: { columns: 72, vocabulary: 9 }, rows: 3, capacity: 41 },
   {
     kernel: 'embedding',

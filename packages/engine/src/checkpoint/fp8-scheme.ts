@@ -12,6 +12,9 @@ export interface Fp8Scheme {
   leavesAlone(module: string): boolean;
 }
 
+/** compressed-tensors' names of the layout in which e4m3 lies as it is; old versions call it naive. */
+const PLAIN = ['float-quantized', 'naive-quantized'];
+
 /** Elements of a block's side, and of a group of activations: the only ones there are kernels for. */
 export const BLOCK = 128;
 
@@ -81,8 +84,8 @@ function transformersScheme(config: unknown, path: string): Fp8Scheme {
 function compressedScheme(config: unknown, path: string): Fp8Scheme {
   const fields = checkJson(path, compressedSchema, config);
   const { format, config_groups: groups, sparsity_config: sparsity } = fields;
-  if (format !== undefined && format !== 'float-quantized')
-    throw unsupported(path, `"format" is ${format}`, 'float-quantized');
+  if (format !== undefined && !PLAIN.includes(format))
+    throw unsupported(path, `"format" is ${format}`, PLAIN.join(' and '));
   if (sparsity?.format !== undefined && sparsity.format !== 'dense') {
     throw unsupported(path, `"sparsity_config.format" is ${sparsity.format}`, 'dense');
   }

@@ -147,6 +147,22 @@ describe('checkpoints of e4m3', () => {
     });
   }
 
+  test('are read under the old name of their layout, and held against the list of what is left alone', async () => {
+    const directory = copyOf('llama-fp8-channel');
+    const arguments_ = { num_bits: 8, type: 'float', strategy: 'channel', dynamic: false };
+    const groups = {
+      config_groups: { g: { weights: arguments_, input_activations: { ...arguments_, dynamic: true } } },
+    };
+    const old = { quant_method: 'compressed-tensors', format: 'naive-quantized', ...groups };
+    change(directory, 'config.json', { quantization_config: { ...old, ignore: ['lm_head'] } });
+    await (await openCheckpoint(directory)).close();
+    change(directory, 'config.json', { quantization_config: { ...old, ignore: ['re:.*layers\\.0\\.self_attn.*'] } });
+    await assert.rejects(
+      openCheckpoint(directory),
+      roseError('invalid', /layers\.0\.self_attn\.q_proj.*not quantized/),
+    );
+  });
+
   test('refuse e4m3 of which the configuration says nothing', async () => {
     const directory = copyOf('llama-fp8-static');
     change(directory, 'config.json', { quantization_config: undefined });
