@@ -8,6 +8,7 @@ import {
   type ModelStreamInferResponse,
 } from '../src/grpc/proto/inference_pb.js';
 import { rawTexts, serveGrpc, textsOf, type GrpcServing } from './grpc-client.ts';
+import { until } from './serving.ts';
 import { config, IDENTITY, makeRepository, model, numbers } from './repository-kit.ts';
 
 type Models = Readonly<Record<string, { readonly config: string; readonly source: string }>>;
@@ -328,17 +329,24 @@ test('instances work at the same time, and unloading waits for them', async (t) 
   const source = `export default class {
     initialize({ instance }) { this.instance = instance; }
     async execute([request]) {
+      const begun = new BroadcastChannel('instances at the same time');
+      begun.postMessage(this.instance);
+      begun.close();
       await new Promise((resolve) => setTimeout(resolve, 100));
       return [{ outputs: { OUT: { datatype: 'INT32', shape: [1], data: Int32Array.of(this.instance) } } }];
     }
   }`;
+  let begun = 0;
+  const channel = new BroadcastChannel('instances at the same time');
+  channel.addEventListener('message', () => begun++);
+  t.after(() => channel.close());
   const { post, server } = await serveModels(t, {
     m: { config: config('TYPE_INT32', 'instance_group [ { count: 2 }, { count: 1 } ]'), source },
   });
   const ask = async (): Promise<number> =>
     (await (await post('/v2/models/m/infer', numbers(0))).json()).outputs[0].data[0];
   const all = Promise.all([ask(), ask(), ask()]);
-  await new Promise((resolve) => setTimeout(resolve, 50));
+  await until(() => begun === 3, 'all three are executed');
   const closed = server.close(5000);
   assert.deepEqual((await all).sort(), [0, 1, 2]);
   await closed;
