@@ -7,7 +7,9 @@ import type { ExecuteTimes, Parameters, WireError, WireOutcome, WireRequest } fr
 
 export function writeRequest(writer: PacketWriter, { number, request, sequence, hidden }: Job): void {
   const { id, inputs, outputs, parameters } = request;
-  writer.add(number, id, outputs && [...outputs], parametersOf(parameters), sequence, inputs.size + hidden.length);
+  writer.add(number, id, outputs?.size);
+  for (const name of outputs ?? []) writer.addWord(name);
+  writer.add(parametersOf(parameters), sequence, inputs.size + hidden.length);
   for (const tensor of inputs.values()) writer.addTensor(tensor);
   for (const tensor of hidden) writer.addTensor(tensor);
 }
@@ -16,11 +18,16 @@ export function readRequest(reader: PacketReader): WireRequest {
   return {
     number: reader.value(),
     id: reader.value(),
-    outputs: reader.value(),
+    outputs: readNames(reader),
     parameters: reader.value(),
     sequence: reader.value(),
     inputs: reader.tensors(),
   };
+}
+
+function readNames(reader: PacketReader): string[] | undefined {
+  const count = reader.value<number | undefined>();
+  return count === undefined ? undefined : Array.from({ length: count }, () => reader.word());
 }
 
 /** In front of the outcomes of a batch. */

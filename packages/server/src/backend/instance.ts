@@ -10,7 +10,7 @@ import { abortable } from './abortable.ts';
 import { codeOf, statusOf } from './codes.ts';
 import { readOutcome, readTimes, writeError, writeRequest, writeResponse } from './exchange.ts';
 import { NumberMap } from './number-map.ts';
-import { PacketReader, PacketWriter, type Packet, type WireTensor } from './packet.ts';
+import { PacketReader, PacketWriter, wordsOf, type Packet, type WireTensor } from './packet.ts';
 import {
   now,
   type ExecuteTimes,
@@ -77,13 +77,15 @@ export class Instance implements Executor, JobHolder {
   /** Handed over and not executed yet, in their order. */
   #batches: (readonly Job[])[] = [];
   /** Batches that are not handed over yet. */
-  readonly #outbox: PacketWriter = new PacketWriter();
+  readonly #outbox: PacketWriter;
   #outgoing = 0;
   /** For a message of its own. */
   readonly #writer: PacketWriter = new PacketWriter();
   #onIdle: () => void = () => {};
   #onLost: ((reason: string, waiting: readonly Job[]) => void) | undefined;
   #closed: (() => void) | undefined;
+  /** That its packets consist of. */
+  readonly #words: readonly string[];
 
   /** Resolves when the model has initialized; rejects with why it has not, or with the signal's reason. */
   static async start(
@@ -92,7 +94,7 @@ export class Instance implements Executor, JobHolder {
     signal: AbortSignal,
   ): Promise<Instance> {
     signal.throwIfAborted();
-    const instance = new Instance(spawn({ ...data, complete: false }), surroundings);
+    const instance = new Instance(spawn({ ...data, complete: false }), wordsOf(data.config), surroundings);
     try {
       await abortable(instance.#started, signal);
     } catch (error) {
@@ -104,8 +106,10 @@ export class Instance implements Executor, JobHolder {
 
   readonly #started: Promise<void>;
 
-  private constructor(worker: Worker, surroundings: InstanceSurroundings) {
+  private constructor(worker: Worker, words: readonly string[], surroundings: InstanceSurroundings) {
     this.#worker = worker;
+    this.#words = words;
+    this.#outbox = new PacketWriter(words);
     this.#surroundings = surroundings;
     const started = Promise.withResolvers<void>();
     this.#started = started.promise;
@@ -217,15 +221,15 @@ export class Instance implements Executor, JobHolder {
   #receive(message: FromInstance): void {
     switch (message.kind) {
       case 'executed':
-        this.#executed(message.batches, new PacketReader(message.packet));
+        this.#executed(message.batches, new PacketReader(message.packet, this.#words));
         this.permit?.end(true);
         this.#onIdle();
         return;
       case 'response':
-        this.#response(message.request, readOutcome(new PacketReader(message.packet)));
+        this.#response(message.request, readOutcome(new PacketReader(message.packet, this.#words)));
         return;
       case 'update':
-        this.#update(message.request, message.again, new PacketReader(message.packet));
+        this.#update(message.request, message.again, new PacketReader(message.packet, this.#words));
         return;
       case 'end':
         this.#end(message.request);

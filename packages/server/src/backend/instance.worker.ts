@@ -5,7 +5,7 @@ import { readRequest, writeTimes } from './exchange.ts';
 import { errorOf, writeOutcome } from './outcome.ts';
 import { importFile, provideApi } from './modules.ts';
 import { NumberMap } from './number-map.ts';
-import { PacketReader, PacketWriter, type Packet } from './packet.ts';
+import { PacketReader, PacketWriter, wordsOf, type Packet } from './packet.ts';
 import { now, type ExecuteTimes, type FromInstance, type InstanceData, type ToInstance } from './protocol.ts';
 import { IncomingRequest, type Outlet } from './incoming.ts';
 
@@ -14,11 +14,12 @@ const port = parentPort as MessagePort;
 const data = workerData as InstanceData;
 const post = (message: FromInstance): void => port.postMessage(message);
 const calls = new Calls(post);
+const words = wordsOf(data.config);
 const requests = new NumberMap<IncomingRequest>();
 const sequences = data.config.sequence_batching;
 const outlet: Outlet = {
   post,
-  writer: new PacketWriter(),
+  writer: new PacketWriter(words),
   states: new Set((sequences?.state ?? []).map((state) => state.output_name)),
   iterative: sequences?.iterative_sequence ?? false,
   forget: ({ number }) => requests.delete(number),
@@ -93,7 +94,7 @@ class Executor {
   readonly #model: Model;
   readonly #decoupled: boolean = data.config.model_transaction_policy?.decoupled === true;
   readonly #queue: (readonly IncomingRequest[])[] = [];
-  readonly #results: PacketWriter = new PacketWriter();
+  readonly #results: PacketWriter = new PacketWriter(words);
   #finished = 0;
   #running = false;
   #careful = CAREFUL_BATCHES;
@@ -103,7 +104,7 @@ class Executor {
   }
 
   add(batches: number, packet: Packet): void {
-    const reader = new PacketReader(packet);
+    const reader = new PacketReader(packet, words);
     for (let i = 0; i < batches; i++) {
       this.#queue.push(
         reader.list(() => {

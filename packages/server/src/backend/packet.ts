@@ -1,6 +1,6 @@
 import { joinBytes, splitBytes } from '../triton/bytes.ts';
 import type { Tensor } from '../triton/tensor.ts';
-import type { DataType, Tensor as TypedTensor } from './api.ts';
+import type { DataType, ModelConfig, Tensor as TypedTensor } from './api.ts';
 import { isElementType, TYPED_ARRAYS, type TypedArray, type TypedArrayClass } from './elements.ts';
 
 /** A tensor between threads. */
@@ -31,8 +31,16 @@ const ALIGNMENT = 8;
 /** Arrays of so many bytes have no buffer in V8 before they are asked for it, which costs more than their copy. */
 const ON_HEAP_BYTES = 64;
 
+const DATATYPES: readonly string[] = [...Object.keys(TYPED_ARRAYS), 'BYTES'];
+
+/** Words that packets of a model's requests and responses consist of. A text costs many times what its number does. */
+export function wordsOf({ input = [], output = [] }: ModelConfig): string[] {
+  return [...DATATYPES, ...[...input, ...output].map(({ name }) => name)];
+}
+
 /** Where small tensors of a packet are gathered; every thread has one, used from one turn of its event loop to the next. */
 export class PacketWriter {
+  readonly #codes: ReadonlyMap<string, number>;
   #values: unknown[] = [];
   #shared: Uint8Array[] = [];
   #bytes: Uint8Array<ArrayBuffer> = new Uint8Array(4096);
@@ -40,8 +48,18 @@ export class PacketWriter {
   /** Of all of `#bytes`, by the classes of arrays. */
   readonly #views: Map<TypedArrayClass, TypedArray> = new Map();
 
+  /** @param words that the reader knows, too */
+  constructor(words: readonly string[] = DATATYPES) {
+    this.#codes = new Map(words.map((word, i) => [word, i]));
+  }
+
   add(...values: readonly unknown[]): void {
     for (const value of values) this.#values.push(value);
+  }
+
+  /** A text that is likely among the known words. */
+  addWord(word: string): void {
+    this.#values.push(this.#codes.get(word) ?? word);
   }
 
   /**
@@ -107,7 +125,9 @@ export class PacketWriter {
   }
 
   #addHead(name: string, datatype: DataType, shape: readonly number[]): void {
-    this.#values.push(name, datatype, shape.length);
+    this.addWord(name);
+    this.addWord(datatype);
+    this.#values.push(shape.length);
     for (const dim of shape) this.#values.push(dim);
   }
 
@@ -138,21 +158,29 @@ export class PacketWriter {
 /** Reads a packet in the order in which it was written. */
 export class PacketReader {
   readonly #packet: Packet;
+  readonly #words: readonly string[];
   #next = 0;
   #nextShared = 0;
 
-  constructor(packet: Packet) {
+  /** @param words those of the writer */
+  constructor(packet: Packet, words: readonly string[] = DATATYPES) {
     this.#packet = packet;
+    this.#words = words;
   }
 
   value<T>(): T {
     return this.#packet.values[this.#next++] as T;
   }
 
+  word(): string {
+    const value = this.value<string | number>();
+    return typeof value === 'number' ? this.#words[value] : value;
+  }
+
   /** Its bytes are a view of what came. */
   tensor(): WireTensor {
-    const name = this.value<string>();
-    const datatype = this.value<DataType>();
+    const name = this.word();
+    const datatype = this.word() as DataType;
     const rank = this.value<number>();
     const shape: number[] = [];
     for (let i = 0; i < rank; i++) shape.push(this.value());
