@@ -50,7 +50,7 @@ export async function sendEvents<T>(
 function write(raw: ServerResponse, data: string): boolean {
   // Without the cork Node would send it when all else that can run has run.
   raw.cork();
-  raw.write(Buffer.from(`data: ${data}\n\n`));
+  raw.write(`data: ${data}\n\n`);
   raw.uncork();
   return !raw.writableNeedDrain;
 }
