@@ -2,7 +2,7 @@ import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Step } from './runner.ts';
 
-/** Most seconds of a step's command that are not said with it: what a machine that is lent by the call allows, less the start. */
+/** Seconds that a step may take where nothing else is said. */
 const LIMIT = 300;
 /** Test files that run beside each other on one GPU. */
 const CONCURRENCY = 4;
