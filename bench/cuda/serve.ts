@@ -3,7 +3,7 @@
  * Hugging Face transformers on the same GPU in the same run, and beside the bandwidth of a copy.
  *
  *     node --conditions=development --import @rose/cute/register bench/cuda/serve.ts [--shape llama-8b,llama-1b,qwen3-0.6b]
- *       [--name cuda-serve] [--no-peer] [--json FILE]
+ *       [--name cuda-serve] [--no-peer | --peer-only] [--peer-seconds 200] [--json FILE]
  *
  * Each shape: one stream, 32 streams at a context of 1,000 to 1,128 tokens, 256 streams of 128 + 128 tokens, prompts of 8,000 tokens. The
  * time from the start of the process to the first token is taken twice: the second time with everything that the first one kept.
@@ -29,6 +29,9 @@ const { values } = parseArgs({
     shape: { type: 'string', default: 'llama-8b' },
     name: { type: 'string', default: 'cuda-serve' },
     'no-peer': { type: 'boolean', default: false },
+    'peer-only': { type: 'boolean', default: false },
+    /** For each shape; compiling takes most of them. */
+    'peer-seconds': { type: 'string', default: '200' },
     json: { type: 'string' },
   },
 });
@@ -65,6 +68,8 @@ if (values.json === undefined) await writeResult(values.name, result);
 else writeFileSync(values.json, JSON.stringify(result, undefined, 2));
 
 async function measureShape(shape: LlamaShape): Promise<object> {
+  if (values['peer-only'])
+    return { shape: shape.name, peer: await runTransformers(shape, Number(values['peer-seconds'])) };
   const directory = await makeLlamaShape(shape);
   const starts: Start[] = [];
   let figures: Record<string, unknown> = {};
@@ -81,7 +86,7 @@ async function measureShape(shape: LlamaShape): Promise<object> {
       await server.stop();
     }
   }
-  const peer = values['no-peer'] ? undefined : await runTransformers(shape);
+  const peer = values['no-peer'] ? undefined : await runTransformers(shape, Number(values['peer-seconds']));
   return { shape: shape.name, starts, figures, peer };
 }
 

@@ -3,9 +3,7 @@ import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import type { LlamaShape } from '../models/llama-shapes.ts';
 
-/** Seconds that the peer has for all of its parts, the compiled one last. */
-const SECONDS = 240;
-/** Beyond those it is ended, whatever it does. */
+/** Beyond its seconds it is ended, whatever it does. */
 const GRACE_SECONDS = 10;
 
 /** Parts that transformers finished (`transformers_peer.py`), each as it said them; why it ended early, if it did. */
@@ -14,11 +12,14 @@ export interface TransformersFigures {
   readonly ended: string;
 }
 
-/** Hugging Face transformers on this shape, with what `python3` has installed. */
-export async function runTransformers(shape: LlamaShape): Promise<TransformersFigures> {
+/**
+ * Hugging Face transformers on this shape, with what `python3` has installed.
+ * @param seconds for all of its parts, the compiled one last
+ */
+export async function runTransformers(shape: LlamaShape, seconds: number): Promise<TransformersFigures> {
   const script = fileURLToPath(new URL('transformers_peer.py', import.meta.url));
   // A group of its own: compilers are processes, which may outlive it and hold its output open.
-  const child = spawn('python3', [script, JSON.stringify(shape), String(SECONDS)], {
+  const child = spawn('python3', [script, JSON.stringify(shape), String(seconds)], {
     stdio: ['ignore', 'pipe', 'pipe'],
     detached: true,
   });
@@ -37,7 +38,7 @@ export async function runTransformers(shape: LlamaShape): Promise<TransformersFi
       // All of it has ended.
     }
   };
-  const limit = setTimeout(killGroup, 1000 * (SECONDS + GRACE_SECONDS));
+  const limit = setTimeout(killGroup, 1000 * (seconds + GRACE_SECONDS));
   const code = await new Promise<number | string>((resolve) => {
     child.once('error', ({ message }) => resolve(message));
     child.once('exit', (status, signal) => resolve(status ?? signal!));

@@ -63,7 +63,16 @@ export function gpuSteps(root: string, noGpu: string | undefined): readonly Step
     bench('steps-fp8', ['bench/cuda/steps.ts', '--fp8', '--shape', 'llama-8b'], 580),
     bench('start', ['bench/cuda/start.ts', '--shape', 'llama-8b,llama-1b']),
     bench('serve', ['bench/cuda/serve.ts'], 580),
-    bench('serve-small', ['bench/cuda/serve.ts', '--shape', 'llama-1b,qwen3-0.6b', '--name', 'cuda-serve-small'], 580),
+    bench(
+      'serve-small',
+      ['bench/cuda/serve.ts', '--shape', 'llama-1b,qwen3-0.6b', '--peer-seconds', '120', '--name', 'cuda-serve-small'],
+      580,
+    ),
+    bench(
+      'transformers',
+      ['bench/cuda/serve.ts', '--peer-only', '--peer-seconds', '540', '--name', 'cuda-transformers'],
+      595,
+    ),
     bench('profile', ['bench/profile/run.ts']),
     bench('soak', ['bench/soak.ts', '--device', 'cuda', '--seconds', '540', '--write'], 595),
   ];
