@@ -248,6 +248,12 @@ test('what is no request for a path gets a status and an error in JSON, on every
       if (body !== '') assert.match(head, /content-type: application\/json/i, what);
     }
   }
+  const half = connect({ port: server.port, host: '127.0.0.1', allowHalfOpen: true });
+  let told = '';
+  half.on('data', (data) => (told += data.toString()));
+  half.end('POST /v2/models/embed/infer HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{"inputs":');
+  await new Promise((resolve) => half.once('close', resolve));
+  assert.match(told, /^HTTP\/1\.1 400 [^]*\{"error":"the connection ended in the middle of a request"\}$/);
   const metrics = server.metricsPort as number;
   const [head, body] = (await exchange(metrics, `POST /metrics HTTP/1.1\r\nContent-Length: 0\r\n${close}`)).split(
     '\r\n\r\n',

@@ -129,6 +129,47 @@ test(
   },
 );
 
+test('a length of the JSON that is no number names no request that others are taken for', async (t) => {
+  const directory = makeRepository(t, { 'm/config.pbtxt': CONFIG, 'm/1/model.ts': IDENTITY });
+  const { get } = await serve(t, { repository: { directories: [directory] } });
+  const json = JSON.stringify({
+    inputs: [{ name: 'IN', datatype: 'INT32', shape: [2], parameters: { binary_data_size: 8 } }],
+  }).padEnd(100);
+  const body = Buffer.concat([Buffer.from(json), Buffer.from(Int32Array.of(1, 2).buffer)]);
+  const ask = async (length: string): Promise<number[]> => {
+    const headers = { 'inference-header-content-length': length };
+    const reply = await get('/v2/models/m/infer', { method: 'POST', headers, body });
+    assert.equal(reply.status, 200);
+    const bytes = Buffer.from(await reply.arrayBuffer());
+    const head = Number(reply.headers.get('inference-header-content-length') ?? bytes.length);
+    const [output] = (JSON.parse(bytes.toString('utf8', 0, head)) as { outputs: { shape: number[] }[] }).outputs;
+    return output.shape;
+  };
+  assert.deepEqual(await ask('100, 100'), [2]);
+  // Without JSON the whole body is the input.
+  assert.deepEqual(await ask('0'), [27]);
+  assert.deepEqual(await ask('100'), [2]);
+  assert.deepEqual(await ask('0'), [27]);
+});
+
+test('a model may have the longest name that a file system allows', async (t) => {
+  const name = 'ü'.repeat(127);
+  const directory = makeRepository(t, { [`${name}/config.pbtxt`]: CONFIG, [`${name}/1/model.ts`]: IDENTITY });
+  const server = await serve(t, { repository: { directories: [directory], mode: 'explicit', loadModels: [name] } });
+  const path = encodeURIComponent(name);
+  assert.equal((await server.post(`/v2/models/${path}/infer`, numbers(1))).status, 200);
+  assert.equal((await server.get(`/v2/models/${path}/versions/1/config`)).status, 200);
+  assert.equal((await server.post(`/v2/repository/models/${path}/unload`, '')).status, 200);
+});
+
+test('a shape of very many dimensions is told by its first ones', async (t) => {
+  const directory = makeRepository(t, { 'm/config.pbtxt': CONFIG, 'm/1/model.ts': IDENTITY });
+  const { post } = await serve(t, { repository: { directories: [directory] } });
+  const inputs = [{ name: 'IN', datatype: 'INT32', shape: Array.from({ length: 10_000 }).fill(1), data: [1] }];
+  const { error } = await (await post('/v2/models/m/infer', { inputs })).json();
+  assert.match(error, /Expected \[-1\], got \[1(,1){63},\.\.\.\]\.$/);
+});
+
 test('whole numbers beyond 2^53 are the same in errors as in requests', async (t) => {
   const directory = makeRepository(t, { 'm/config.pbtxt': CONFIG, 'm/1/model.ts': IDENTITY });
   const server = await serve(t, { repository: { directories: [directory], mode: 'explicit', loadModels: ['m'] } });

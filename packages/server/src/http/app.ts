@@ -24,6 +24,8 @@ export interface HttpLimits {
 
 /** Long prompts of tracing headers and tokens; Node's default of 16 KiB is refused by some gateways' traffic. */
 const HEADER_BYTES = 64 * 1024;
+/** Of a part of a path: a name of 255 bytes, which file systems allow, is three times as long where all of it is encoded. */
+const PARAMETER_LENGTH = 1024;
 /** Headers are small: they must have come sooner than a body. */
 const HEADER_MS = 60_000;
 /** How exactly these limits are kept. */
@@ -49,6 +51,7 @@ export function createApp(
     logController: new LogController({ disableRequestLogging: true }),
     bodyLimit: context.maxBodyBytes,
     exposeHeadRoutes: false,
+    routerOptions: { maxParamLength: PARAMETER_LENGTH },
     return503OnClosing: false,
     forceCloseConnections: 'idle',
     // A long answer takes its time.
@@ -93,6 +96,7 @@ function requestLogger({ log }: ServerContext): FastifyBaseLogger {
 
 const REFUSALS: Readonly<Record<string, readonly [status: number, message: string]>> = {
   HPE_HEADER_OVERFLOW: [431, `the headers of a request may have ${HEADER_BYTES} bytes`],
+  HPE_INVALID_EOF_STATE: [400, 'the connection ended in the middle of a request'],
   ERR_HTTP_REQUEST_TIMEOUT: [408, 'the request did not come in time'],
 };
 

@@ -53,9 +53,13 @@ export function configuredBytes(datatype: DataType, shape: readonly number[], wh
   throw invalid(`${what} of shape ${printShape(shape)} has more than ${MOST_BYTES} bytes`);
 }
 
+/** Dimensions that a message prints. */
+const MOST_DIMENSIONS = 64;
+
 /** `[1,16]`, as messages print shapes. */
 export function printShape(shape: readonly number[]): string {
-  return `[${shape.join(',')}]`;
+  const more = shape.length > MOST_DIMENSIONS ? ',...' : '';
+  return `[${shape.slice(0, MOST_DIMENSIONS).join(',')}${more}]`;
 }
 
 /**
