@@ -65,7 +65,8 @@ export async function infer(
   const trace = traceOf(context, model, reply);
   const regions = context.regions.use();
   try {
-    const headLength = Number(jsonLength);
+    // What is no plain number is read somehow, but names no head that is known.
+    const headLength = jsonLength !== undefined && /^\d+$/.test(jsonLength) ? Number(jsonLength) : Number.NaN;
     let inferRequest = knownHeads.find(model, body, headLength);
     if (inferRequest === undefined) {
       inferRequest = readInferRequest(body, jsonLength, model, maxBodyBytes, regions);

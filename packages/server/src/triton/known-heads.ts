@@ -42,8 +42,8 @@ export class KnownHeads {
 
   /** Keep the head of a checked request, if nothing about it depends on more than the head and the body's length. */
   keep(model: ModelSignature, body: Buffer, headLength: number, { inputs, ...request }: InferRequest): void {
-    // A length that is no plain number was read somehow; it names no head.
-    if (!Number.isSafeInteger(headLength) || headLength <= 0) return;
+    // Without a length there is no head to keep.
+    if (!Number.isSafeInteger(headLength)) return;
     // Regions of shared memory come and go.
     if (request.outputs?.some(({ range }) => range !== undefined) === true) return;
     const known: KnownInput[] = [];
