@@ -52,7 +52,12 @@ if (values.json === undefined) await writeResult('cuda-encoder-host', result);
 else writeFileSync(values.json, JSON.stringify(result, undefined, 2));
 
 async function measure(sequences: number, tokens: number): Promise<Figure> {
-  const gpu = new PaperGpu({ description: 'GPU 0 (paper)', arch: 'sm_90a', multiprocessors: 132 });
+  const gpu = new PaperGpu({
+    description: 'GPU 0 (paper)',
+    arch: 'sm_90a',
+    multiprocessors: 132,
+    sharedBytes: 232_448,
+  });
   const options = { quantize: undefined, cacheDtype: undefined, maxSequences: 128, maxRows: 64 * 512 };
   const model = CudaModel.sketch(gpu, checkpoint, options);
   const handed: number[] = [];

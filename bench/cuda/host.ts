@@ -90,7 +90,12 @@ if (values.json === undefined) await writeResult('cuda-host', result);
 else writeFileSync(values.json, JSON.stringify(result, undefined, 2));
 
 async function measure(draws: string): Promise<Figure> {
-  const gpu = new PaperGpu({ description: 'GPU 0 (paper)', arch: 'sm_90a', multiprocessors: 132 });
+  const gpu = new PaperGpu({
+    description: 'GPU 0 (paper)',
+    arch: 'sm_90a',
+    multiprocessors: 132,
+    sharedBytes: 232_448,
+  });
   const model = CudaModel.sketch(gpu, checkpoint, {
     quantize: undefined,
     cacheDtype: undefined,

@@ -183,7 +183,7 @@ async function withKernels(
       },
       close: async () => {},
     });
-    const home = { context, arch: 'sm_90a', multiprocessors: 4 };
+    const home = { context, arch: 'sm_90a', multiprocessors: 4, sharedBytes: 232_448 };
     await body(new DriverKernels(home, { find: () => undefined } as never, start), setup, made, fail);
   } finally {
     if (before === undefined) delete process.env.ROSE_CACHE_DIR;

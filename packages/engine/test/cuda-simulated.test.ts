@@ -178,6 +178,22 @@ describe('models in the simulator', () => {
     await checkpoint.close();
   });
 
+  test('heads that a GPU has no shared memory for are refused by name; where less of it will do, less is taken', async () => {
+    const checkpoint = await openCheckpoint(directory('qwen3'));
+    const small = new SimulatedGpu({ arch: 'sm_86', sharedBytes: 99 * 1024 });
+    (await CudaModel.load(small, checkpoint, LOAD)).close();
+    const tiny = new SimulatedGpu({ arch: 'sm_86', sharedBytes: 8 * 1024 });
+    await assert.rejects(
+      CudaModel.load(tiny, checkpoint, LOAD),
+      roseError(
+        'unsupported',
+        /heads of \d+ elements are too large for 8 KiB of shared memory of GPU 0 \(simulated\); --device cpu/,
+      ),
+    );
+    assert.equal(tiny.used, 0);
+    await checkpoint.close();
+  });
+
   test('a number of a step that is out of its range fails that step, and the GPU is as it was', async () => {
     await onSimulated('qwen3', {}, (model, _gpu, checkpoint) => rangesHold(model, checkpoint.spec.vocabSize));
   });

@@ -26,6 +26,7 @@ export class SimulatedGpu implements Gpu {
   readonly arch: string;
   /** Few, so that what walks over rows takes several turns. */
   readonly multiprocessors = 2;
+  readonly sharedBytes: number;
   readonly lost = undefined;
   readonly stream: SimulatedStream = new SimulatedStream();
   /** Launches so far, by kernel. */
@@ -34,7 +35,8 @@ export class SimulatedGpu implements Gpu {
   #used = 0;
   readonly #traced = new Map<string, SimulatedKernel>();
 
-  constructor(options: { readonly arch?: string; readonly bytes?: number } = {}) {
+  constructor(options: { readonly arch?: string; readonly bytes?: number; readonly sharedBytes?: number } = {}) {
+    this.sharedBytes = options.sharedBytes ?? 227 * 1024;
     this.arch = options.arch ?? 'sm_90a';
     this.#total = options.bytes ?? 2 ** 30;
   }

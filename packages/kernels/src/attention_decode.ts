@@ -1,6 +1,6 @@
 import type { KernelIR } from '@rose/cute';
 import { HEADS } from './support/attention.ts';
-import { decodeByMma, DECODE_THREADS, type DecodeTensors } from './support/decode-mma.ts';
+import { decodeByMma, DECODE_THREADS, usualStages, type DecodeTensors } from './support/decode-mma.ts';
 import {
   DECODE_OPTIONS,
   decodeArgs,
@@ -11,6 +11,9 @@ import {
 } from './support/decode-spec.ts';
 import { traceKernel } from './support/trace.ts';
 import { defineKernel, type KernelModule, type Specialisation } from './spec.ts';
+
+/** Pages that a warp has under way or at work; in shared memory, of which some GPUs have less. */
+const TUNING = { stages: [4, 3, 2] } as const;
 
 /**
  * Attention of a few new tokens of many sequences over a paged cache: the part of one split, which `attention_combine`
@@ -45,7 +48,7 @@ const attentionDecode: KernelModule = defineKernel({
     head: 'elements of a head',
   },
   options: DECODE_OPTIONS,
-  tuning: {},
+  tuning: TUNING,
   refuse: ({ dims: { tokens, qHeads, kvHeads, head, longest, shortest }, options: { whole, sinks } }) => {
     if (sinks && !whole) return 'sinks take part where splits are put together: with whole, else in attention_combine';
     if (!HEADS.includes(head)) return `heads of ${head} elements are not had: ${HEADS.join(', ')} are`;
@@ -54,7 +57,7 @@ const attentionDecode: KernelModule = defineKernel({
       return `the shortest sequence (${shortest}) lies between ${tokens} and ${longest}`;
     return qHeads % kvHeads === 0 ? undefined : `${qHeads} query heads do not divide among ${kvHeads} key heads`;
   },
-  choose: () => ({}),
+  choose: ({ head }, options) => ({ stages: usualStages(head, options) }),
   args: decodeArgs,
   trace: record,
   grid: ({ dims, options }) => [itemsOf(dims, options), dims.kvHeads * rowTiles(dims), 1],
@@ -63,6 +66,10 @@ const attentionDecode: KernelModule = defineKernel({
   cases: [
     { dims: { sequences: 1, tokens: 1, longest: 1, shortest: 1, qHeads: 4, kvHeads: 1, head: 64 } },
     { dims: { sequences: 3, tokens: 1, longest: 129, shortest: 15, qHeads: 8, kvHeads: 2, head: 128 } },
+    {
+      dims: { sequences: 2, tokens: 1, longest: 400, shortest: 15, qHeads: 4, kvHeads: 2, head: 128 },
+      tuning: { stages: 2 },
+    },
     {
       dims: { sequences: 2, tokens: 5, longest: 541, shortest: 127, qHeads: 4, kvHeads: 1, head: 64 },
       options: { type: 'f16', cap: true },
@@ -106,10 +113,10 @@ const attentionDecode: KernelModule = defineKernel({
 
 export default attentionDecode;
 
-function record({ dims, options }: Specialisation<typeof DECODE_OPTIONS>): KernelIR {
+function record({ dims, options, tuning }: Specialisation<typeof DECODE_OPTIONS, typeof TUNING>): KernelIR {
   const body = (t: DecodeTensors): void => {
     'use gpu';
-    decodeByMma(t, dims, options);
+    decodeByMma(t, dims, options, tuning.stages);
   };
   return traceKernel('attention_decode', decodeArgs(dims, options), DECODE_THREADS, body, { waits: true });
 }

@@ -83,6 +83,7 @@ export * from './tuning-table.ts';
 export { shippedTables, tableName, tuningsFor, type TuningFiles } from './tuning-files.ts';
 export { seededRandom } from './support/random.ts';
 export { bytesOf, decode, encode, halfUlp, isStorable, round } from './support/storage.ts';
+export { decodeStages } from './support/decode-mma.ts';
 export { decodeItems, splitTokens, type DecodeItems } from './support/decode-items.ts';
 export { leavesOf, linearKernelFor } from './support/linear.ts';
 export { interleaveGate } from './support/linear-epilogue.ts';

@@ -72,19 +72,38 @@ export interface DecodeTensors extends Partial<Omit<WholeTensors, 'items' | 'o' 
   readonly window?: i32;
 }
 
-/** Pages that a warp has under way or at work. */
-function stagesOf(head: number, options: DecodeOptions): number {
-  const page = 2 * PAGE * (bytesOf(cacheType(options), head) + 16);
-  return Math.min(4, Math.max(2, Math.floor(TILE_BYTES / (WARPS * page))));
+/** Shared memory of a CTA besides tiles, at most. */
+const OTHER_BYTES = 4 * 1024;
+
+/** Bytes that a page of keys and of values takes of each warp's tiles. */
+function stageBytes(head: number, options: Pick<DecodeOptions, 'cache' | 'type'>): number {
+  return WARPS * 2 * PAGE * (bytesOf(cacheType(options), head) + 16);
 }
 
-export function decodeByMma(t: DecodeTensors, dims: Dims, options: DecodeOptions): void {
+/** Pages that a warp has under way or at work, where nothing else is chosen. It says how fast, never what is computed. */
+export function usualStages(head: number, options: Pick<DecodeOptions, 'cache' | 'type'>): 2 | 3 | 4 {
+  return Math.min(4, Math.max(2, Math.floor(TILE_BYTES / stageBytes(head, options)))) as 2 | 3 | 4;
+}
+
+/**
+ * The same for GPUs whose CTAs can have no more than `sharedBytes` of shared memory (99 KiB of sm_86 and sm_89); undefined where
+ * even two pages are too many.
+ */
+export function decodeStages(
+  head: number,
+  options: Pick<DecodeOptions, 'cache' | 'type'>,
+  sharedBytes: number,
+): 2 | 3 | 4 | undefined {
+  const most = Math.floor((sharedBytes - OTHER_BYTES) / stageBytes(head, options));
+  return most < 2 ? undefined : (Math.min(usualStages(head, options), most) as 2 | 3 | 4);
+}
+
+export function decodeByMma(t: DecodeTensors, dims: Dims, options: DecodeOptions, stages: number): void {
   'use gpu';
   const { kvHeads, head, tokens: most } = dims;
   const group = dims.qHeads / kvHeads;
   const tiles = rowTiles(dims);
   const splitPages = splitTokens(head) / PAGE;
-  const stages = stagesOf(head, options);
   const stored = TYPE_TOKENS[cacheType(options) as 'bf16'];
   const unit = bytesOf(stored.type, 1);
   // Rows are 16 bytes further apart than they are long: eight neighbouring ones lie in different banks.

@@ -1,4 +1,4 @@
-import { ATTENTION_HEADS, type Dims } from '@rose/kernels';
+import { ATTENTION_HEADS, decodeStages, type Dims } from '@rose/kernels';
 import type { AttentionSpec } from '../../model/spec.ts';
 import type { AttentionOperation, CacheOperation } from '../../plan/plan.ts';
 import type { Recorder } from './compile.ts';
@@ -88,9 +88,17 @@ function answerRecorder(parts: CudaParts, { layer, output, attention }: Attentio
   const sizes: Dims = { sequences: 1, tokens: 1, qHeads, kvHeads, head };
   const { type } = weights;
   const { cache, scales } = heldAs(parts, layer);
+  const stages = decodeStages(head, { type: type as 'bf16' | 'f16', cache }, gpu.sharedBytes);
+  if (stages === undefined) {
+    const memory = `${Math.floor(gpu.sharedBytes / 1024)} KiB of shared memory`;
+    throw new RangeError(
+      `kernel attention_decode: heads of ${head} elements are too large for ${memory} of ${gpu.description}`,
+    );
+  }
   const kernel = gpu.load(kernelNamed('attention_decode'), {
     dims: { ...sizes, longest: 1, shortest: 1 },
     options: { type, cache, window: window !== undefined, whole: true },
+    tuning: { stages },
   });
   const { state } = layout;
   const field = {

@@ -25,6 +25,7 @@ export class DriverGpu implements Gpu {
   readonly description: string;
   readonly arch: string;
   readonly multiprocessors: number;
+  readonly sharedBytes: number;
   readonly context: Context;
   readonly stream: DriverStream;
   readonly #kernels: DriverKernels;
@@ -34,6 +35,7 @@ export class DriverGpu implements Gpu {
     this.description = device.toString();
     this.arch = `sm_${device.capability}${device.capability >= 90 ? 'a' : ''}`;
     this.multiprocessors = device.attribute('multiprocessors');
+    this.sharedBytes = device.attribute('sharedBytesPerBlock');
     this.stream = new DriverStream(this.context);
     const { name } = device;
     const facts = { name, arch: this.arch, multiprocessors: this.multiprocessors };

@@ -19,6 +19,7 @@ export interface KernelHome {
   readonly context: Context;
   readonly arch: string;
   readonly multiprocessors: number;
+  readonly sharedBytes: number;
 }
 
 /** A module on the GPU, and how many specialisations use it. */
@@ -141,6 +142,11 @@ export class DriverKernels {
   }
 
   #add(key: string, module: KernelModule, specialisation: Specialisation, program: Program): GpuKernel {
+    if (program.sharedBytes > this.#home.sharedBytes) {
+      const kib = (bytes: number): string => `${Math.ceil(bytes / 1024)} KiB`;
+      const has = `of which ${this.#home.context.device.toString()} has ${kib(this.#home.sharedBytes)}`;
+      throw new RangeError(`kernel ${module.name} takes ${kib(program.sharedBytes)} of shared memory, ${has}`);
+    }
     let shared = this.#byPtx.get(program.ptx);
     if (shared === undefined) {
       shared = { kernel: new Kernel(this.#home.context, program), users: 0 };

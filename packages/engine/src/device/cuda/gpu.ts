@@ -10,6 +10,8 @@ export interface Gpu {
   /** What kernels are compiled for: `sm_90a`. */
   readonly arch: string;
   readonly multiprocessors: number;
+  /** Shared memory that a CTA can have, in bytes. */
+  readonly sharedBytes: number;
   /** Free and total bytes of its memory now; others may use it too. */
   memory(): { readonly free: number; readonly total: number };
   /** Memory of undefined contents, aligned to 256 bytes at least. Throws RoseError `unavailable` where there is not so much. */

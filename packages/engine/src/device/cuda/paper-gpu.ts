@@ -14,7 +14,7 @@ import type {
 } from './gpu.ts';
 
 /** What a paper GPU knows of a real one. */
-export type PaperFacts = Pick<Gpu, 'description' | 'arch' | 'multiprocessors'>;
+export type PaperFacts = Pick<Gpu, 'description' | 'arch' | 'multiprocessors' | 'sharedBytes'>;
 
 /**
  * A GPU on paper: its memory has sizes and no bytes, and what is put into its streams is counted and does not run. A model
@@ -24,6 +24,7 @@ export class PaperGpu implements Gpu {
   readonly description: string;
   readonly arch: string;
   readonly multiprocessors: number;
+  readonly sharedBytes: number;
   readonly lost = undefined;
   readonly stream: PaperStream = new PaperStream();
   /** Bytes of the GPU's memory, and of pinned memory of the host, that were asked for. */
@@ -31,10 +32,11 @@ export class PaperGpu implements Gpu {
   pinnedBytes = 0;
   readonly #kernels = new Map<string, PaperKernel>();
 
-  constructor({ description, arch, multiprocessors }: PaperFacts) {
+  constructor({ description, arch, multiprocessors, sharedBytes }: PaperFacts) {
     this.description = description;
     this.arch = arch;
     this.multiprocessors = multiprocessors;
+    this.sharedBytes = sharedBytes;
   }
 
   /** What `load` was asked for, each once, in the order of the first time. */

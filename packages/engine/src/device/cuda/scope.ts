@@ -8,6 +8,7 @@ export class GpuScope implements Gpu {
   readonly description: string;
   readonly arch: string;
   readonly multiprocessors: number;
+  readonly sharedBytes: number;
   readonly stream: GpuStream;
   readonly #gpu: Gpu;
   readonly #taken: { free(): void }[] = [];
@@ -18,6 +19,7 @@ export class GpuScope implements Gpu {
     this.description = gpu.description;
     this.arch = gpu.arch;
     this.multiprocessors = gpu.multiprocessors;
+    this.sharedBytes = gpu.sharedBytes;
     this.stream = gpu.stream;
   }
 
