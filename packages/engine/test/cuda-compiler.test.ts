@@ -5,12 +5,12 @@ import { CompileError, layoutParameters, makeImage, type Image, type Program } f
 import { compileKernel } from '@rose/cute';
 import { specialise, type KernelCase } from '@rose/kernels';
 import { fakeContext } from '../../cuda/test/fake/setup.ts';
-import { temporaryFolder } from '../../cuda/test/fake/folder.ts';
 import { CompilerPool, type CompilerThread, type LibraryKernel } from '../src/device/cuda/compiler-pool.ts';
 import { WorkerThread } from '../src/device/cuda/compiler-thread.ts';
 import { DriverKernels } from '../src/device/cuda/driver-kernels.ts';
 import { kernelNamed } from '../src/device/cuda/kernels.ts';
 import { sourceVersion } from '../src/device/cuda/programs.ts';
+import { withOwnCaches } from './own-caches.ts';
 
 const NEVER = new AbortController().signal;
 
@@ -165,10 +165,7 @@ async function withKernels(
     fail: { on?: string },
   ) => Promise<void>,
 ): Promise<void> {
-  using folder = temporaryFolder();
-  const before = process.env.ROSE_CACHE_DIR;
-  process.env.ROSE_CACHE_DIR = folder.path;
-  try {
+  await withOwnCaches(async () => {
     using setup = fakeContext({ kernels: Object.fromEntries(NAMES.map((name) => [name, () => undefined])) });
     const { context } = setup;
     const made: string[] = [];
@@ -185,10 +182,7 @@ async function withKernels(
     });
     const home = { context, arch: 'sm_90a', multiprocessors: 4, sharedBytes: 232_448 };
     await body(new DriverKernels(home, { find: () => undefined } as never, start), setup, made, fail);
-  } finally {
-    if (before === undefined) delete process.env.ROSE_CACHE_DIR;
-    else process.env.ROSE_CACHE_DIR = before;
-  }
+  });
 }
 
 test('what was loaded side by side is there, and goes with its last user', async () => {

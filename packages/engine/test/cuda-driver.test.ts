@@ -1,21 +1,18 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { fakeContext } from '../../cuda/test/fake/setup.ts';
-import { temporaryFolder } from '../../cuda/test/fake/folder.ts';
 import type { FakeDriver } from '../../cuda/test/fake/driver.ts';
 import { DriverGpu } from '../src/device/cuda/driver-gpu.ts';
 import { kernelNamed } from '../src/device/cuda/kernels.ts';
 import { RoseError } from '../src/errors.ts';
+import { withOwnCaches } from './own-caches.ts';
 
 const OUT_OF_MEMORY = 2;
 const NOT_READY = 600;
 
 /** A GPU behind a driver in TypeScript. */
 async function withGpu(body: (gpu: DriverGpu, fake: FakeDriver) => Promise<void> | void): Promise<void> {
-  using folder = temporaryFolder();
-  const before = process.env.ROSE_CACHE_DIR;
-  process.env.ROSE_CACHE_DIR = folder.path;
-  try {
+  await withOwnCaches(async () => {
     const setup = fakeContext({ kernels: { rmsnorm: () => undefined } });
     const gpu = DriverGpu.open(0, undefined, () => setup.driver);
     try {
@@ -25,10 +22,7 @@ async function withGpu(body: (gpu: DriverGpu, fake: FakeDriver) => Promise<void>
     }
     // A driver that is asked for nothing any more keeps what it has.
     if (gpu.lost === undefined) setup[Symbol.dispose]();
-  } finally {
-    if (before === undefined) delete process.env.ROSE_CACHE_DIR;
-    else process.env.ROSE_CACHE_DIR = before;
-  }
+  });
 }
 
 function unavailable(pattern: RegExp): (error: unknown) => boolean {
