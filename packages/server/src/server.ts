@@ -115,7 +115,7 @@ export async function startServer(hub: ModelHub, options: ServerOptions): Promis
     ...metricsOptions,
   });
   const regions = new SharedMemoryRegions(options.allowClientSharedMemory ?? false);
-  const origins = new Origins(options.corsOrigins ?? []);
+  const origins = new Origins(options.corsOrigins ?? [], options.host);
   const common = { hub: models.hub, models, version, maxBodyBytes, sendTimeoutMs, origins };
   const context: ServerContext = { ...common, log, traces, regions };
   if (options.repository !== undefined) {

@@ -101,6 +101,40 @@ test('a body without JSON is the only input of a model that has one', async (t) 
   assert.deepEqual((await send('embed', new Uint8Array(12)))[0], 400);
 });
 
+test('a request whose head came before in another form is read for itself', async (t) => {
+  const { post } = await serveModels(t, { m: { config: config('TYPE_INT32'), source: IDENTITY } });
+  const send = async (body: Uint8Array, length: string | undefined): Promise<[number, string]> => {
+    const headers = length === undefined ? {} : { 'inference-header-content-length': length };
+    const response = await post('/v2/models/m/infer', body, { headers });
+    return [response.status, await response.text()];
+  };
+  const inputs = [{ name: 'IN', datatype: 'INT32', shape: [2], parameters: { binary_data_size: 8 } }];
+  const json = Buffer.from(JSON.stringify({ id: 'secret', inputs }));
+  // So many zeros that the whole is a tensor too.
+  const numbers = Buffer.alloc(8 + ((4 - (json.length % 4)) % 4));
+  const padded = Buffer.concat([json, Buffer.alloc(numbers.length - 8, ' '), Buffer.from(Int32Array.of(1, 2).buffer)]);
+  const length = padded.length - 8;
+  const raw = Buffer.alloc(padded.length, 1);
+  const expected = await send(raw, '0');
+  assert.equal(expected[0], 200);
+  assert.doesNotMatch(expected[1], /secret/);
+  for (const odd of [`${length}, ${length}`, `${length}abc`, `${length}.5`, ` ${length}`]) {
+    const [status, text] = await send(padded, odd);
+    assert.deepEqual([status, /"id":"secret"/.test(text), /\[1,2\]/.test(text)], [200, true, true], odd);
+    assert.deepEqual(await send(raw, '0'), expected, `raw behind ${odd}`);
+    // A known head is known by its length alone, however that is written.
+    const wrong = { [`0x${length.toString(16)}`]: 200, [`${length / 10}e1`]: 500, '': 400 };
+    for (const [form, status] of Object.entries(wrong)) {
+      const answer = await send(padded, form);
+      assert.equal(answer[0], status, `${form}: ${answer[1]}`);
+      assert.doesNotMatch(answer[1], /^\{"id"/);
+    }
+  }
+  const whole = Buffer.from(JSON.stringify({ inputs: [{ name: 'IN', datatype: 'INT32', shape: [1], data: [7] }] }));
+  assert.match((await send(whole, undefined))[1], /\[7\]/);
+  assert.doesNotMatch((await send(Buffer.alloc(whole.length & ~3, 2), '0'))[1], /\[7\]/);
+});
+
 test('parameters, ids, sequences and requested outputs reach the model, and its parameters the client', async (t) => {
   const source = `import { tensor } from '@rose/server/backend';
     export default class {

@@ -40,6 +40,31 @@ for (const [what, path, body] of WAITING) {
   });
 }
 
+test('requests that come in one piece are answered one after the other', async (t) => {
+  const { server } = await serve(t);
+  const body = JSON.stringify({ text_input: 'hello there' });
+  const head = `POST /v2/models/chat/generate HTTP/1.1\r\nhost: x\r\ncontent-length: ${body.length}\r\n`;
+  const one = `${head}\r\n${body}`;
+  const got = await exchange(server.port, `${one}${one}${head}connection: close\r\n\r\n${body}`);
+  assert.deepEqual(
+    [...got.matchAll(/HTTP\/1\.1 (\d+)/g)].map(([, status]) => status),
+    ['200', '200', '200'],
+  );
+});
+
+test('a connection that asks for a tunnel is closed, whatever the client does', async (t) => {
+  const { server } = await serve(t, { metrics: { port: 0 } });
+  for (const port of [server.port, server.metricsPort as number]) {
+    // Its own end stays open when the server closes.
+    const socket = connect({ port, host: '127.0.0.1', allowHalfOpen: true });
+    socket.on('error', () => {});
+    socket.write('CONNECT example.com:80 HTTP/1.1\r\nHost: x\r\n\r\n');
+    await once(socket.resume(), 'end');
+    t.after(() => socket.destroy());
+  }
+  await server.close(0);
+});
+
 test('a client that reads slowly slows its answer down, and the buffer stays small', async (t) => {
   const { server, hub } = await serve(t);
   const socket = await request(server.port, '!endless');
@@ -216,7 +241,7 @@ async function exchange(port: number, text: string): Promise<string> {
 }
 
 test('what is no request for a path gets a status and an error in JSON, on every port', async (t) => {
-  const { server, log } = await serve(t, { metrics: { port: 0 } });
+  const { server, log } = await serve(t, { metrics: { port: 0, onHttp: true } });
   const close = 'Host: x\r\nConnection: close\r\n\r\n';
   const notAllowed = [405, '{"error":"Method Not Allowed"}'] as const;
   const notFound = [404, '{"error":"Not Found"}'] as const;
@@ -255,10 +280,17 @@ test('what is no request for a path gets a status and an error in JSON, on every
   await new Promise((resolve) => half.once('close', resolve));
   assert.match(told, /^HTTP\/1\.1 400 [^]*\{"error":"the connection ended in the middle of a request"\}$/);
   const metrics = server.metricsPort as number;
-  const [head, body] = (await exchange(metrics, `POST /metrics HTTP/1.1\r\nContent-Length: 0\r\n${close}`)).split(
-    '\r\n\r\n',
-  );
-  assert.match(head, /^HTTP\/1\.1 405 [^]*allow: GET, HEAD/);
-  assert.equal(body, '{"error":"Method Not Allowed"}');
+  for (const [port, method] of [
+    [metrics, 'POST'],
+    [metrics, 'DELETE'],
+    [server.port, 'POST'],
+  ]) {
+    const type = 'Content-Type: application/x-www-form-urlencoded\r\nContent-Length: 3\r\n';
+    const [head, body] = (await exchange(port as number, `${method} /metrics HTTP/1.1\r\n${type}${close}a=b`)).split(
+      '\r\n\r\n',
+    );
+    assert.match(head, /^HTTP\/1\.1 405 [^]*allow: GET, HEAD/, `${method}`);
+    assert.equal(body, '{"error":"Method Not Allowed"}');
+  }
   assert.deepEqual(log, []);
 });

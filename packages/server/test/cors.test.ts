@@ -1,4 +1,6 @@
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { connect } from 'node:net';
 import { test } from 'node:test';
 import { checkOrigins } from '../src/http/cors.ts';
 import { eventsOf, serve, type Serving } from './serving.ts';
@@ -103,6 +105,7 @@ test('* lets all pages in, and without the option none', async (t) => {
 test('a page that the server did not serve cannot change the server', async (t) => {
   const closed = await serve(t);
   const open = await serve(t, { corsOrigins: [APP] });
+  const any = await serve(t, { corsOrigins: ['*'] });
   const paths = ['/v2/repository/models/m/load', '/v2/repository/index', '/v2/logging', '/v2/trace/setting'];
   for (const path of [...paths, '/v2/systemsharedmemory/region/r/register']) {
     // What a form sends needs no preflight.
@@ -119,8 +122,34 @@ test('a page that the server did not serve cannot change the server', async (t) 
     assert.notEqual((await ask(closed, closed.url)).status, 403, 'a page of its own');
     assert.notEqual((await ask(open, APP)).status, 403);
     assert.equal((await ask(open, 'https://evil.example')).status, 403);
+    assert.equal((await ask(any, APP)).status, 403, 'all pages may read, none is named');
   }
   assert.equal((await closed.post('/v2/models/embed/infer', EMBED, { headers: { origin: APP } })).status, 200);
+  // What only tells is hidden by browsers.
+  assert.equal((await closed.get('/v2/logging', { headers: { origin: APP } })).status, 200);
+});
+
+test('a name that leads here does not make a page one of the server', async (t) => {
+  const { server } = await serve(t);
+  const ask = async (host: string | undefined, origin: string): Promise<number> => {
+    const socket = connect(server.port, '127.0.0.1');
+    const named = host === undefined ? '' : `Host: ${host}\r\n`;
+    const version = host === undefined ? '1.0' : '1.1';
+    socket.write(
+      `POST /v2/repository/index HTTP/${version}\r\n${named}Origin: ${origin}\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}`,
+    );
+    const [data] = (await once(socket, 'data')) as [Buffer];
+    socket.destroy();
+    return Number(data.toString('latin1').split(' ')[1]);
+  };
+  const { port } = server;
+  for (const own of [`127.0.0.1:${port}`, `localhost:${port}`, `[::1]:${port}`]) {
+    assert.notEqual(await ask(own, `http://${own}`), 403, own);
+  }
+  // The owner of a name may have it lead to any address.
+  assert.equal(await ask(`evil.example:${port}`, `http://evil.example:${port}`), 403);
+  assert.equal(await ask(`127.0.0.1:${port}`, 'null'), 403);
+  assert.equal(await ask(undefined, 'null'), 403);
 });
 
 test('an origin that no browser would send is refused', () => {

@@ -21,7 +21,7 @@ import { readTraceChange } from '../src/trace/settings.ts';
 import { classify } from '../src/triton/classify.ts';
 import { TritonError } from '../src/triton/errors.ts';
 import { readGenerateBody } from '../src/triton/generate-request.ts';
-import { readInferRequest, readObject } from '../src/triton/infer-request.ts';
+import { headLengthOf, readInferRequest, readObject } from '../src/triton/infer-request.ts';
 import { JsonObject, JsonSyntaxError, parseJson, type JsonValue } from '../src/triton/json.ts';
 import type { ModelSignature } from '../src/triton/model.ts';
 import { takeParameters } from '../src/triton/parameters.ts';
@@ -242,7 +242,13 @@ test('infer over HTTP, with raw tensors', { timeout: 120_000 + 1000 * SECONDS },
     },
     ({ mutant, length }) => {
       const model = length === '0' ? TEXTS_ONLY : MODEL;
-      const { inputs, outputs, id } = readInferRequest(mutant, length, model, LIMIT, regions.use());
+      const { inputs, outputs, id } = readInferRequest(
+        mutant,
+        headLengthOf(length, mutant.length),
+        model,
+        LIMIT,
+        regions.use(),
+      );
       use(
         model,
         inputs,

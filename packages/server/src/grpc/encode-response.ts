@@ -23,14 +23,14 @@ const VARINT = 0;
 const FIXED64 = 1;
 const BYTES = 2;
 
-/** A ModelInferResponse for the wire, byte for byte what the generated code makes of it. */
+/** A ModelInferResponse for the wire, byte for byte what the generated code makes of it, but for the order of parameters. */
 export function encodeInferResponse(answer: InferAnswer): Buffer {
   const writer = new Writer(roomOf(answer));
   infer(writer, answer);
   return writer.taken();
 }
 
-/** A ModelStreamInferResponse for the wire, byte for byte what the generated code makes of it. */
+/** A ModelStreamInferResponse for the wire, byte for byte what the generated code makes of it, but for the order of parameters. */
 export function encodeStreamInferResponse({ errorMessage, inferResponse }: StreamAnswer): Buffer {
   const writer = new Writer(roomOf(inferResponse) + roomOfText(errorMessage) + FIELD);
   const end = writer.at;

@@ -76,7 +76,9 @@ export function createApp(
   // Node would end the connection without a word.
   app.server.on('connect', (_, socket: Duplex) => {
     socket.on('error', () => {});
-    socket.end(plainReply(405, 'Method Not Allowed', 'Allow: GET, HEAD, POST, OPTIONS\r\n'));
+    socket.write(plainReply(405, 'Method Not Allowed', 'Allow: GET, HEAD, POST, OPTIONS\r\n'));
+    // The server no longer knows of it: nobody else would close it where the client does not.
+    (socket as Socket).destroySoon();
   });
   app.server.headersTimeout = Math.min(HEADER_MS, receiveTimeoutMs);
   // Comes when a connection is silent. That is nothing bad while the engine works or the client has no request; it is

@@ -1,3 +1,4 @@
+import { isIP } from 'node:net';
 import type { FastifyInstance } from 'fastify';
 import { RoseError } from '@rose/engine';
 
@@ -27,12 +28,17 @@ export function checkOrigins(origins: readonly string[]): void {
 export class Origins {
   readonly #origins: ReadonlySet<string>;
   readonly #any: boolean;
+  readonly #host: string;
 
-  /** @throws RoseError `invalid`, see `checkOrigins` */
-  constructor(origins: readonly string[]) {
+  /**
+   * @param host where the server listens
+   * @throws RoseError `invalid`, see `checkOrigins`
+   */
+  constructor(origins: readonly string[], host: string) {
     checkOrigins(origins);
     this.#origins = new Set(origins);
     this.#any = this.#origins.has('*');
+    this.#host = host;
   }
 
   /** Whether pages of that origin may read answers. */
@@ -71,18 +77,30 @@ export class Origins {
   }
 
   /**
-   * Refuse what pages of other origins ask of these routes. A browser sends simple requests for any page, also to a server
-   * that only this machine can reach, and merely hides the answer: enough to load a model, and run its code.
+   * Refuse what pages of other origins post to these routes, unless their origins are named one by one. A browser sends simple
+   * requests for any page, also to a server that only this machine can reach, and merely hides the answer: enough to load a
+   * model, and run its code.
    * @param error what the instance's error handler makes the reply of
    */
   guard(app: FastifyInstance, error: (message: string) => Error): void {
-    app.addHook('onRequest', ({ headers: { origin, host } }, reply, done) => {
-      if (origin === undefined || this.allows(origin) || URL.parse(origin)?.host === host) {
+    app.addHook('onRequest', ({ method, headers: { origin, host } }, reply, done) => {
+      if (method !== 'POST' || origin === undefined || this.#origins.has(origin) || this.#serves(origin, host)) {
         done();
         return;
       }
       reply.header('connection', 'close');
       done(error(`pages of ${origin} may not do this: the server was started without --cors-origin ${origin}`));
     });
+  }
+
+  /**
+   * Whether a page comes from this server. A name in its address tells nothing where anybody may have it lead here, so only
+   * addresses, this machine's own name for itself, and the name that the server was given count.
+   */
+  #serves(origin: string, host: string | undefined): boolean {
+    const url = URL.parse(origin);
+    if (url === null || host === undefined || url.host !== host) return false;
+    const name = url.hostname.replace(/^\[(.*)\]$/, '$1');
+    return isIP(name) !== 0 || name === 'localhost' || name === this.#host;
   }
 }

@@ -5,6 +5,12 @@ import { tritonMethodNotAllowed } from '../triton/routes.ts';
 
 /** GET /metrics, in Prometheus' text format. */
 export function metricsRoutes(app: FastifyInstance, registry: Registry): void {
+  // Nobody reads bodies here: the method is refused, not what one consists of.
+  app.removeAllContentTypeParsers();
+  app.addContentTypeParser('*', (_request, body, done) => {
+    body.resume();
+    done(null);
+  });
   for (const url of ['/metrics', '/metrics/']) {
     endpoint(
       app,

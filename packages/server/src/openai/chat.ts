@@ -44,7 +44,7 @@ export async function chatCompletions(
   request: FastifyRequest,
   reply: FastifyReply,
 ): Promise<unknown> {
-  const signal = abortOnClose(reply);
+  const signal = abortOnClose(request);
   const body = await readBody(request, schema, context);
   checkParameters(body, fields);
   const model = modelFor(context.hub, body.model, 'generate');

@@ -50,7 +50,7 @@ export async function completions(
   request: FastifyRequest,
   reply: FastifyReply,
 ): Promise<unknown> {
-  const closed = abortOnClose(reply);
+  const closed = abortOnClose(request);
   const body = await readBody(request, schema, context);
   checkParameters(body, fields);
   checkPromptLogprobs(body);

@@ -1,4 +1,4 @@
-import type { FastifyReply, FastifyRequest } from 'fastify';
+import type { FastifyRequest } from 'fastify';
 import { z } from 'zod';
 import type { ServerContext } from '../context.ts';
 import { abortOnClose } from '../http/abort.ts';
@@ -21,12 +21,8 @@ const schema = z.looseObject({
 type Body = z.infer<typeof schema>;
 
 /** POST /v1/embeddings */
-export async function embeddings(
-  context: ServerContext,
-  request: FastifyRequest,
-  reply: FastifyReply,
-): Promise<object> {
-  const signal = abortOnClose(reply);
+export async function embeddings(context: ServerContext, request: FastifyRequest): Promise<object> {
+  const signal = abortOnClose(request);
   const body = await readBody(request, schema, context);
   const model = modelFor(context.hub, body.model, 'embed');
   const { embeddings, promptTokens } = await model.embed({

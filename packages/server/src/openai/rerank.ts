@@ -1,4 +1,4 @@
-import type { FastifyReply, FastifyRequest } from 'fastify';
+import type { FastifyRequest } from 'fastify';
 import { z } from 'zod';
 import type { ServerContext } from '../context.ts';
 import { abortOnClose } from '../http/abort.ts';
@@ -24,8 +24,8 @@ const schema = z.looseObject({
  * POST /v1/rerank, in the shape of Cohere's and Jina's services: documents by how well they answer the query. The
  * relevance score is the sigmoid of the model's one label.
  */
-export async function rerank(context: ServerContext, request: FastifyRequest, reply: FastifyReply): Promise<object> {
-  const signal = abortOnClose(reply);
+export async function rerank(context: ServerContext, request: FastifyRequest): Promise<object> {
+  const signal = abortOnClose(request);
   const body = await readBody(request, schema, context);
   const model = modelFor(context.hub, body.model, 'score');
   const labels = model.spec.head.kind === 'classifier' ? model.spec.head.labels : [];

@@ -26,22 +26,22 @@ export interface RequestedOutput {
 
 /**
  * Read the body of `/infer`: JSON, then the raw tensors of the inputs that announce them.
- * @param headerLength value of `Inference-Header-Content-Length`; undefined: the whole body is JSON
+ * @param headLength bytes of its JSON (see `headLengthOf`); undefined: the whole body is JSON
  * @param regions takes the regions of shared memory that the request names
  */
 export function readInferRequest(
   body: Buffer,
-  headerLength: string | undefined,
+  headLength: number | undefined,
   model: ModelSignature,
   maxBytes: number,
   regions: RegionUse,
 ): InferRequest {
-  const split = headerLength === undefined ? body.length : parseHeaderLength(headerLength, body.length);
-  if (split === 0 && headerLength !== undefined) return readRawRequest(body, model);
+  if (headLength === 0) return readRawRequest(body, model);
+  const split = headLength ?? body.length;
   const json = readObject(split === body.length ? body : body.subarray(0, split));
   const id = readId(json);
   const parameters = takeParameters(objectOf(json, 'parameters')?.members ?? []);
-  const binary = { body, at: split, allowed: headerLength !== undefined };
+  const binary = { body, at: split, allowed: headLength !== undefined };
   const inputs = arrayOf(json, 'inputs').map((input) => {
     if (!(input instanceof JsonObject))
       throw malformed("Unable to parse 'inputs': attempt to access JSON non-object as object");
@@ -74,7 +74,13 @@ export function readId(json: JsonObject): string {
   return id;
 }
 
-function parseHeaderLength(text: string, length: number): number {
+/**
+ * Bytes of JSON that a body of `length` bytes begins with; undefined: it has nothing else.
+ * @param text value of `Inference-Header-Content-Length`
+ * @throws TritonError 400
+ */
+export function headLengthOf(text: string | undefined, length: number): number | undefined {
+  if (text === undefined) return undefined;
   const name = 'Inference-Header-Content-Length';
   const value = Number.parseInt(text, 10);
   if (Number.isNaN(value)) throw invalid(`Unable to parse ${name}, got: ${text}`);

@@ -9,7 +9,7 @@ import { tenantOf } from '../http/tenant.ts';
 import { traceOf } from '../trace/http.ts';
 import { runModel } from '../trace/run.ts';
 import { TritonError } from './errors.ts';
-import { readInferRequest, type RequestedOutput } from './infer-request.ts';
+import { headLengthOf, readInferRequest, type RequestedOutput } from './infer-request.ts';
 import type { KnownHeads } from './known-heads.ts';
 import type { TritonModel } from './model.ts';
 import { onlyResponse } from './only-response.ts';
@@ -51,7 +51,7 @@ export async function infer(
   }
   const { raw, headers } = request;
   const { maxBodyBytes } = context;
-  const signal = abortOnClose(reply);
+  const signal = abortOnClose(request);
   const jsonLength = headers['inference-header-content-length']?.toString();
   const encoded = contentEncoding(headers['content-encoding']);
   const aligned = encoded === undefined ? Number(jsonLength) || 0 : 0;
@@ -65,14 +65,13 @@ export async function infer(
   const trace = traceOf(context, model, reply);
   const regions = context.regions.use();
   try {
-    // What is no plain number is read somehow, but names no head that is known.
-    const headLength = jsonLength !== undefined && /^\d+$/.test(jsonLength) ? Number(jsonLength) : Number.NaN;
-    let inferRequest = knownHeads.find(model, body, headLength);
+    const headLength = headLengthOf(jsonLength, body.length);
+    let inferRequest = headLength === undefined ? undefined : knownHeads.find(model, body, headLength);
     if (inferRequest === undefined) {
-      inferRequest = readInferRequest(body, jsonLength, model, maxBodyBytes, regions);
+      inferRequest = readInferRequest(body, headLength, model, maxBodyBytes, regions);
       const { inputs, outputs, id } = inferRequest;
       checkRequest(model, inputs, outputs?.map(nameOf), id);
-      knownHeads.keep(model, body, headLength, inferRequest);
+      if (headLength !== undefined) knownHeads.keep(model, body, headLength, inferRequest);
     }
     const { inputs, outputs, parameters, id } = inferRequest;
     const { custom, timeoutMs, priority, sequence } = parameters;

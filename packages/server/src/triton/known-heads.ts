@@ -2,6 +2,9 @@ import type { InferRequest } from './infer-request.ts';
 import type { ModelSignature } from './model.ts';
 import type { NumericTensor } from './tensor.ts';
 
+/** Longer heads are not kept: reading them is a small part of what such requests cost, and each model keeps one. */
+const MOST_HEAD_BYTES = 16 * 1024;
+
 interface Known {
   /** The JSON, byte for byte. */
   readonly head: Buffer;
@@ -42,10 +45,8 @@ export class KnownHeads {
 
   /** Keep the head of a checked request, if nothing about it depends on more than the head and the body's length. */
   keep(model: ModelSignature, body: Buffer, headLength: number, { inputs, ...request }: InferRequest): void {
-    // Without a length there is no head to keep.
-    if (!Number.isSafeInteger(headLength)) return;
     // Regions of shared memory come and go.
-    if (request.outputs?.some(({ range }) => range !== undefined) === true) return;
+    if (headLength > MOST_HEAD_BYTES || request.outputs?.some(({ range }) => range !== undefined) === true) return;
     const known: KnownInput[] = [];
     for (const { name, datatype, shape, data } of inputs) {
       // The lengths of texts are among the elements.

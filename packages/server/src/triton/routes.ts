@@ -141,7 +141,7 @@ function startGenerate(
   if (encoding !== undefined && encoding !== 'identity') {
     throw invalid("Unsupported content-encoding, only 'identity' is supported.");
   }
-  const signal = abortOnClose(reply);
+  const signal = abortOnClose(request);
   const trace = traceOf(context, model, reply);
   const body = Buffer.isBuffer(request.body) ? request.body : Buffer.alloc(0);
   const { id, inputs, parameters } = readGenerateBody(body, model, context.maxBodyBytes);
