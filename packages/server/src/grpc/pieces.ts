@@ -1,5 +1,4 @@
-import { subscribe, unsubscribe } from 'node:diagnostics_channel';
-import { constants, type Http2Session, type ServerHttp2Stream } from 'node:http2';
+import { constants, type ServerHttp2Stream } from 'node:http2';
 import { status } from '@grpc/grpc-js';
 
 /** Pieces that any message may come in; more are for those whose pieces are not tiny. */
@@ -10,36 +9,19 @@ export const TINY_BYTES = 256;
 const REASON = `Received a message in more than ${MOST_TINY_PIECES} pieces of less than ${TINY_BYTES} bytes on average`;
 /** A byte that says whether the message is compressed, and four of its length. */
 const HEAD = 5;
-/** Node.js tells of each stream of HTTP/2 here, before its server does. */
-const STREAM = 'http2.server.stream.start';
 
 /**
- * Ends calls to a port whose messages come in too many tiny pieces. grpc-js keeps each piece of a message as an object
- * until the message is whole: of one in pieces of a byte a hundred and more times its size.
- * @returns takes the limit away
+ * Ends a call whose message comes in too many tiny pieces. grpc-js keeps each piece of a message as an object until the
+ * message is whole: of one in pieces of a byte a hundred and more times its size.
  */
-export function limitPieces(port: number): () => void {
-  const ours = new WeakMap<Http2Session, boolean>();
-  const watch = (message: unknown): void => {
-    const { stream } = message as { readonly stream: ServerHttp2Stream };
-    const { session } = stream;
-    if (session === undefined) return;
-    let served = ours.get(session);
-    if (served === undefined) {
-      served = session.socket.localPort === port;
-      ours.set(session, served);
-    }
-    if (!served) return;
-    const pieces = new Pieces();
-    const take = (piece: Buffer): void => {
-      if (pieces.take(piece)) return;
-      stream.off('data', take);
-      refuse(stream);
-    };
-    stream.on('data', take);
+export function limitPieces(stream: ServerHttp2Stream): void {
+  const pieces = new Pieces();
+  const take = (piece: Buffer): void => {
+    if (pieces.take(piece)) return;
+    stream.off('data', take);
+    refuse(stream);
   };
-  subscribe(STREAM, watch);
-  return () => unsubscribe(STREAM, watch);
+  stream.on('data', take);
 }
 
 /** Ends a call as one with too large a message ends, and takes no more of it. Others of its connection go on. */

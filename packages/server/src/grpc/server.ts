@@ -52,9 +52,11 @@ import {
 import { limitPieces } from './pieces.ts';
 import { protectingInterceptor } from './protect.ts';
 import { addReflection } from './reflection.ts';
+import { releaseCall, releaseWhenClosed } from './release.ts';
 import { logSettings, traceSetting } from './settings.ts';
 import { sharedMemoryService } from './shared-memory.ts';
 import { serviceError } from './status.ts';
+import { watchStreams } from './streams.ts';
 
 export interface RunningGrpcServer {
   readonly port: number;
@@ -125,7 +127,10 @@ export async function startGrpcServer(
       else resolve(number);
     });
   });
-  const unlimitPieces = limitPieces(bound);
+  const unwatch = watchStreams(bound, (stream) => {
+    limitPieces(stream);
+    releaseWhenClosed(stream);
+  });
   return {
     port: bound,
     close: (limitMs) =>
@@ -134,7 +139,7 @@ export async function startGrpcServer(
         // being closed already.
         server.drain(addressOf(bound), limitMs);
         server.tryShutdown(() => {
-          unlimitPieces();
+          unwatch();
           resolve();
         });
       }),
@@ -212,6 +217,7 @@ function unaryHandler<Request, Response = Message>(
     }
     callback(failure ?? null, response);
     if (verbose > 0) logCall(context, call, requestId ?? '', failure?.code ?? status.OK, begun);
+    releaseCall(call);
   };
   return (call, callback) => void respond(call, callback);
 }
