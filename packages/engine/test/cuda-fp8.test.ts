@@ -86,8 +86,7 @@ describe('weights of e4m3', () => {
 
   for (const [name, arch, ...ways] of [
     ['qwen3-fp8-block', 'sm_90a', 'chunks of 17', 'beside others'],
-    ['qwen3-fp8-block', 'sm_89', 'padded', 'answers anew'],
-    ['llama-fp8-static', 'sm_90a', 'padded', 'answers anew'],
+    ['llama-fp8-static', 'sm_89', 'padded', 'answers anew'],
   ] as const) {
     test(`${name}: a decoder's bits are the same in every way on ${arch}`, async () => {
       const body = async (model: DeviceModel, gpu: SimulatedGpu): Promise<void> => {
@@ -97,7 +96,8 @@ describe('weights of e4m3', () => {
         if (ways[1] === 'beside others') products.push('linear_fp8');
         for (const product of products) assert.ok(gpu.launches.has(product), product);
       };
-      await onSimulated(name, { maxRows: 128 }, body, new SimulatedGpu({ arch }));
+      // Keys and values of 8 bits too: simulated steps take their time.
+      await onSimulated(name, { maxRows: 128, cacheDtype: 'fp8' }, body, new SimulatedGpu({ arch }));
     });
   }
 
@@ -161,18 +161,6 @@ describe('keys and values of e4m3', () => {
     assert.ok(apart(wide.logits, narrow.right) > 0.1, `${apart(wide.logits, narrow.right)}`);
     assert.ok(apart(wide.logits, wide.right) < 0.02, `${apart(wide.logits, wide.right)}`);
   });
-
-  for (const [arch, ...ways] of [
-    ['sm_90a', 'chunks of 17', 'beside others'],
-    ['sm_89', 'padded', 'answers anew'],
-  ] as const) {
-    test(`a decoder's bits are the same in every way on ${arch}`, async () => {
-      const body = async (model: DeviceModel): Promise<void> => {
-        await exactSteps(model, { vocabulary: 200, prompt: 18, answer: 2, ways });
-      };
-      await onSimulated('qwen3', { cacheDtype: 'fp8' }, body, new SimulatedGpu({ arch }));
-    });
-  }
 
   test('are refused by name where kernels do not read them', async () => {
     const fp8 = { cacheDtype: 'fp8' } as const;

@@ -359,7 +359,7 @@ function hasGpu(): boolean {
 
 test('what a person gets wrong is told in a sentence, before a GPU is looked for', () => {
   for (const [args, why] of [
-    [['attention_decode'], /attention_decode has nothing to tune/],
+    [['attention_rows'], /attention_rows has nothing to tune/],
     [['linear', 'linear_mma', '--set', 'rows=1'], /--set gives the sizes of one kernel/],
     [
       ['--shapes', shapes([{ kernel: 'linear', dims: { rows: 1, columns: 8 } }])],
