@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict';
-import { mkdirSync, readdirSync, rmSync } from 'node:fs';
+import { readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
 import { Loading } from '../src/repository/loading.ts';
 import type { RepositoryOptions } from '../src/repository/options.ts';
-import { config, IDENTITY, makeRepository, model, numbers, write } from './repository-kit.ts';
+import { config, IDENTITY, makeRepository, model, numbers, useTemporaryDirectory, write } from './repository-kit.ts';
 import { serve, type Serving } from './serving.ts';
 
 /** Ways never to return: with turns of the event loop, without any, and in a call that holds the thread. */
@@ -176,14 +176,7 @@ test('a checkpoint whose load is given up leaves no engine', async (t) => {
 
 test('files that a given-up load brought are removed', async (t) => {
   const server = await serveEndless(t, {}, { unloadMs: 1 });
-  const temporary = makeRepository(t, {});
-  const before = process.env.TMPDIR;
-  process.env.TMPDIR = join(temporary, 'tmp');
-  mkdirSync(process.env.TMPDIR);
-  t.after(() => {
-    if (before === undefined) delete process.env.TMPDIR;
-    else process.env.TMPDIR = before;
-  });
+  const temporary = useTemporaryDirectory(t);
   const tensors = (name: string): object[] => [{ name, data_type: 'TYPE_INT32', dims: [-1] }];
   const parameters = {
     config: JSON.stringify({ backend: 'typescript', input: tensors('IN'), output: tensors('OUT') }),
@@ -191,8 +184,8 @@ test('files that a given-up load brought are removed', async (t) => {
   };
   const load = server.post('/v2/repository/models/m/load', { parameters });
   while ((await stateOf(server, 'm')) !== 'LOADING') await new Promise((resolve) => setTimeout(resolve, 5));
-  assert.equal(readdirSync(process.env.TMPDIR).length, 1);
+  assert.equal(readdirSync(temporary).length, 1);
   assert.equal((await server.post('/v2/repository/models/m/unload', '')).status, 200);
   assert.equal((await load).status, 400);
-  assert.deepEqual(readdirSync(process.env.TMPDIR), []);
+  assert.deepEqual(readdirSync(temporary), []);
 });

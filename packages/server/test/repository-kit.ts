@@ -11,6 +11,19 @@ export function makeRepository(t: TestContext, files: Readonly<Record<string, st
   return directory;
 }
 
+/** A directory of its own for the temporary files of one test; gives its path. */
+export function useTemporaryDirectory(t: TestContext): string {
+  const before = process.env.TMPDIR;
+  const directory = join(makeRepository(t, {}), 'tmp');
+  mkdirSync(directory);
+  process.env.TMPDIR = directory;
+  t.after(() => {
+    if (before === undefined) delete process.env.TMPDIR;
+    else process.env.TMPDIR = before;
+  });
+  return directory;
+}
+
 /** Add files or put others in their place. */
 export function write(directory: string, files: Readonly<Record<string, string>>): void {
   for (const [path, text] of Object.entries(files)) {

@@ -1,10 +1,9 @@
 import assert from 'node:assert/strict';
-import { existsSync, mkdirSync, readdirSync } from 'node:fs';
-import { join } from 'node:path';
+import { existsSync, readdirSync } from 'node:fs';
 import { test } from 'node:test';
 import { GRPCInferenceService } from '../src/grpc/proto/inference_pb.js';
 import { serveGrpc } from './grpc-client.ts';
-import { config, makeRepository, model, numbers } from './repository-kit.ts';
+import { config, makeRepository, model, numbers, useTemporaryDirectory } from './repository-kit.ts';
 import { until } from './serving.ts';
 
 const MIB = 2 ** 20;
@@ -23,14 +22,7 @@ test('unloading gives back memory, threads and files', async (t) => {
     `initialize() { this.weights = new Uint8Array(${HELD}).fill(1); }`,
   );
   const directory = makeRepository(t, { 'm/config.pbtxt': config('TYPE_INT32'), 'm/1/model.ts': holds });
-  const temporary = makeRepository(t, {});
-  const before = process.env.TMPDIR;
-  process.env.TMPDIR = join(temporary, 'tmp');
-  mkdirSync(process.env.TMPDIR);
-  t.after(() => {
-    if (before === undefined) delete process.env.TMPDIR;
-    else process.env.TMPDIR = before;
-  });
+  const temporary = useTemporaryDirectory(t);
   const { get, post, call } = await serveGrpc(t, GRPCInferenceService, {
     repository: { directories: [directory], mode: 'explicit' },
   });
@@ -46,12 +38,12 @@ test('unloading gives back memory, threads and files', async (t) => {
     // As it stands in the repository, and with a client's own files.
     assert.equal((await post('/v2/repository/models/m/load', '')).status, 200);
     await call(GRPCInferenceService, 'RepositoryModelLoad', { modelName: 'own', parameters });
-    assert.equal(readdirSync(process.env.TMPDIR as string).length, 1);
+    assert.equal(readdirSync(temporary).length, 1);
     const answer = await (await post('/v2/models/own/infer', numbers(0))).json();
     assert.deepEqual([answer.model_version, answer.outputs[0].data], ['3', [HELD]]);
     const most = process.memoryUsage.rss();
     for (const name of ['m', 'own']) assert.equal((await post(`/v2/repository/models/${name}/unload`, '')).status, 200);
-    assert.deepEqual(readdirSync(process.env.TMPDIR as string), []);
+    assert.deepEqual(readdirSync(temporary), []);
     return most;
   };
   await cycle();
