@@ -149,6 +149,7 @@ class SimulatedLaunch implements GpuLaunch {
   constructor(kernel: SimulatedKernel, args: Readonly<Record<string, GpuRange | number>>) {
     this.#kernel = kernel;
     this.#args = { ...args };
+    for (const [name, value] of Object.entries(args)) this.#aligned(name, value);
     this.#grid = kernel.gridFor({});
   }
 
@@ -163,8 +164,19 @@ class SimulatedLaunch implements GpuLaunch {
   }
 
   point(name: string, range: GpuRange): this {
+    this.#aligned(name, range);
     this.#args[name] = range;
     return this;
+  }
+
+  /** As launches on a driver ask it; memory begins at a multiple of any alignment there. */
+  #aligned(name: string, value: GpuRange | number): void {
+    const { kernel, module } = this.#kernel;
+    const param = kernel.params.find((one) => one.name === name);
+    if (param?.kind !== 'tensor' || typeof value === 'number') return;
+    const at = (value as Bytes).data.byteOffset;
+    if (at % param.align === 0) return;
+    throw new Error(`${module.name} takes ${name} at a multiple of ${param.align}, and got ${at}`);
   }
 
   run(stream: GpuStream): void {

@@ -1,5 +1,5 @@
 import { interleaveGate } from '@rose/kernels';
-import type { StoredCacheScales } from '../../checkpoint/checkpoint.ts';
+import type { ScaleTensor } from '../../checkpoint/checkpoint.ts';
 import { BLOCK, type MatrixGroup } from './matrix-groups.ts';
 
 /** What a checkpoint says of the scales of e4m3, as the kernels want it. */
@@ -31,10 +31,8 @@ export async function writeInputScale({ parts }: MatrixGroup, slot: Float32Array
   slot[0] = Math.max(...stored.map(([value]) => value));
 }
 
-/** Those of key heads, then of value heads; 1 where the checkpoint has none. */
-export async function writeCacheScales(stored: StoredCacheScales | undefined, slot: Float32Array): Promise<void> {
-  const heads = slot.length / 2;
-  const [keys, values] =
-    stored === undefined ? [[1], [1]] : await Promise.all([stored.keys.read(), stored.values.read()]);
-  slot.fill(keys[0], 0, heads).fill(values[0], heads);
+/** One for each head of a layer's keys or values; 1 where the checkpoint has none. */
+export async function writeCacheScales(stored: ScaleTensor | undefined, slot: Float32Array): Promise<void> {
+  const [scale] = stored === undefined ? [1] : await stored.read();
+  slot.fill(scale);
 }

@@ -59,6 +59,8 @@ export interface CudaWeights {
 
 /** Every tensor begins at a multiple of this. */
 const ALIGN = 256;
+/** What a layer keeps of the tokens before, each with scales of its own where it is kept as e4m3. */
+const CACHED = ['keys', 'values'] as const;
 
 /** Bytes that the weights take, without reading one. */
 export function weightBytes(checkpoint: Checkpoint, formats: CudaFormats): number {
@@ -136,9 +138,8 @@ export function placeWeights(gpu: Gpu, checkpoint: Checkpoint, plan: Plan, forma
       ropes: new Map(ropes.map((rope) => [JSON.stringify(rope.rope), range(rope)])),
       cacheScales: new Map(
         checkpoint.spec.blocks.flatMap((_block, layer): [number, CacheScales][] => {
-          const both = placed.get(cacheKey(layer));
-          if (both === undefined) return [];
-          return [[layer, { keys: both.slice(0, both.bytes / 2), values: both.slice(both.bytes / 2) }]];
+          const [keys, values] = CACHED.map((kind) => placed.get(cacheKey(layer, kind)));
+          return keys && values ? [[layer, { keys, values }]] : [];
         }),
       ),
       free: () => block.free(),
@@ -235,7 +236,9 @@ function layOut(checkpoint: Checkpoint, plan: Plan, formats: CudaFormats): Layou
   if (cache === 'fp8') {
     for (const [layer, { mixer }] of blocks.entries()) {
       const stored = checkpoint.cacheScales.get(layer);
-      putScales(cacheKey(layer), 2 * mixer.kvHeads, (slot) => writeCacheScales(stored, slot));
+      for (const kind of CACHED) {
+        putScales(cacheKey(layer, kind), mixer.kvHeads, (slot) => writeCacheScales(stored?.[kind], slot));
+      }
     }
   }
   return { bytes, tensors, ropes, scales };
@@ -244,7 +247,7 @@ function layOut(checkpoint: Checkpoint, plan: Plan, formats: CudaFormats): Layou
 const biasKey = (group: string): string => `bias of ${group}`;
 const scalesKey = (group: string): string => `scales of ${group}`;
 const inputKey = (group: string): string => `input scale of ${group}`;
-const cacheKey = (layer: number): string => `keys and values of ${layer}`;
+const cacheKey = (layer: number, kind: (typeof CACHED)[number]): string => `scales of ${kind} of ${layer}`;
 
 /** The angles' cosines and sines, computed as pieces come to be sent. */
 function anglePieces(rope: RopeSpec, target: GpuRange, { slotBytes }: UploadSizes): Piece[] {
