@@ -1,6 +1,7 @@
 /**
  * Attention on an NVIDIA GPU: decoding (beside the bandwidth of a device-to-device copy) and prompts (beside
- * PyTorch's flash and cuDNN attention in the same run). Graphs are replayed, inputs rotate, numbers are medians.
+ * PyTorch's flash and cuDNN attention in the same run, before and after). Graphs are replayed, inputs rotate, numbers are
+ * medians; of prompts the better of two, as for the peers.
  *
  *     node --conditions=development --import @rose/cute/register bench/attention/run.ts [--no-peer] [--json FILE]
  */
@@ -28,7 +29,7 @@ const decoding = [
   { sequences: 1, length: 32768, cache: 'same' },
   { sequences: 32, length: 4096, cache: 'e4m3' },
 ].map((one) => decode(one));
-const prompts = [
+const prompts: readonly Prompts[] = [
   { sequences: 1, tokens: 8192, head: 128 },
   { sequences: 1, tokens: 2048, head: 128 },
   { sequences: 1, tokens: 8192, head: 64 },
@@ -37,12 +38,17 @@ const prompts = [
   { sequences: 1, tokens: 8192, head: 256, kvHeads: 8, cache: 'e4m3' },
   { sequences: 32, tokens: 16, head: 128, length: 4096, kvHeads: 8, pack: false },
   { sequences: 32, tokens: 16, head: 128, length: 4096, kvHeads: 8, pack: true },
-].map((one) => prefill(one));
-const peer = values['no-peer'] ? undefined : peers();
+];
+// Clocks fall where much is asked of a GPU for long: each goes first once, and each goes last once.
+const before = peers();
+const first = prompts.map((one) => prefill(one));
+const after = peers();
+const second = prompts.map((one) => prefill(one));
+const prefills = first.map((one, i) => (one.microseconds <= second[i].microseconds ? one : second[i]));
 const result = {
   ...(await circumstances()),
   ...{ device: context.device.name, driver: versionText(context.driver.version), copyGigabytes: copy / 1e9 },
-  ...{ decoding, prompts, ...(peer === undefined ? {} : { peer }) },
+  ...{ decoding, prompts: prefills, ...(before && after && { peer: [...before, ...after] }) },
 };
 if (values.json === undefined) await writeResult('attention', result);
 else writeFileSync(values.json, JSON.stringify(result, undefined, 2));
@@ -74,7 +80,21 @@ interface Prompts {
   readonly pack?: boolean;
 }
 
-function prefill({ sequences, tokens, head, length = tokens, kvHeads = 32, cache = 'same', pack }: Prompts): object {
+interface PromptFigure extends Prompts {
+  readonly kernel: string;
+  readonly microseconds: number;
+  readonly teraflops: number;
+}
+
+function prefill({
+  sequences,
+  tokens,
+  head,
+  length = tokens,
+  kvHeads = 32,
+  cache = 'same',
+  pack,
+}: Prompts): PromptFigure {
   const module = moduleOf(gpu.arch === 'sm_90a' ? 'attention_prefill_wgmma' : 'attention_prefill');
   const dims = { sequences, tokens, longest: length, shortest: length, qHeads: 32, kvHeads, head };
   const s = specialise(module, { dims, options: { cache }, tuning: pack === undefined ? {} : { pack } });
@@ -84,7 +104,7 @@ function prefill({ sequences, tokens, head, length = tokens, kvHeads = 32, cache
     sequences,
     tokens,
     head,
-    ...{ length, kvHeads, cache, pack: s.tuning['pack'] },
+    ...{ length, kvHeads, cache, pack: s.tuning['pack'] as boolean },
     microseconds: timing.median,
     teraflops: timing.rate / 1e12,
   };
@@ -93,6 +113,7 @@ function prefill({ sequences, tokens, head, length = tokens, kvHeads = 32, cache
 }
 
 function peers(): string[] | undefined {
+  if (values['no-peer']) return undefined;
   const script = fileURLToPath(new URL('peer.py', import.meta.url));
   const { status, stdout, stderr, error } = spawnSync('python3', [script], { encoding: 'utf8' });
   if (status !== 0) console.log(`no peer: ${error?.message ?? stderr.trim().split('\n').at(-1)}`);

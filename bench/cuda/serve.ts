@@ -5,8 +5,10 @@
  *     node --conditions=development --import @rose/cute/register bench/cuda/serve.ts [--shape llama-8b,llama-1b,qwen3-0.6b]
  *       [--name cuda-serve] [--no-peer | --peer-only] [--peer-seconds 200] [--json FILE]
  *
- * Each shape: one stream, 32 streams at a context of 1,000 to 1,128 tokens, 256 streams of 128 + 128 tokens, prompts of 8,000 tokens. The
- * time from the start of the process to the first token is taken twice: the second time with everything that the first one kept.
+ * Each shape: one stream; 32 streams at a context of 500 to 1,500 tokens, 1,000 in the middle; 256 streams of 128 + 512 tokens; prompts
+ * of 8,000 tokens; prompts of 1,000 tokens with short answers, 32 at a time, where both take turns. No prompt is like another's, so that
+ * nothing is in the cache. The time from the start of the process to the first token is taken twice: the second time with everything
+ * that the first one kept.
  * Where answers are long, `limit` has the rate at which the weights, and the keys and values of contexts half way through the answer,
  * are read at the bandwidth of the copy, and what share of it the clients see. Without --json the result goes to bench/results under
  * the name.
@@ -51,9 +53,10 @@ interface Load {
 
 const LOADS: readonly Load[] = [
   { name: 'one stream', concurrency: 1, requests: 3, input: 128, output: 256 },
-  { name: '32 streams at 1k', concurrency: 32, requests: 96, input: 1000, output: 128 },
-  { name: '256 streams', concurrency: 256, requests: 768, input: 128, output: 128 },
+  { name: '32 streams at 1k', concurrency: 32, requests: 32, input: 500, output: 1000 },
+  { name: '256 streams', concurrency: 256, requests: 256, input: 128, output: 512 },
   { name: 'prompts of 8k', concurrency: 4, requests: 16, input: 8000, output: 1 },
+  { name: 'prompts of 1k, short answers', concurrency: 32, requests: 96, input: 1000, output: 128 },
 ];
 
 const results: object[] = [];
@@ -92,10 +95,10 @@ async function measureShape(shape: LlamaShape): Promise<object> {
 
 function load(shape: LlamaShape, url: string): Record<string, unknown> {
   const figures: Record<string, unknown> = {};
-  for (const one of LOADS) {
+  for (const [seed, one] of LOADS.entries()) {
     const { name, concurrency, requests, input, output } = one;
     const json = join(mkdtempSync(join(tmpdir(), 'rose-bench-')), 'result.json');
-    const options = { concurrency, requests, 'input-tokens': input, 'output-tokens': output, 'warm-up': 2 };
+    const options = { concurrency, requests, 'input-tokens': input, 'output-tokens': output, 'warm-up': 2, seed };
     const run = spawnSync(
       process.execPath,
       [

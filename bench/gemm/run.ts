@@ -1,7 +1,8 @@
 /**
  * Matrix products on an NVIDIA GPU beside cuBLASLt in the same run: microseconds, TFLOP/s, GB/s, the share of cuBLAS'
  * speed and of the bandwidth of a device-to-device copy. Graphs are replayed, weights rotate so that the level-2 cache
- * does not serve them, the two take turns, numbers are medians.
+ * does not serve them. The two take turns, as clocks fall where much is asked of a GPU for long; numbers are medians of
+ * the turns' medians.
  *
  *     node --conditions=development --import @rose/cute/register bench/gemm/run.ts
  *       [--only TEXT] [--rows 1,8,512] [--json FILE]
@@ -49,6 +50,8 @@ const SHAPES: readonly Shape[] = [
 ];
 /** Bytes of weights that rotate: several times the level-2 cache. */
 const ROTATED = 320 * 2 ** 20;
+/** Turns of each of the two. */
+const TURNS = 5;
 
 const { values } = parseArgs({
   options: {
@@ -120,6 +123,10 @@ function theirs(cublas: CublasLt, rows: number, { columns, depth }: Shape, { x, 
   return (n) => product.run(stream, { x, w: w[n % w.length], y, ...workspace });
 }
 
+function middleOf(times: number[]): number {
+  return times.sort((a, b) => a - b)[Math.floor(times.length / 2)];
+}
+
 const figures: object[] = [];
 for (const shape of SHAPES.filter(({ id }) => id.includes(values.only))) {
   const { columns, depth, leaves } = shape;
@@ -139,13 +146,13 @@ for (const shape of SHAPES.filter(({ id }) => id.includes(values.only))) {
     const bytes = 2 * (rows * depth + columns * depth + rows * columns);
     // About 10 ms of launches in a graph.
     const launches = Math.max(copies, Math.min(60, Math.ceil(1e7 / (flops / 6e5 + bytes / 3e3 + 2e3))));
-    const time = (put: Put): number => measure(stream, put, { launches, repeats: 11 }).median;
-    const cublas = library && time(theirs(library, rows, shape, tensors));
+    const time = (put: Put): number => measure(stream, put, { launches, repeats: 5 }).median;
     const s = specialise(module, wanted, tunings);
     const { put, registers } = ours(s, name, tensors);
-    const microseconds = time(put);
-    const after = library && time(theirs(library, rows, shape, tensors));
-    const peer = cublas === undefined ? undefined : Math.min(cublas, after!);
+    const cublas = library && theirs(library, rows, shape, tensors);
+    const turns = Array.from({ length: TURNS }, () => ({ cublas: cublas && time(cublas), own: time(put) }));
+    const microseconds = middleOf(turns.map(({ own }) => own));
+    const peer = cublas && middleOf(turns.map((turn) => turn.cublas!));
     const figure = {
       ...{ id: shape.id, rows, columns, depth, leaves, kernel: name, tuning: s.tuning, registers },
       ...{ microseconds: rounded(microseconds), teraflops: rounded(flops / microseconds / 1e6) },
