@@ -59,6 +59,8 @@ export function traceOptions({ traceConfig = [] }: LogFlags): TraceOptions {
     else if (name === 'rate') options.rate = number(value, 0, setting);
     else if (name === 'count') options.count = number(value, -1, setting);
     else if (name === 'triton,log-frequency') options.logFrequency = number(value, 0, setting);
+    else if (setting === 'mode=opentelemetry' || setting.startsWith('opentelemetry,'))
+      throw wrong(setting, "Rose does not send traces of OpenTelemetry; it writes Triton's own files, mode=triton");
     else if (name !== 'mode' || value !== 'triton')
       throw wrong(setting, `there is no such setting; there are ${SETTINGS}`);
   }

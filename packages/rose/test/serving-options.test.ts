@@ -51,7 +51,9 @@ test('traces and the log', () => {
   );
   assert.deepEqual(trace('mode=triton', 'level=OFF'), { level: [] });
   assert.throws(() => trace('level=TIMESTAMPS'), /traces need a file/);
-  assert.throws(() => trace('mode=opentelemetry'), /there is no such setting/);
+  const refused = /Rose does not send traces of OpenTelemetry; it writes Triton's own files, mode=triton/;
+  assert.throws(() => trace('mode=opentelemetry'), refused);
+  assert.throws(() => trace('opentelemetry,url=http://localhost:4318'), refused);
   assert.throws(() => trace('level=ALL'), /a level is OFF, TIMESTAMPS or TENSORS/);
   assert.throws(() => trace('rate=-1'), /a whole number of at least 0/);
   const settings =

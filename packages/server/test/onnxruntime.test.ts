@@ -181,7 +181,7 @@ test('what does not fit the file is refused by name', { skip }, async (t) => {
     shape: /input 'IN' has the shape \[3\], but \[2\] in the file/,
     batch: /'IN' has no dimension of any size for a batch/,
     threads: /'intra_op_thread_count' must be a number of threads, not 'many'/,
-    gpu: /execution_accelerators of model 'gpu' are not supported/,
+    gpu: /execution_accelerators of model 'gpu' is not supported by Rose/,
     broken: /failed to load 'broken'/,
   };
   for (const [name, pattern] of Object.entries(expected)) assert.match(await load(serving, name), pattern);

@@ -7,7 +7,17 @@ import { GRPCInferenceService } from '../src/grpc/proto/inference_pb.js';
 import { parseConfig } from '../src/repository/config.ts';
 import { wantedVersions } from '../src/repository/versions.ts';
 import { serveGrpc } from './grpc-client.ts';
-import { config, IDENTITY, makeRepository, model, numbers, write } from './repository-kit.ts';
+import {
+  config,
+  ensemble,
+  IDENTITY,
+  makeRepository,
+  model,
+  modelFiles,
+  numbers,
+  step,
+  write,
+} from './repository-kit.ts';
 import { serve, until, type Reply } from './serving.ts';
 
 const constant = (value: number): string => model(`{ OUT: tensor('INT32', [1], Int32Array.of(${value})) }`);
@@ -172,10 +182,10 @@ test('a request that runs while its model is loaded anew ends where it began, an
     while (!(await state(await get(path)))) await new Promise((resolve) => setTimeout(resolve, 5));
   };
   const old = await begin();
-  write(directory, { 'm/config.pbtxt': `${config('TYPE_INT32')} metric_tags { key: "new" }`, 'm/1/model.ts': held(2) });
+  write(directory, { 'm/config.pbtxt': `${config('TYPE_INT32')} parameters { key: "new" }`, 'm/1/model.ts': held(2) });
   const ended: string[] = [];
   const loaded = post('/v2/repository/models/m/load', '').then(() => ended.push('loaded'));
-  await becomes('/v2/models/m/config', async (reply) => 'new' in (await reply.json()).metric_tags);
+  await becomes('/v2/models/m/config', async (reply) => 'new' in (await reply.json()).parameters);
   // The new one answers while the old one still works; the load is done when that has ended.
   const fresh = await begin();
   assert.equal(ended.length, 0);
@@ -248,8 +258,6 @@ test('what cannot be loaded says why, and leaves what answers alone', async (t) 
     'throws/1/model.ts': model('{}', "initialize() { throw new Error('no weights'); }"),
     'ensemble/config.pbtxt': config('TYPE_INT32', 'ensemble_scheduling { step { model_name: "good" } }'),
     'ensemble/1/model.ts': IDENTITY,
-    'batchwise/config.pbtxt': config('TYPE_INT32', 'batch_input { kind: BATCH_ELEMENT_COUNT }'),
-    'batchwise/1/model.ts': IDENTITY,
   });
   const { get, post } = await serve(t, explicit(directory, 'good'));
   const expected: Record<string, RegExp> = {
@@ -257,7 +265,6 @@ test('what cannot be loaded says why, and leaves what answers alone', async (t) 
     foreign: /unable to find a backend for backend 'tensorrt' of model 'foreign'; Rose has: typescript/,
     renamed: /unexpected directory name 'renamed' for model 'other', directory name must equal model name/,
     empty: /at least one version must be available under the version policy of model 'empty'/,
-    batchwise: /batch_input of model 'batchwise' is not supported by Rose: leave it out/,
     ensemble: /ensemble scheduling cannot be set for model 'ensemble' whose platform is not ensemble/,
     syntax: /^load failed for model 'syntax': version 1 is at UNAVAILABLE state: .*;/s,
     throws: /version 1 is at UNAVAILABLE state: no weights;/,
@@ -284,6 +291,46 @@ test('what cannot be loaded says why, and leaves what answers alone', async (t) 
   );
   const answer = await (await post('/v2/models/good/infer', numbers(0))).json();
   assert.deepEqual(answer.outputs[0].data, [1]);
+});
+
+test('a field that would have no effect is refused by its name', async (t) => {
+  const asked: Readonly<Record<string, string>> = {
+    batch_input: 'batch_input { kind: BATCH_ELEMENT_COUNT }',
+    batch_output: 'batch_output { target_name: "OUT" }',
+    model_repository_agents: 'model_repository_agents { agents { name: "checksum" } }',
+    runtime: 'runtime: "libtriton_other.so"',
+    cc_model_filenames: 'cc_model_filenames { key: "9.0" value: "model.plan" }',
+    metric_tags: 'metric_tags { key: "team" value: "a" }',
+    model_metrics: 'model_metrics { metric_control { metric_identifier { family: "nv_inference_count" } } }',
+    model_operations: 'model_operations { op_library_filename: "op.so" }',
+    'optimization.execution_accelerators':
+      'optimization { execution_accelerators { gpu_execution_accelerator { name: "tensorrt" } } }',
+    'instance_group.profile': 'instance_group { profile: "0" }',
+    'instance_group.passive': 'instance_group { passive: true }',
+    'instance_group.secondary_devices': 'instance_group { secondary_devices { device_id: 1 } }',
+    'input.is_non_linear_format_io':
+      'input { name: "IN2" data_type: TYPE_FP32 dims: 1 is_non_linear_format_io: true optional: true }',
+    'output.is_non_linear_format_io':
+      'output { name: "OUT2" data_type: TYPE_FP32 dims: 1 is_non_linear_format_io: true }',
+    'ensemble_scheduling.step.model_namespace': '',
+  };
+  const part = step('batch_input', { IN: 'IN' }, { OUT: 'OUT' }, 'model_namespace: "a"');
+  const directory = modelFiles(
+    t,
+    Object.fromEntries(
+      Object.entries(asked).map(([name, more]) => [
+        name,
+        more === '' ? [ensemble(part)] : [config('TYPE_INT32', more), IDENTITY],
+      ]),
+    ),
+  );
+  const { post } = await serve(t, explicit(directory));
+  for (const name of Object.keys(asked)) {
+    const response = await post(`/v2/repository/models/${name}/load`, '');
+    const { error } = await response.json();
+    assert.ok(error.endsWith(`: ${name} of model '${name}' is not supported by Rose: leave it out`), error);
+    assert.equal(response.status, 500);
+  }
 });
 
 test('a model that cannot be loaded ends the start, unless that is allowed', async (t) => {

@@ -3,8 +3,8 @@ import { readFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import type { DialectOptions, OpenOptions } from '@rose/engine';
 import { z } from 'zod';
-import { onlyFile } from '../repository/layout.ts';
-import { invalid, TritonError } from '../triton/errors.ts';
+import { checkReadable } from '../repository/unreadable.ts';
+import { invalid } from '../triton/errors.ts';
 
 /** The file that names a version's checkpoint, as the vLLM backend has it. */
 export const MODEL_FILE = 'model.json';
@@ -112,11 +112,11 @@ export async function versionCheckpoint(version: string, locate: Locate): Promis
 }
 
 async function readModelFile(file: string): Promise<z.infer<typeof schema> & { unused: string[] }> {
+  checkReadable(file);
   let json: unknown;
   try {
-    json = JSON.parse(await readFile(await onlyFile(file), 'utf8'));
+    json = JSON.parse(await readFile(file, 'utf8'));
   } catch (error) {
-    if (error instanceof TritonError) throw error;
     throw invalid(`${file} is not JSON: ${(error as Error).message}`);
   }
   if (typeof json !== 'object' || json === null || Array.isArray(json)) throw invalid(`${file} must hold an object`);

@@ -1,9 +1,10 @@
-import { existsSync, statSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { RoseError } from '@rose/engine';
 import type { ModelConfig, ModelRateLimiter } from '../grpc/proto/model_config_pb.js';
 import { configFromJson, configJson } from '../repository/config-json.ts';
 import { jobQueue } from '../repository/scheduling.ts';
+import { checkReadable } from '../repository/unreadable.ts';
 import { readStates, type SequenceStates } from '../repository/sequence-states.ts';
 import { Job } from '../scheduling/job.ts';
 import type { Permit, RateLimiter } from '../scheduling/rate-limiter.ts';
@@ -222,7 +223,6 @@ function modelFile({ defaultModelFilename }: ModelConfig, directory: string): st
   const name = names.find((candidate) => existsSync(join(directory, candidate)));
   if (name === undefined) throw invalid(`there is no ${names.join(' or ')} in the version's directory`);
   const file = join(directory, name);
-  // A thread that reads from a pipe cannot be ended.
-  if (!statSync(file).isFile()) throw invalid(`${file} is no file`);
+  checkReadable(file);
   return file;
 }

@@ -7,9 +7,10 @@ import {
   type ModelInput,
   type ModelOutput,
 } from '../grpc/proto/model_config_pb.js';
-import { invalid, TritonError } from '../triton/errors.ts';
+import { invalid } from '../triton/errors.ts';
 import { checkEnsemble, ENSEMBLE_PLATFORM } from './check-ensemble.ts';
 import { checkSequences } from './sequence-controls.ts';
+import { refuseUnsupported } from './unsupported.ts';
 
 /** Larger numbers are mistakes, or somebody who wants the server to run out of memory. */
 const MOST_INSTANCES = 1024;
@@ -50,7 +51,7 @@ export function checkConfig(config: ModelConfig): void {
   if (instances > MOST_INSTANCES) throw invalid(`${instances} instances are more than ${MOST_INSTANCES} for ${name}`);
   checkFileName(config.defaultModelFilename, 'default_model_filename', 'version');
   for (const output of config.output) checkFileName(output.labelFilename, 'label_filename', 'model');
-  refuseUnknown(config);
+  refuseUnsupported(config);
 }
 
 /** Triton's texts. An ensemble's own policy is known once its parts are. */
@@ -126,18 +127,5 @@ function checkBatching({ name, maxBatchSize }: ModelConfig, batching: ModelDynam
   const policies = [batching.defaultQueuePolicy, ...Object.values(batching.priorityQueuePolicy)];
   if (policies.some((policy) => policy?.timeoutAction === TimeoutAction.DELAY)) {
     throw invalid(`Queue policy can not have DELAY as timeout action when 'preserve_ordering' is true for ${name}`);
-  }
-}
-
-/** What would otherwise have no effect, though the model's author counts on it. */
-function refuseUnknown(config: ModelConfig): void {
-  const asked: readonly (readonly [boolean, string])[] = [
-    [config.batchInput.length > 0, 'batch_input'],
-    [config.batchOutput.length > 0, 'batch_output'],
-    [(config.modelRepositoryAgents?.agents.length ?? 0) > 0, 'model_repository_agents'],
-  ];
-  const field = asked.find(([set]) => set)?.[1];
-  if (field !== undefined) {
-    throw new TritonError(501, `${field} of model '${config.name}' is not supported by Rose: leave it out`);
   }
 }

@@ -2,6 +2,7 @@ import { readFile } from 'node:fs/promises';
 import type { ModelConfig } from '../grpc/proto/model_config_pb.js';
 import { invalid } from '../triton/errors.ts';
 import { fileWithin } from './layout.ts';
+import { whyUnreadable } from './unreadable.ts';
 
 /** The labels of a model's outputs: a line each in the file that `label_filename` names in the model's directory. */
 export async function readLabels(config: ModelConfig, directory: string): Promise<ReadonlyMap<string, string[]>> {
@@ -13,9 +14,8 @@ export async function readLabels(config: ModelConfig, directory: string): Promis
           const text = await readFile(await fileWithin(directory, labelFilename), 'utf8');
           return [name, text.replace(/\r?\n$/, '').split(/\r?\n/)];
         } catch (error) {
-          const { code, message } = error as NodeJS.ErrnoException;
-          const why = code === 'ENOENT' ? 'there is no such file' : message;
-          throw invalid(`cannot read label_filename '${labelFilename}' of output '${name}' of ${config.name}: ${why}`);
+          const which = `label_filename '${labelFilename}' of output '${name}' of ${config.name}`;
+          throw invalid(`cannot read ${which}: ${whyUnreadable(error)}`);
         }
       }),
     ),

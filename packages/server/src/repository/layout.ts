@@ -1,15 +1,19 @@
-import { readdir, readFile, realpath, stat } from 'node:fs/promises';
+import { lstat, readdir, readFile, realpath, stat } from 'node:fs/promises';
 import { basename, join, sep } from 'node:path';
 import { invalid, TritonError } from '../triton/errors.ts';
+import { whyUnreadable } from './unreadable.ts';
 import { versionOfDirectory } from './versions.ts';
 
 export const CONFIG_FILE = 'config.pbtxt';
 
-/** Models by name, each with the directories that hold one of that name. */
+/**
+ * Models by name, each with the directories that hold one of that name.
+ * @throws TritonError that names the repository that cannot be read
+ */
 export async function scanRepositories(repositories: readonly string[]): Promise<Map<string, string[]>> {
   const models = new Map<string, string[]>();
   for (const repository of repositories) {
-    for (const name of await directoriesIn(repository)) {
+    for (const name of await directoriesIn(repository, 'the model repository ')) {
       if (name.startsWith('.')) continue;
       const others = models.get(name) ?? [];
       models.set(name, [...others, join(repository, name)]);
@@ -24,13 +28,21 @@ export async function versionsIn(directory: string): Promise<number[]> {
   return names.flatMap((name) => versionOfDirectory(name) ?? []).sort((a, b) => a - b);
 }
 
+/** @throws TritonError that names the directory where what is in it cannot be read */
+export async function checkDirectory(directory: string): Promise<void> {
+  await directoriesIn(directory);
+}
+
 /** The text of the model's configuration; undefined: it has none. */
 export async function readConfigFile(directory: string): Promise<string | undefined> {
+  const file = join(directory, CONFIG_FILE);
   try {
-    return await readFile(await onlyFile(join(directory, CONFIG_FILE)), 'utf8');
+    return await readFile(await onlyFile(file), 'utf8');
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
-    throw invalid(`failed to read ${CONFIG_FILE}: ${(error as Error).message}`);
+    const absent = (error as NodeJS.ErrnoException).code === 'ENOENT';
+    if (absent && !(await isLink(file))) return undefined;
+    const why = absent ? 'it is a link to what is not there' : whyUnreadable(error);
+    throw invalid(`failed to read ${file}: ${why}`);
   }
 }
 
@@ -58,9 +70,7 @@ export async function readWithin(directory: string, name: string, what: string):
   try {
     return new Uint8Array(await readFile(await fileWithin(directory, name)));
   } catch (error) {
-    const { code, message } = error as NodeJS.ErrnoException;
-    const why = code === 'ENOENT' ? 'there is no such file' : message;
-    throw invalid(`cannot read '${basename(directory)}/${name}' for ${what}: ${why}`);
+    throw invalid(`cannot read '${basename(directory)}/${name}' for ${what}: ${whyUnreadable(error)}`);
   }
 }
 
@@ -68,7 +78,7 @@ export async function readWithin(directory: string, name: string, what: string):
 export async function fingerprint(directory: string): Promise<string> {
   const names = await readdir(directory, { recursive: true }).catch((error: NodeJS.ErrnoException) => {
     if (error.code === 'ENOENT') return [] as string[];
-    throw error;
+    throw invalid(`cannot read ${error.path ?? directory}: ${whyUnreadable(error)}`);
   });
   const lines = await Promise.all(
     names.sort().map(async (name) => {
@@ -88,13 +98,21 @@ export function checkModelName(name: string): void {
   }
 }
 
-/** Names of the directories in one; a link to a directory counts. */
-async function directoriesIn(directory: string): Promise<string[]> {
+/** Whether a link of that path is there, wherever it leads. */
+async function isLink(path: string): Promise<boolean> {
+  return (await lstat(path).catch(() => undefined))?.isSymbolicLink() === true;
+}
+
+/**
+ * Names of the directories in one; a link to a directory counts.
+ * @param what the directory is, in messages
+ */
+async function directoriesIn(directory: string, what = ''): Promise<string[]> {
   let entries;
   try {
     entries = await readdir(directory, { withFileTypes: true });
   } catch (error) {
-    throw new TritonError(500, `failed to read ${directory}: ${(error as Error).message}`);
+    throw new TritonError(500, `cannot read ${what}${directory}: ${whyUnreadable(error)}`);
   }
   const names = await Promise.all(
     entries.map(async (entry) => {

@@ -11,7 +11,7 @@ import { ENSEMBLE_PLATFORM } from './check-ensemble.ts';
 import { completeConfig, emptyConfig, parseConfig, parseConfigOverride } from './config.ts';
 import { configJson } from './config-json.ts';
 import { readLabels } from './labels.ts';
-import { CONFIG_FILE, fingerprint, readConfigFile, versionsIn } from './layout.ts';
+import { checkDirectory, CONFIG_FILE, fingerprint, readConfigFile, versionsIn } from './layout.ts';
 import { INITIAL_STATE_DIRECTORY } from './sequence-states.ts';
 import { wantedVersions } from './versions.ts';
 
@@ -58,6 +58,7 @@ export async function prepareModel(
   }
   const there = await versionsIn(directory);
   const newest = there.length === 0 ? directory : join(directory, String(there.at(-1)));
+  await checkDirectory(newest);
   completeConfig(config, name, backendIn(newest, backends) ?? '');
   const backend = backendOf(config, backends);
   const wanted = wantedVersions(config.versionPolicy, there);

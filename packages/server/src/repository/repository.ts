@@ -46,6 +46,8 @@ export class ModelRepository {
   #poll: NodeJS.Timeout | undefined;
   #polling: Promise<void> = Promise.resolve();
   #closed = false;
+  /** Why the last look at the directories failed; empty: it did not. */
+  #trouble = '';
 
   /**
    * Load what the control mode says.
@@ -214,11 +216,22 @@ export class ModelRepository {
   #schedulePoll(): void {
     this.#poll = setTimeout(() => {
       this.#polling = this.#look()
-        .catch((error: unknown) => this.#surroundings.warn(`cannot look at the repository: ${messageOf(error)}`))
+        .then(
+          () => this.#tellTrouble(''),
+          (error: unknown) => this.#tellTrouble(messageOf(error)),
+        )
         .then(() => {
           if (!this.#closed) this.#schedulePoll();
         });
     }, this.#pollMs);
+  }
+
+  /** A directory that is away, such as one of a network, is told once, and once more when it is back. */
+  #tellTrouble(trouble: string): void {
+    if (trouble === this.#trouble) return;
+    this.#trouble = trouble;
+    if (trouble === '') this.#surroundings.warn('the model repository can be read again: changes are followed');
+    else this.#surroundings.warn(`${trouble}; until it can be read, models stay as they are`);
   }
 
   /** Follow what changed in the directories. */
