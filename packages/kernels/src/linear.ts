@@ -108,6 +108,9 @@ const linear: KernelModule = defineKernel({
 
 export default linear;
 
+/** Tiles of rows of which one is not much. */
+const MANY_TILE_ROWS = 32;
+
 /** The tile for which the multiprocessors (132 of them) finish soonest. Nothing of it changes bits. */
 function chooseTile(rows: number, columns: number, options: Linear['options']): Linear['tuning'] {
   const tiles = ([256, 192, 128, 64] as const).filter((tile) => tileRefused(tile, options) === undefined);
@@ -117,7 +120,10 @@ function chooseTile(rows: number, columns: number, options: Linear['options']): 
     return Math.ceil(count / 132) * (tile + 24);
   };
   const tile = tiles.toSorted((a, b) => timeOf(a) - timeOf(b))[0];
-  return { tile, ctas: tile === 256 && rows > TILE_ROWS ? 2 : 1, band: 4 };
+  // Clusters read weights once for two tiles of rows: worth a few percent, and not the tile that an odd number leaves empty.
+  const tileRows = Math.ceil(rows / TILE_ROWS);
+  const paired = tileRows % 2 === 0 || tileRows > MANY_TILE_ROWS;
+  return { tile, ctas: tile === 256 && paired ? 2 : 1, band: 4 };
 }
 
 function mapsOf({ dims, options, tuning: { tile, ctas } }: Linear): Record<string, TensorMapDescription> {
@@ -134,6 +140,7 @@ function record(s: Linear): KernelIR {
   const memory = tileMemory(shape, stores);
   const { bytesX, bytesW, stages, warpBytes } = memory;
   const tileColumns = Math.ceil(dims.columns / tile);
+  const whole = dims.columns % tile === 0;
   const maps = Object.keys(mapsOf(s));
   const body = (t: LinearTensors): void => {
     'use gpu';
@@ -190,11 +197,11 @@ function record(s: Linear): KernelIR {
           const targets = storeTargets(t, dims, options);
           // Stores to several tensors are branches, over which the compiler does not move loads: these are there when the sums are.
           const ahead = t.bias && targets.length > 1;
-          const biases = ahead ? fragmentBiases(outputs, column, t, dims, options) : undefined;
+          const biases = ahead ? fragmentBiases(outputs, { column, whole }, t, dims, options) : undefined;
           const total = product.sums();
           store?.begin();
           for (let c = 0; c < outputs; c += STORE_COLUMNS) {
-            const at = { row, column: column + c };
+            const at = { row, column: column + c, whole };
             const width = Math.min(STORE_COLUMNS, outputs - c);
             const own = biases?.slice(c / 8, (c + width) / 8);
             const part = fragmentOutputs(total, c, width, at, t, dims, options, own);

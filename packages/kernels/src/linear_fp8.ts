@@ -93,6 +93,7 @@ const linearFp8: KernelModule = defineKernel({
     { dims: { rows: 3, columns: 392, depth: 512 }, options: { bias: true }, tuning: { tile: 192, turns: 1, ctas: 1 } },
     { dims: { rows: 8192, columns: 8192, depth: 8192 }, large: true },
     { dims: { rows: 2048, columns: 4096, depth: 14336 }, options: { leaves: 8 }, large: true },
+    { dims: { rows: 512, columns: 4096, depth: 4096 }, options: { leaves: 8, residual: true }, large: true },
     { dims: { rows: 2048, columns: 28672, depth: 4096 }, options: { gate: 'silu', scales: 'row' }, large: true },
     { dims: { rows: 512, columns: 6144, depth: 4096 }, options: { bias: true, output: 'f32' }, large: true },
   ],
@@ -139,6 +140,7 @@ function record(s: Fp8): KernelIR {
   const { bytesX, bytesW, bytesScales, stages, warpBytes } = fp8TileMemory(tuning, options);
   const groups = groupsOf(dims.depth);
   const tileColumns = Math.ceil(dims.columns / tile);
+  const whole = dims.columns % tile === 0;
   const maps = Object.keys(mapsOf(s));
   const body = (t: Fp8Tensors): void => {
     'use gpu';
@@ -206,7 +208,7 @@ function record(s: Fp8): KernelIR {
             const width = Math.min(STORE_COLUMNS, outputs - c);
             const piece = total.slice((c * factor) / 2, ((c + width) * factor) / 2);
             const scaled = scaledFragment(piece, { row, column: first + c * factor }, t, dims, options);
-            const part = fragmentOutputs(scaled, 0, width, { row, column: column + c }, t, dims, options);
+            const part = fragmentOutputs(scaled, 0, width, { row, column: column + c, whole }, t, dims, options);
             if (store) store.store(targets, part.values, tid() >> 5, column + c, row);
             else part.store();
           }

@@ -16,18 +16,25 @@ export interface FragmentBias {
   readonly valueBias: Fragment | undefined;
 }
 
-/** The biases of `width` output columns from `column` on, for `fragmentOutputs`: loaded long before they are needed. */
+/** Where a thread's fragment is in y. */
+export interface FragmentPlace {
+  /** The warp's first row. */
+  readonly row: i32;
+  readonly column: i32;
+  /** All columns are columns of y, as where tiles divide them: then none is bounded, which takes registers and time. */
+  readonly whole?: boolean;
+}
+
+/** The biases of `width` output columns from `at` on, for `fragmentOutputs`: loaded long before they are needed. */
 export function fragmentBiases(
   width: number,
-  column: i32,
+  at: Omit<FragmentPlace, 'row'>,
   t: EpilogueTensors,
   dims: Dims,
   options: EpilogueOptions,
 ): readonly FragmentBias[] {
   'use gpu';
-  return Array.from({ length: width / 8 }, (_none, block) =>
-    biasAt(columnAt(column, block, dims, options), t, options),
-  );
+  return Array.from({ length: width / 8 }, (_none, block) => biasAt(columnAt(at, block, dims, options), t, options));
 }
 
 function biasAt(column: i32, t: EpilogueTensors, { gate }: EpilogueOptions): FragmentBias {
@@ -38,23 +45,29 @@ function biasAt(column: i32, t: EpilogueTensors, { gate }: EpilogueOptions): Fra
 }
 
 /** A thread's first column in a block of eight. Beyond the last column stands the last one: nobody stores it. */
-function columnAt(first: i32, block: number, dims: Dims, options: EpilogueOptions): i32 {
+function columnAt(
+  { column, whole = false }: Omit<FragmentPlace, 'row'>,
+  block: number,
+  dims: Dims,
+  options: EpilogueOptions,
+): i32 {
   'use gpu';
-  return min(first + block * 8 + (laneId() & 3) * 2, outputColumns(dims, options) - 2);
+  const own = column + block * 8 + (laneId() & 3) * 2;
+  return whole ? own : min(own, outputColumns(dims, options) - 2);
 }
 
 /**
  * The outputs of a warp's 16 rows, `width` columns from its output column `first` on.
  *
  * @param sums of the thread: four of each eight columns of w
- * @param at where the first of these outputs is in y: the warp's first row
+ * @param at where the first of these outputs is in y
  * @param biases those of these outputs, where they were loaded before
  */
 export function fragmentOutputs(
   sums: readonly number[],
   first: number,
   width: number,
-  at: { readonly row: i32; readonly column: i32 },
+  at: FragmentPlace,
   t: EpilogueTensors,
   dims: Dims,
   options: EpilogueOptions,
@@ -69,7 +82,7 @@ export function fragmentOutputs(
   const rowOf = (half: number): i32 => min(at.row + (lane >> 2) + 8 * half, t.rows - 1);
   const values: f32[] = [];
   for (let block = 0; block < width / 8; block++) {
-    const column = columnAt(at.column, block, dims, options);
+    const column = columnAt(at, block, dims, options);
     const { bias, valueBias } = biases ? biases[block] : biasAt(column, t, options);
     const base = (first / 8 + block) * 4 * factor;
     for (let half = 0; half < 2; half++) {
