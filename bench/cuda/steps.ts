@@ -17,8 +17,9 @@ import { CudaModel } from '../../packages/engine/src/device/cuda/model.ts';
 import { Batch } from '../../packages/engine/src/engine/batch.ts';
 import { circumstances, writeResult } from '../measure/report.ts';
 import { LLAMA_SHAPES, makeLlamaShape, type LlamaShape } from '../models/llama-shapes.ts';
+import { DriverCalls } from './driver-calls.ts';
 import { measureIdle } from './idle.ts';
-import { timeSteps } from './time-steps.ts';
+import { timeSteps, type StepTimes } from './time-steps.ts';
 
 const { values } = parseArgs({
   options: {
@@ -42,12 +43,16 @@ interface Figure {
   readonly tokensPerSecond: number;
   /** Of the step, the time in which this thread hands it to the GPU. */
   readonly hostMicroseconds: number;
+  /** What the driver's functions take of it, by their names. */
+  readonly driver?: StepTimes['driver'];
   /** Weights, keys and values at the bandwidth of a copy, and its share of the step's time. */
   readonly limitMilliseconds: number;
   readonly shareOfLimit: number;
 }
 
 const gpu = DriverGpu.open(0);
+// Before anything takes one of its functions.
+const calls = new DriverCalls(gpu.context.driver.calls);
 const copy = copyBandwidth(gpu.stream.stream);
 const figures: Figure[] = [];
 const idles: object[] = [];
@@ -94,13 +99,13 @@ async function measureShape(shape: LlamaShape): Promise<void> {
     [256, 1024],
   ] as const) {
     const batch = decodeBatch(model, sequences, context);
-    const { milliseconds, host } = await timeSteps(model, batch, STEPS);
-    report('decode', shape, weights, sequences, context, sequences, milliseconds, host);
+    const times = await timeSteps(model, batch, STEPS, calls);
+    report('decode', shape, weights, sequences, context, sequences, times);
   }
   for (const rows of [512, 2048, 8192]) {
     const batch = promptBatch(model, rows);
-    const { milliseconds, host } = await timeSteps(model, batch, Math.ceil(STEPS / 8));
-    report('prompt', shape, weights, 1, rows, rows, milliseconds, host);
+    const times = await timeSteps(model, batch, Math.ceil(STEPS / 8), calls);
+    report('prompt', shape, weights, 1, rows, rows, times);
   }
   const idle = await measureIdle(gpu, model, checkpoint.spec, { sequences: 32, context: 1024, steps: 200 });
   idles.push({ shape: shape.name, bar: IDLE_BAR, ...idle });
@@ -120,8 +125,7 @@ function report(
   sequences: number,
   context: number,
   tokens: number,
-  milliseconds: number,
-  host: number,
+  { milliseconds, host, driver }: StepTimes,
 ): void {
   const element = values.fp8 ? 1 : 2;
   const keys = kind === 'decode' ? sequences * context * shape.layers * shape.kvHeads * shape.headDim * 2 * element : 0;
@@ -134,13 +138,18 @@ function report(
     milliseconds,
     tokensPerSecond: (tokens / milliseconds) * 1000,
     hostMicroseconds: host,
+    ...(driver && { driver }),
     limitMilliseconds: limit,
     shareOfLimit: limit / milliseconds,
   };
   figures.push(figure);
   console.log(
     `${shape.name} ${kind} ${sequences} x ${context}: ${milliseconds.toFixed(3)} ms, ${figure.tokensPerSecond.toFixed(0)} tokens/s, ` +
-      `${(100 * figure.shareOfLimit).toFixed(1)} % of the limit, host ${host.toFixed(0)} us`,
+      `${(100 * figure.shareOfLimit).toFixed(1)} % of the limit, host ${host.toFixed(0)} us` +
+      Object.entries(driver ?? {})
+        .slice(0, 3)
+        .map(([name, one]) => `, ${name} ${one.microseconds.toFixed(0)} us in ${one.calls.toFixed(1)} calls`)
+        .join(''),
   );
 }
 

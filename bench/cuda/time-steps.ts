@@ -1,5 +1,6 @@
 import type { DeviceModel } from '../../packages/engine/src/device/device.ts';
 import type { Batch } from '../../packages/engine/src/engine/batch.ts';
+import type { CallTimes, DriverCalls } from './driver-calls.ts';
 
 export interface StepTimes {
   /** Median milliseconds between two steps' ends, two under way at a time as the overlapped loop has them. */
@@ -8,6 +9,8 @@ export interface StepTimes {
   readonly alone: number;
   /** Median microseconds in which this thread hands a step to the device. */
   readonly host: number;
+  /** Of that, what the driver's functions take of a step, by their names; timing them takes time itself. */
+  readonly driver?: Readonly<Record<string, CallTimes>>;
 }
 
 /** After so many the host's time has come down to where it stays; less where a step takes long. */
@@ -15,7 +18,12 @@ const WARM_UP = 200;
 const WARM_UP_MS = 2000;
 
 /** Times of the same step again and again. */
-export async function timeSteps(model: DeviceModel, batch: Batch, steps: number): Promise<StepTimes> {
+export async function timeSteps(
+  model: DeviceModel,
+  batch: Batch,
+  steps: number,
+  calls?: DriverCalls,
+): Promise<StepTimes> {
   // The first steps of a process run code that is not compiled yet, and capture graphs.
   const end = performance.now() + WARM_UP_MS;
   for (let i = 0; i < 3 || (i < WARM_UP && performance.now() < end); i++) await model.step(batch);
@@ -40,7 +48,27 @@ export async function timeSteps(model: DeviceModel, batch: Batch, steps: number)
     before = running;
   }
   await before;
-  return { milliseconds: median(gaps), alone: median(alone), host: median(hosts) };
+  const driver = calls && (await timeCalls(model, batch, steps, calls));
+  return { milliseconds: median(gaps), alone: median(alone), host: median(hosts), ...(driver && { driver }) };
+}
+
+async function timeCalls(
+  model: DeviceModel,
+  batch: Batch,
+  steps: number,
+  calls: DriverCalls,
+): Promise<Readonly<Record<string, CallTimes>>> {
+  let before: Promise<unknown> | undefined;
+  for (let i = 0; i < steps; i++) {
+    // Not while it is asked whether the step before has ended.
+    calls.on = true;
+    const running = Promise.resolve(model.step(batch));
+    calls.on = false;
+    await before;
+    before = running;
+  }
+  await before;
+  return calls.take(steps);
 }
 
 function median(list: number[]): number {

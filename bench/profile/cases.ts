@@ -15,11 +15,15 @@ export const CASES: readonly ProfiledCase[] = [
     dims: { rows, columns: 4096, depth: 4096 },
     options: { leaves: 8 },
   })),
-  {
-    id: 'linear_small 6144x4096, 64 rows',
+  ...[
+    { rows: 64, columns: 6144 },
+    { rows: 16, columns: 28672 },
+    { rows: 64, columns: 28672 },
+  ].map(({ rows, columns }) => ({
+    id: `linear_small ${columns}x4096, ${rows} rows`,
     kernel: 'linear_small',
-    dims: { rows: 64, columns: 6144, depth: 4096 },
-  },
+    dims: { rows, columns, depth: 4096 },
+  })),
   ...[
     { sequences: 32, length: 4096 },
     { sequences: 128, length: 2048 },
@@ -34,6 +38,17 @@ export const CASES: readonly ProfiledCase[] = [
     kernel: 'linear',
     dims: { rows: 8192, columns: 4096, depth: 14336 },
     options: { leaves: 8 },
+  },
+  {
+    id: 'attention_prefill_wgmma 8192, 32 heads of 128',
+    kernel: 'attention_prefill_wgmma',
+    dims: { sequences: 1, tokens: 8192, longest: 8192, shortest: 8192, qHeads: 32, kvHeads: 32, head: 128 },
+  },
+  {
+    id: 'linear_grouped 2048x768, 128 experts, 4096 tokens',
+    kernel: 'linear_grouped',
+    dims: { rows: 32768, columns: 2048, depth: 768, experts: 128 },
+    options: { leaves: 4 },
   },
 ];
 

@@ -31,7 +31,8 @@ export function gpuSteps(root: string, noGpu: string | undefined): readonly Step
   });
   const onGpu = { env: { ROSE_DEVICE: 'cuda' } };
   const rose = 'packages/rose/test';
-  const server = files('packages/server/test', /\.test\.ts$/);
+  // The page needs a browser, and is the same on every device.
+  const server = files('packages/server/test', /^(?!page\.).*\.test\.ts$/);
   const half = Math.ceil(server.length / 2);
   return [
     tests('driver', 'tests', files('packages/cuda/test', /^(gpu|tensor-cores|cublaslt)\.test\.ts$/)),
@@ -67,11 +68,6 @@ export function gpuSteps(root: string, noGpu: string | undefined): readonly Step
       'serve-small',
       ['bench/cuda/serve.ts', '--shape', 'llama-1b,qwen3-0.6b', '--peer-seconds', '120', '--name', 'cuda-serve-small'],
       580,
-    ),
-    bench(
-      'transformers',
-      ['bench/cuda/serve.ts', '--peer-only', '--peer-seconds', '540', '--name', 'cuda-transformers'],
-      595,
     ),
     bench('profile', ['bench/profile/run.ts']),
     bench('soak', ['bench/soak.ts', '--device', 'cuda', '--seconds', '540', '--write'], 595),
