@@ -142,6 +142,17 @@ for (const schedule of ['round-robin', 'random', 'late'] as const) {
   );
 }
 
+check('a missing barrier, thousands of accesses later', ['race', 'race'], (good) =>
+  exchange(
+    (w) => {
+      if (good) w.barrier();
+      const own = w.at(w.param(0), w.special('tid.x'));
+      for (let i = 0; i < 3000; i++) w.load(own, 'i32');
+    },
+    { checks: { uninitialised: false } },
+  ),
+);
+
 check('a barrier missing before memory is used again', ['race', 'race'], (good) => {
   const w = writer();
   const tid = w.special('tid.x');

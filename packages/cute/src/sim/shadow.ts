@@ -3,7 +3,9 @@ import type { FindingPlace } from './api.ts';
 import type { Warp } from './machine.ts';
 import type { MemoryRegion, PendingRange } from './memory.ts';
 
-const RECORDS = 1 << 21;
+/** So many records are remembered. A short launch makes few: their memory grows with them. */
+const MOST_RECORDS = 1 << 21;
+const FIRST_RECORDS = 1 << 10;
 const IDS = 1 << 26;
 
 /** When an engine did what a record says: its component, and how often it had ended something by then. */
@@ -20,10 +22,11 @@ export const NOT_YET: number = 2 ** 30;
  * record and a lane. Old records are forgotten: their accesses count as ordered.
  */
 export class Shadow {
-  private readonly ids = new Int32Array(RECORDS);
-  private readonly components = new Int32Array(RECORDS);
-  private readonly counters = new Int32Array(RECORDS);
-  private readonly flags = new Uint8Array(RECORDS);
+  private size = FIRST_RECORDS;
+  private ids = new Int32Array(FIRST_RECORDS);
+  private components = new Int32Array(FIRST_RECORDS);
+  private counters = new Int32Array(FIRST_RECORDS);
+  private flags = new Uint8Array(FIRST_RECORDS);
   private readonly nodes: (Node | undefined)[] = [];
   private readonly warps: (Warp | undefined)[] = [];
   private next = 0;
@@ -31,7 +34,8 @@ export class Shadow {
   /** A new record. Strong accesses (atomics, volatile...) do not race with each other. */
   record(warp: Warp, node: Node, strong: boolean = false, engine?: EngineTime): number {
     this.next = this.next + 1 === IDS ? 1 : this.next + 1;
-    const at = this.next & (RECORDS - 1);
+    if (this.next === this.size && this.size < MOST_RECORDS) this.grow();
+    const at = this.next & (this.size - 1);
     this.ids[at] = this.next;
     this.components[at] = engine ? engine.component : warp.component;
     this.counters[at] = engine ? engine.counter : warp.counter;
@@ -41,9 +45,19 @@ export class Shadow {
     return this.next;
   }
 
+  /** Twice the room; until there is all of it, a record's place is its number. */
+  private grow(): void {
+    const { ids, components, counters, flags } = this;
+    this.size *= 2;
+    (this.ids = new Int32Array(this.size)).set(ids);
+    (this.components = new Int32Array(this.size)).set(components);
+    (this.counters = new Int32Array(this.size)).set(counters);
+    (this.flags = new Uint8Array(this.size)).set(flags);
+  }
+
   /** The time of an engine's access, which was not known when it began. */
   settle(record: number, counter: number): void {
-    const at = record & (RECORDS - 1);
+    const at = record & (this.size - 1);
     if (this.ids[at] === record) this.counters[at] = counter;
   }
 
@@ -54,7 +68,7 @@ export class Shadow {
 
   /** Whether an access with that stamp came before what this warp's lane does now. */
   private ordered(stamp: number, warp: Warp, lane: number, strong: boolean): boolean {
-    const at = (stamp >>> 5) & (RECORDS - 1);
+    const at = (stamp >>> 5) & (this.size - 1);
     if (this.ids[at] !== stamp >>> 5) return true;
     if (strong && this.flags[at] & 1) return true;
     const { cluster } = this.warps[at]!.cta;
@@ -103,7 +117,7 @@ export class Shadow {
   }
 
   private componentOf(stamp: number): number {
-    return this.components[(stamp >>> 5) & (RECORDS - 1)];
+    return this.components[(stamp >>> 5) & (this.size - 1)];
   }
 
   /** A write by a thread that has just happened; `before` is what was there. Writing the same again is no race. */
@@ -179,7 +193,7 @@ export class Shadow {
   }
 
   private fenced(stamp: number, warp: Warp): boolean {
-    const at = (stamp >>> 5) & (RECORDS - 1);
+    const at = (stamp >>> 5) & (this.size - 1);
     if (this.ids[at] !== stamp >>> 5 || this.flags[at] & 2) return true;
     if (this.warps[at]!.cta.cluster !== warp.cta.cluster) return true;
     return warp.meeting.fenced.covers(this.components[at], stamp & 31, this.counters[at]);
@@ -279,7 +293,7 @@ export class Shadow {
   ): void {
     if (!warp.cta.cluster.machine.checkRaces) return;
     const other = this.place(stamp, `${first} of ${region.describe(at)}`);
-    const apart = this.warps[(stamp >>> 5) & (RECORDS - 1)]!.cta.cluster !== warp.cta.cluster;
+    const apart = this.warps[(stamp >>> 5) & (this.size - 1)]!.cta.cluster !== warp.cta.cluster;
     const remedy = apart
       ? 'CTAs that do not synchronise with each other need a release and an acquire through global memory, or two launches'
       : 'a synchronisation is missing between them';
@@ -290,7 +304,7 @@ export class Shadow {
   }
 
   private place(stamp: number, what: string): FindingPlace {
-    const at = (stamp >>> 5) & (RECORDS - 1);
+    const at = (stamp >>> 5) & (this.size - 1);
     return this.warps[at]!.placeOf(this.nodes[at]!, what, stamp & 31);
   }
 }
