@@ -15,6 +15,7 @@ import {
   tensorAt,
   tid,
   tmaLoad,
+  tmaPrefetch,
   _,
   type FilledStage,
   type KernelIR,
@@ -62,6 +63,8 @@ const TUNING = {
   share: [1, 2, 4, 8],
   /** When the next kernel may start and load weights: at once, when all of these are on their way, or when they are read. */
   next: ['start', 'loaded', 'read'],
+  /** Stages behind the ring's, whose weights are asked for, into the level-2 cache, before x is waited for. */
+  fetch: [0, 4, 8, 16],
 } as const;
 type Small = Specialisation<typeof LINEAR_OPTIONS, typeof TUNING>;
 
@@ -97,7 +100,8 @@ const linearSmall: KernelModule = defineKernel({
     const full = heldRows(rows) === 64 && tiles * split <= 66;
     const room = full ? STAGE_ROOM.all : alone ? STAGE_ROOM.alone : STAGE_ROOM.beside;
     const stages = stagesWithin(room, stageBytes(heldRows(rows), step));
-    return { rows: heldRows(rows), step, stages, split, share: 1, next: full ? 'loaded' : alone ? 'start' : 'read' };
+    const next = full ? 'loaded' : alone ? 'start' : 'read';
+    return { rows: heldRows(rows), step, stages, split, share: 1, next, fetch: 0 };
   },
   tables: { key: (dims, options) => ({ ...linearKey(dims, options), rows: heldRows(dims.rows) }) },
   args: linearArgs,
@@ -115,6 +119,7 @@ const linearSmall: KernelModule = defineKernel({
     { dims: { rows: 15, columns: 64, depth: 1024 }, options: { leaves: 8, gate: 'gelu_tanh', scale: true } },
     { dims: { rows: 64, columns: 128, depth: 256 }, options: { leaves: 2, activation: 'tanh', output: 'f32' } },
     { dims: { rows: 30, columns: 136, depth: 320 }, tuning: { rows: 32, share: 2, split: 1, stages: 2 } },
+    { dims: { rows: 2, columns: 72, depth: 1024 }, options: { leaves: 2 }, tuning: { split: 2, stages: 2, fetch: 4 } },
     {
       dims: { rows: 3, columns: 200, depth: 64, keys: 72, values: 24 },
       options: { split: 'qkv', bias: true, output: 'f32' },
@@ -142,7 +147,7 @@ function mapsOf({ dims, options, tuning }: Small): Record<string, TensorMapDescr
 function record(s: Small): KernelIR {
   const { dims, options, tuning } = s;
   const { type, leaves, gate } = options;
-  const { rows, step, stages, split, share, next } = tuning;
+  const { rows, step, stages, split, share, next, fetch } = tuning;
   const boxes = step / DEPTH_STEP;
   const rounds = Math.ceil(dims.depth / leaves / step);
   // Of a CTA, and those whose weights are loaded before the kernel before this one has ended.
@@ -195,6 +200,8 @@ function record(s: Small): KernelIR {
         };
         const early = Array.from({ length: ahead }, () => producer.acquire());
         for (const [i, stage] of early.entries()) loadW(stage, first + i * step);
+        const fetched = Math.min(ahead + fetch, rounds * leavesHere);
+        for (let k = ahead * step; k < fetched * step; k += DEPTH_STEP) tmaPrefetch(t.w, [first + k, tile * TILE]);
         gridDependencyWait();
         for (const [i, stage] of early.entries()) loadX(stage, first + i * step);
         for (let k = i32(ahead * step); k < rounds * leavesHere * step; k += step) {
