@@ -2,9 +2,11 @@ import { Event } from '@rose/cuda';
 import type { ModelSpec } from '../../packages/engine/src/model/spec.ts';
 import type { DriverGpu } from '../../packages/engine/src/device/cuda/driver-gpu.ts';
 import type { CudaModel } from '../../packages/engine/src/device/cuda/model.ts';
+import type { DeviceModel } from '../../packages/engine/src/device/device.ts';
 import { LlmEngine } from '../../packages/engine/src/engine/llm.ts';
 import { Outbox } from '../../packages/engine/src/engine/outbox.ts';
 import { GREEDY, type EngineRequest } from '../../packages/engine/src/engine/request.ts';
+import type { CallTimes, DriverCalls } from './driver-calls.ts';
 
 /** How busy the GPU is while the overlapped loop decodes, by events in its stream. */
 export interface IdleFigure {
@@ -18,24 +20,47 @@ export interface IdleFigure {
   readonly idleShare: number;
   /** Of a step that is queued behind another one, from its first thing to its end: nothing waits for the host there. */
   readonly queuedMilliseconds: number;
+  /** Median microseconds in which the engine's thread hands a step to the GPU. */
+  readonly handOverMicroseconds: number;
+  /** Of that, what the driver's functions take, by their names; timing them takes time itself. */
+  readonly driver: Readonly<Record<string, CallTimes>>;
 }
 
-/** Steps before those that are measured: graphs are captured in them. */
-const WARM_UP = 30;
+/** Steps before those that are measured: graphs are captured in them, and the engine's code is compiled. */
+const WARM_UP = 100;
 
 /**
- * Decode that many sequences at about this context with the engine's own scheduler and loop, and ask the GPU's clock when it
- * worked. Events cost a microsecond or so.
+ * Decode that many sequences at about this context with the engine's own scheduler and loop: first for the time that a step is
+ * handed over in, then for that which the driver takes of it, then with the GPU's clock, which says when it worked. Events cost
+ * a microsecond or so.
  */
 export async function measureIdle(
   gpu: DriverGpu,
   model: CudaModel,
   spec: ModelSpec,
   { sequences, context, steps }: { readonly sequences: number; readonly context: number; readonly steps: number },
+  calls: DriverCalls,
 ): Promise<IdleFigure> {
+  const handed: number[] = [];
+  const timed: DeviceModel = {
+    capacity: model.capacity,
+    cache: model.cache,
+    memory: model.memory,
+    answersApart: model.answersApart,
+    step(batch) {
+      calls.on = ofDriver;
+      const began = performance.now();
+      const running = model.step(batch);
+      handed.push(1000 * (performance.now() - began));
+      calls.on = false;
+      return running;
+    },
+    close: () => {},
+  };
+  let ofDriver = false;
   const limits = { entries: sequences, timeoutMs: undefined, stepMs: undefined };
-  const engine = new LlmEngine(spec, model, { ...limits, loop: 'overlapped', clock: () => performance.now() });
-  const maxTokens = WARM_UP + steps + 50;
+  const engine = new LlmEngine(spec, timed, { ...limits, loop: 'overlapped', clock: () => performance.now() });
+  const maxTokens = WARM_UP + 3 * steps + 50;
   for (let id = 1; id <= sequences; id++) engine.submit(requestOf(id, context, maxTokens, spec.vocabSize), 0);
   const outbox = new Outbox();
   const step = async (): Promise<void> => {
@@ -48,6 +73,13 @@ export async function measureIdle(
   while (engine.state.running < sequences || !decoding()) await step();
   for (let i = 0; i < WARM_UP; i++) await step();
 
+  handed.length = 0;
+  for (let i = 0; i < steps; i++) await step();
+  const handOver = handed.toSorted((a, b) => a - b)[Math.floor(handed.length / 2)];
+  ofDriver = true;
+  for (let i = 0; i < steps; i++) await step();
+  ofDriver = false;
+  const driver = calls.take(steps);
   const marks = new Marks(gpu);
   for (let i = 0; i < steps; i++) await step();
   marks.stop();
@@ -61,6 +93,8 @@ export async function measureIdle(
     betweenMilliseconds: sum(between) / between.length,
     idleShare: sum(between) / sum(whole),
     queuedMilliseconds: within.toSorted((a, b) => a - b)[Math.floor(within.length / 2)],
+    handOverMicroseconds: handOver,
+    driver,
   };
 }
 

@@ -1,7 +1,8 @@
 /**
  * Steps of whole models on an NVIDIA GPU, without scheduler, server or sampling options: milliseconds of decode steps and of
  * prompts, beside the time that reading the weights (and the keys and values) takes at the bandwidth of a copy from device to
- * device in the same run. Last, how long the GPU is idle between the steps of 32 sequences in the engine's overlapped loop.
+ * device in the same run. Last, 32 and 256 sequences in the engine's overlapped loop: how long the GPU is idle between their steps, and
+ * how long the engine's thread takes to hand one over.
  *
  *     node --conditions=development --import @rose/cute/register bench/cuda/steps.ts [--shape llama-8b,llama-1b] [--fp8] [--json FILE]
  *
@@ -32,7 +33,9 @@ const { values } = parseArgs({
 const STEPS = Number(values.steps);
 /** Most of the time that a GPU may be idle at 32 sequences. */
 const IDLE_BAR = 0.03;
-const wanted = values.shape?.split(',');
+/** Microseconds in which a step of 256 sequences is to be handed over. */
+const HOST_BAR = 150;
+const wantedShapes = values.shape?.split(',');
 
 interface Figure {
   readonly shape: string;
@@ -57,7 +60,7 @@ const copy = copyBandwidth(gpu.stream.stream);
 const figures: Figure[] = [];
 const idles: object[] = [];
 for (const shape of LLAMA_SHAPES) {
-  if (wanted !== undefined && !wanted.includes(shape.name)) continue;
+  if (wantedShapes !== undefined && !wantedShapes.includes(shape.name)) continue;
   await measureShape(shape);
 }
 const formats = values.fp8 ? 'e4m3' : 'bf16';
@@ -107,12 +110,17 @@ async function measureShape(shape: LlamaShape): Promise<void> {
     const times = await timeSteps(model, batch, Math.ceil(STEPS / 8), calls);
     report('prompt', shape, weights, 1, rows, rows, times);
   }
-  const idle = await measureIdle(gpu, model, checkpoint.spec, { sequences: 32, context: 1024, steps: 200 });
-  idles.push({ shape: shape.name, bar: IDLE_BAR, ...idle });
-  console.log(
-    `${shape.name} in the engine's loop: 32 x 1024, ${idle.stepMilliseconds.toFixed(3)} ms a step, of which the GPU is idle ` +
-      `${(100 * idle.idleShare).toFixed(2)} % (bar ${100 * IDLE_BAR} %)`,
-  );
+  for (const sequences of [32, 256]) {
+    const wanted = { sequences, context: 1024, steps: 100 };
+    const idle = await measureIdle(gpu, model, checkpoint.spec, wanted, calls);
+    idles.push({ shape: shape.name, bar: IDLE_BAR, hostBar: HOST_BAR, ...idle });
+    const longest = Object.entries(idle.driver).slice(0, 3);
+    console.log(
+      `${shape.name} in the engine's loop: ${sequences} x 1024, ${idle.stepMilliseconds.toFixed(3)} ms a step, of which the GPU is idle ` +
+        `${(100 * idle.idleShare).toFixed(2)} %; handed over in ${idle.handOverMicroseconds.toFixed(0)} us` +
+        longest.map(([name, one]) => `, ${name} ${one.microseconds.toFixed(0)} us in ${one.calls.toFixed(1)}`).join(''),
+    );
+  }
   console.log(`${shape.name}: measured in ${lap()}`);
   model.close();
   await checkpoint.close();
@@ -187,6 +195,7 @@ function addOutput(batch: Batch): void {
   batch.repetitionPenalty[o] = 1;
   batch.logprobs[o] = -1;
   batch.maskOf[o] = -1;
+  batch.historySlot[o] = -1;
   batch.biasStart[o + 1] = 0;
   batch.historyStart[o + 1] = 0;
 }
