@@ -160,6 +160,12 @@ export interface InferenceRequest {
   input(name: string): Tensor;
   input<D extends DataType>(name: string, datatype: D): Tensor<D>;
   /**
+   * As `input`, for a tensor that is to be an output, changed or as it is: where it is large it is sent without a copy, and
+   * its array is empty from then on.
+   */
+  take(name: string): Tensor;
+  take<D extends DataType>(name: string, datatype: D): Tensor<D>;
+  /**
    * Of a model with `state` in its `sequence_batching`: what the state's input is in the next request of the sequence.
    * It counts if this request succeeds, and otherwise stays as it was.
    * @param name the state's `output_name`
@@ -232,7 +238,7 @@ export function tensor<D extends DataType>(
 
 /**
  * An array of zeros in memory that all threads share: a tensor over it is sent without a copy. Do not change it after
- * it was sent. The arrays of large inputs lie there too, so an input can be sent on as it is.
+ * it was sent.
  */
 export function shared<D extends ElementType>(datatype: D, elements: number): DataOf[D] {
   const type = TYPED_ARRAYS[datatype];

@@ -2,7 +2,7 @@ import type { DataType, InferenceRequest, Outcome, ParameterValue, ResponseSende
 import { ModelError } from './api.ts';
 import { checkTensor, writeOutcome } from './outcome.ts';
 import type { FromInstance, WireRequest } from './protocol.ts';
-import { typedOf, type PacketWriter } from './packet.ts';
+import { giveAway, typedOf, type PacketWriter } from './packet.ts';
 
 /** Responses of one request that may be on their way before `send` has the model wait. */
 const RESPONSES_AHEAD = 32;
@@ -95,6 +95,18 @@ export class IncomingRequest implements InferenceRequest {
     if (datatype !== undefined && tensor.datatype !== datatype) {
       throw new ModelError(`input '${name}' is ${tensor.datatype}, not ${datatype}`);
     }
+    return tensor;
+  }
+
+  take(name: string): Tensor;
+  take<D extends DataType>(name: string, datatype: D): Tensor<D>;
+  take(name: string, datatype?: DataType): Tensor {
+    const tensor = datatype === undefined ? this.input(name) : this.input(name, datatype);
+    const { inputs } = this.#wire;
+    const wire = inputs.find((input) => input.name === name);
+    // Memory that other inputs lie in, too, cannot go.
+    const alone = inputs.every((other) => other === wire || other.data.buffer !== wire?.data.buffer);
+    if (alone && tensor.datatype !== 'BYTES') giveAway(tensor.data);
     return tensor;
   }
 

@@ -8,9 +8,9 @@ import type { ModelResponse } from '../triton/model.ts';
 import { tensorFromBytes, type Tensor } from '../triton/tensor.ts';
 import { abortable } from './abortable.ts';
 import { codeOf, statusOf } from './codes.ts';
-import { readOutcome, readTimes, writeError, writeRequest, writeResponse } from './exchange.ts';
+import { gaveAway, readOutcome, readTimes, writeError, writeRequest, writeResponse } from './exchange.ts';
 import { NumberMap } from './number-map.ts';
-import { PacketReader, PacketWriter, wordsOf, type Packet, type WireTensor } from './packet.ts';
+import { PacketReader, PacketWriter, transfersOf, wordsOf, type Packet, type WireTensor } from './packet.ts';
 import {
   now,
   type ExecuteTimes,
@@ -215,7 +215,7 @@ export class Instance implements Executor, JobHolder {
   }
 
   #post(message: ToInstance): void {
-    this.#worker.postMessage(message);
+    this.#worker.postMessage(message, 'packet' in message ? transfersOf(message.packet) : []);
   }
 
   #receive(message: FromInstance): void {
@@ -254,7 +254,7 @@ export class Instance implements Executor, JobHolder {
       const times = readTimes(reader);
       const batch = this.#batches.shift() ?? [];
       const rows = batch.reduce((sum, job) => sum + job.rows, 0);
-      const answered = reader.value<number>() > 0;
+      const answered = reader.number() > 0;
       this.#surroundings.executed(rows, times, answered ? ended : times.computeEnd);
       for (const job of batch) {
         job.executed(times);
@@ -356,8 +356,8 @@ export class Instance implements Executor, JobHolder {
 
   #lose(reason: string): void {
     for (const controller of this.#calls.values()) controller.abort();
-    // The first batch is the one that was being executed; the others can go to whoever comes next.
-    const waiting = this.#batches.slice(1).flat();
+    // The first batch is the one that was being executed; the others can go to whoever comes next, if all of them is here.
+    const waiting = this.#batches.slice(1).flatMap((batch) => batch.filter((job) => !gaveAway(job)));
     this.#batches = [];
     for (const { number } of waiting) this.#jobs.delete(number);
     const lost = this.#jobs.values();
@@ -402,6 +402,7 @@ function loadError(message: FromInstance): RoseError {
 function modelResponse({ outputs, parameters }: WireResponse): ModelResponse {
   return {
     outputs: outputs.map(received),
+    owned: true,
     ...(parameters && { parameters: new Map(Object.entries(parameters)) }),
   };
 }

@@ -5,14 +5,15 @@ import { readRequest, writeTimes } from './exchange.ts';
 import { errorOf, writeOutcome } from './outcome.ts';
 import { importFile, provideApi } from './modules.ts';
 import { NumberMap } from './number-map.ts';
-import { PacketReader, PacketWriter, wordsOf, type Packet } from './packet.ts';
+import { PacketReader, PacketWriter, transfersOf, wordsOf, type Packet } from './packet.ts';
 import { now, type ExecuteTimes, type FromInstance, type InstanceData, type ToInstance } from './protocol.ts';
 import { IncomingRequest, type Outlet } from './incoming.ts';
 
 /** Entry of an instance's thread: one object of the model's class, and the requests it works on. */
 const port = parentPort as MessagePort;
 const data = workerData as InstanceData;
-const post = (message: FromInstance): void => port.postMessage(message);
+const post = (message: FromInstance): void =>
+  port.postMessage(message, 'packet' in message ? transfersOf(message.packet) : []);
 const calls = new Calls(post);
 const words = wordsOf(data.config);
 const requests = new NumberMap<IncomingRequest>();

@@ -13,53 +13,91 @@ export interface WireTensor {
 }
 
 /**
- * What goes from one thread to another in one message: values one after the other, and the bytes of all small tensors
- * in one piece. Objects would be written and read with the names of their members, and every array of bytes costs about
- * as much as a small request.
+ * What goes from one thread to another in one message: numbers one after the other, and behind them the bytes of all small
+ * tensors in one piece. Objects would be written and read with the names of their members, every number of a list by itself,
+ * and every array of bytes costs about as much as a small request.
  */
 export interface Packet {
+  /** Numbers in double precision, then small tensors, each where eight bytes are aligned. */
+  readonly data: ArrayBuffer;
+  /** How many numbers there are. */
+  readonly count: number;
+  /** What is no number, at the places that numbers name. */
   readonly values: readonly unknown[];
-  /** Small tensors, each where eight bytes are aligned. */
-  readonly bytes: Uint8Array;
-  /** Views of shared memory, from `SHARED_BYTES` on; they are not copied. */
-  readonly shared: readonly Uint8Array[];
+  /** Large tensors: each has memory of its own that goes to the reader (see `transfersOf`), or memory that threads share. */
+  readonly large: readonly Uint8Array[];
 }
 
-/** From here on tensors are handed over in shared memory; smaller ones are copied with their message, which is faster. */
-const SHARED_BYTES = 16 * 1024;
+/**
+ * From here on a tensor goes in memory of its own; a smaller one is copied with its message, which is faster. That memory
+ * is no SharedArrayBuffer: V8 does not count those, so that gigabytes of them lie about until it collects for another reason,
+ * and each comes as fresh pages from the system.
+ */
+const LARGE_BYTES = 16 * 1024;
 const ALIGNMENT = 8;
 /** Arrays of so many bytes have no buffer in V8 before they are asked for it, which costs more than their copy. */
 const ON_HEAP_BYTES = 64;
+/** In the place of a value that is undefined. */
+const NOTHING = -1;
 
 const DATATYPES: readonly string[] = [...Object.keys(TYPED_ARRAYS), 'BYTES'];
+const COMMON_WORDS: readonly string[] = ['', ...DATATYPES];
 
 /** Words that packets of a model's requests and responses consist of. A text costs many times what its number does. */
 export function wordsOf({ input = [], output = [] }: ModelConfig): string[] {
-  return [...DATATYPES, ...[...input, ...output].map(({ name }) => name)];
+  return [...COMMON_WORDS, ...[...input, ...output].map(({ name }) => name)];
 }
 
-/** Where small tensors of a packet are gathered; every thread has one, used from one turn of its event loop to the next. */
+const givenAway = new WeakSet<ArrayBufferView>();
+
+/** Have an array's memory, which nothing else lies in, handed over when a packet takes the array, if it is large. */
+export function giveAway(array: ArrayBufferView): void {
+  givenAway.add(array);
+}
+
+/** What a message with the packet hands over: its writer has it no longer. */
+export function transfersOf({ large }: Packet): ArrayBuffer[] {
+  const own = large.flatMap(({ buffer }) => (buffer instanceof ArrayBuffer ? buffer : []));
+  // Tensors of one body may share its memory.
+  return own.length < 2 ? own : [...new Set(own)];
+}
+
+/** Where a packet is gathered; every thread has one, used from one turn of its event loop to the next. */
 export class PacketWriter {
   readonly #codes: ReadonlyMap<string, number>;
+  #numbers: Float64Array = new Float64Array(512);
+  #count = 0;
   #values: unknown[] = [];
-  #shared: Uint8Array[] = [];
+  #large: Uint8Array[] = [];
   #bytes: Uint8Array<ArrayBuffer> = new Uint8Array(4096);
   #used = 0;
   /** Of all of `#bytes`, by the classes of arrays. */
   readonly #views: Map<TypedArrayClass, TypedArray> = new Map();
 
   /** @param words that the reader knows, too */
-  constructor(words: readonly string[] = DATATYPES) {
+  constructor(words: readonly string[] = COMMON_WORDS) {
     this.#codes = new Map(words.map((word, i) => [word, i]));
   }
 
-  add(...values: readonly unknown[]): void {
-    for (const value of values) this.#values.push(value);
+  add(number: number): void {
+    if (this.#count === this.#numbers.length) {
+      const more = new Float64Array(2 * this.#count);
+      more.set(this.#numbers);
+      this.#numbers = more;
+    }
+    this.#numbers[this.#count++] = number;
+  }
+
+  /** Anything that can be cloned; undefined costs no more than a number. */
+  addValue(value: unknown): void {
+    this.add(value === undefined ? NOTHING : this.#values.push(value) - 1);
   }
 
   /** A text that is likely among the known words. */
   addWord(word: string): void {
-    this.#values.push(this.#codes.get(word) ?? word);
+    const code = this.#codes.get(word);
+    // Below `NOTHING`, so that the reader knows it from a code.
+    this.add(code ?? -1 - this.#values.push(word));
   }
 
   /**
@@ -67,68 +105,80 @@ export class PacketWriter {
    * @throws what `write` throws; then nothing of it is left
    */
   whole(write: () => void): void {
-    const [values, shared, used] = [this.#values.length, this.#shared.length, this.#used];
+    const [count, values, large, used] = [this.#count, this.#values.length, this.#large.length, this.#used];
     try {
       write();
     } catch (error) {
+      this.#count = count;
       this.#values.length = values;
-      this.#shared.length = shared;
+      this.#large.length = large;
       this.#used = used;
       throw error;
     }
   }
 
-  /** A tensor of a request or a response. */
-  addTensor(tensor: Tensor): void {
+  /**
+   * A tensor of a request or a response.
+   * @param give the memory that its bytes lie in may be handed over where it is large; the tensor is empty then
+   */
+  addTensor(tensor: Tensor, give = false): void {
     const { name, datatype, shape } = tensor;
-    const bytes = tensor.datatype === 'BYTES' ? joinBytes(tensor.data) : tensor.data;
-    this.#add(name, datatype, shape, bytes, bytes.byteOffset % elementSize(datatype) === 0);
+    this.#addHead(name, datatype, shape);
+    if (tensor.datatype === 'BYTES') this.#addBytes(joinBytes(tensor.data), true, false);
+    else this.#addBytes(tensor.data, tensor.data.byteOffset % elementSize(datatype) === 0, give);
   }
 
   /** A tensor that a model made. Its bytes are copied now, unless they lie in shared memory. */
   addTyped(name: string, { datatype, shape, data }: TypedTensor): void {
-    if (datatype !== 'BYTES' && data.byteLength <= ON_HEAP_BYTES && data instanceof TYPED_ARRAYS[datatype]) {
-      this.#addHead(name, datatype, shape);
+    this.#addHead(name, datatype, shape);
+    if (datatype === 'BYTES') {
+      this.#addBytes(joinBytes(data), true, false);
+    } else if (data.byteLength <= ON_HEAP_BYTES && data instanceof TYPED_ARRAYS[datatype]) {
       const at = this.#room(data.byteLength);
       this.#viewOf(TYPED_ARRAYS[datatype]).set(data as never, at / data.BYTES_PER_ELEMENT);
-      return;
+    } else {
+      this.#addBytes(new Uint8Array(data.buffer, data.byteOffset, data.byteLength), true, givenAway.has(data));
     }
-    const bytes =
-      datatype === 'BYTES' ? joinBytes(data) : new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
-    this.#add(name, datatype, shape, bytes, true);
   }
 
   /** What was written so far; the next packet is empty. */
   take(): Packet {
-    const packet = { values: this.#values, bytes: this.#bytes.slice(0, this.#used), shared: this.#shared };
-    this.#values = [];
-    this.#shared = [];
+    const at = this.#count * ALIGNMENT;
+    const data = new Uint8Array(at + this.#used);
+    new Float64Array(data.buffer, 0, this.#count).set(this.#numbers.subarray(0, this.#count));
+    data.set(this.#bytes.subarray(0, this.#used), at);
+    const packet = { data: data.buffer, count: this.#count, values: this.#values, large: this.#large };
+    if (this.#values.length > 0) this.#values = [];
+    if (this.#large.length > 0) this.#large = [];
+    this.#count = 0;
     this.#used = 0;
     return packet;
-  }
-
-  #add(name: string, datatype: DataType, shape: readonly number[], bytes: Uint8Array, aligned: boolean): void {
-    const { length } = bytes;
-    this.#addHead(name, datatype, shape);
-    if (aligned && bytes.buffer instanceof SharedArrayBuffer) {
-      this.#values.push(-1);
-      this.#shared.push(bytes);
-    } else if (length >= SHARED_BYTES) {
-      const copy = new Uint8Array(new SharedArrayBuffer(length));
-      copy.set(bytes);
-      this.#values.push(-1);
-      this.#shared.push(copy);
-    } else {
-      const at = this.#room(length);
-      this.#bytes.set(bytes, at);
-    }
   }
 
   #addHead(name: string, datatype: DataType, shape: readonly number[]): void {
     this.addWord(name);
     this.addWord(datatype);
-    this.#values.push(shape.length);
-    for (const dim of shape) this.#values.push(dim);
+    this.add(shape.length);
+    for (const dim of shape) this.add(dim);
+  }
+
+  /** @param aligned whether elements can be read where they are */
+  #addBytes(bytes: Uint8Array, aligned: boolean, give: boolean): void {
+    const { length, buffer } = bytes;
+    // Of small buffers that many share, as Node.js has them, nobody owns the memory.
+    const given = give && length >= LARGE_BYTES;
+    if (aligned && (given || buffer instanceof SharedArrayBuffer)) {
+      this.add(NOTHING);
+      this.#large.push(bytes);
+    } else if (length >= LARGE_BYTES) {
+      const copy = new Uint8Array(Buffer.allocUnsafeSlow(length).buffer);
+      copy.set(bytes);
+      this.add(NOTHING);
+      this.#large.push(copy);
+    } else {
+      const at = this.#room(length);
+      this.#bytes.set(bytes, at);
+    }
   }
 
   /** Where the next small tensor's bytes go. */
@@ -141,7 +191,8 @@ export class PacketWriter {
       this.#views.clear();
     }
     this.#used = at + length;
-    this.#values.push(at, length);
+    this.add(at);
+    this.add(length);
     return at;
   }
 
@@ -158,36 +209,45 @@ export class PacketWriter {
 /** Reads a packet in the order in which it was written. */
 export class PacketReader {
   readonly #packet: Packet;
+  readonly #numbers: Float64Array;
   readonly #words: readonly string[];
   #next = 0;
-  #nextShared = 0;
+  #nextLarge = 0;
 
   /** @param words those of the writer */
-  constructor(packet: Packet, words: readonly string[] = DATATYPES) {
+  constructor(packet: Packet, words: readonly string[] = COMMON_WORDS) {
+    // Anything may be posted by a model's code.
+    if (!(packet.data instanceof ArrayBuffer)) throw new TypeError('it has no packet');
     this.#packet = packet;
+    this.#numbers = new Float64Array(packet.data, 0, packet.count);
     this.#words = words;
   }
 
+  number(): number {
+    return this.#numbers[this.#next++];
+  }
+
   value<T>(): T {
-    return this.#packet.values[this.#next++] as T;
+    const place = this.number();
+    return (place === NOTHING ? undefined : this.#packet.values[place]) as T;
   }
 
   word(): string {
-    const value = this.value<string | number>();
-    return typeof value === 'number' ? this.#words[value] : value;
+    const code = this.number();
+    return code < 0 ? (this.#packet.values[-2 - code] as string) : this.#words[code];
   }
 
   /** Its bytes are a view of what came. */
   tensor(): WireTensor {
     const name = this.word();
     const datatype = this.word() as DataType;
-    const rank = this.value<number>();
+    const rank = this.number();
     const shape: number[] = [];
-    for (let i = 0; i < rank; i++) shape.push(this.value());
-    const at = this.value<number>();
-    if (at < 0) return { name, datatype, shape, data: this.#packet.shared[this.#nextShared++] };
-    const { buffer, byteOffset } = this.#packet.bytes;
-    return { name, datatype, shape, data: new Uint8Array(buffer, byteOffset + at, this.value<number>()) };
+    for (let i = 0; i < rank; i++) shape.push(this.number());
+    const at = this.number();
+    if (at === NOTHING) return { name, datatype, shape, data: this.#packet.large[this.#nextLarge++] };
+    const { data, count } = this.#packet;
+    return { name, datatype, shape, data: new Uint8Array(data, count * ALIGNMENT + at, this.number()) };
   }
 
   tensors(): WireTensor[] {
@@ -196,7 +256,7 @@ export class PacketReader {
 
   /** So many things, their number in front. */
   list<T>(read: () => T): T[] {
-    const count = this.value<number>();
+    const count = this.number();
     const items: T[] = [];
     for (let i = 0; i < count; i++) items.push(read());
     return items;

@@ -197,6 +197,8 @@ export class EnsembleRun {
     return {
       ...this.#request,
       inputs,
+      // Other steps may read the same tensors.
+      owned: false,
       outputs: new Set(outputs),
       sequence: sequenceOf(place),
       signal: this.#stop.signal,

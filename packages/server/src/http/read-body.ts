@@ -2,9 +2,10 @@ import type { IncomingMessage } from 'node:http';
 import { RoseError } from '@rose/engine';
 import { tooLarge } from './compression.ts';
 
-/** From here on a body is gathered in shared memory, where tensors are handed to models without another copy. */
-const SHARED_BYTES = 16 * 1024;
-const ALIGNMENT = 8;
+/** From here on a body is gathered as it comes, in memory that can be handed to a model's thread. */
+const LARGE_BYTES = 16 * 1024;
+/** Before a body that is gathered fewer bytes than this may lie. */
+export const ALIGNMENT = 8;
 /** More pieces than this must have so many bytes each on average: a piece of one byte takes hundreds of memory. */
 const MANY_PIECES = 65_536;
 const FAIR_PIECE_BYTES = 512;
@@ -19,7 +20,7 @@ export function readBody(request: IncomingMessage, maxBytes: number, aligned = 0
   const announced = Number(request.headers['content-length'] ?? Number.NaN);
   if (announced > maxBytes) return Promise.reject(tooLarge(maxBytes));
   return new Promise((resolve, reject) => {
-    const shared = announced >= SHARED_BYTES ? allocate(announced, aligned) : undefined;
+    const gathered = announced >= LARGE_BYTES ? allocate(announced, aligned) : undefined;
     const chunks: Buffer[] = [];
     let length = 0;
     let complete = false;
@@ -33,9 +34,9 @@ export function readBody(request: IncomingMessage, maxBytes: number, aligned = 0
         reject(tiny ? tooManyPieces() : tooLarge(maxBytes));
         return;
       }
-      if (shared === undefined) chunks.push(chunk);
+      if (gathered === undefined) chunks.push(chunk);
       else {
-        chunk.copy(shared, length);
+        chunk.copy(gathered, length);
         // The parser made it for us alone. Freed now, its memory serves for the next one; left to the garbage collector, a
         // gigabyte of requests takes half of the time to collect.
         if (size === chunk.buffer.byteLength) (chunk.buffer as ArrayBuffer).transfer(0);
@@ -44,7 +45,7 @@ export function readBody(request: IncomingMessage, maxBytes: number, aligned = 0
     });
     request.on('end', () => {
       complete = true;
-      resolve(shared ?? (chunks.length === 1 ? chunks[0] : Buffer.concat(chunks, length)));
+      resolve(gathered ?? (chunks.length === 1 ? chunks[0] : Buffer.concat(chunks, length)));
     });
     // Whoever waits for the answer is gone too.
     request.on('close', () => {
@@ -61,5 +62,5 @@ function tooManyPieces(): RoseError {
 
 function allocate(length: number, aligned: number): Buffer {
   const start = (ALIGNMENT - (aligned % ALIGNMENT)) % ALIGNMENT;
-  return Buffer.from(new SharedArrayBuffer(start + length), start, length);
+  return Buffer.allocUnsafeSlow(start + length).subarray(start);
 }

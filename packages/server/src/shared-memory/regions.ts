@@ -26,8 +26,6 @@ interface Region {
 }
 
 const UINT64_MAX = 2n ** 64n - 1n;
-/** From here on inputs are read into memory that models' threads share. */
-const SHARED_BYTES = 16 * 1024;
 /** Largest input of a region, as large as the largest of a gRPC message. */
 const MOST_BYTES = 2n ** 31n - 1n;
 
@@ -157,7 +155,7 @@ export class RegionUse {
       );
     }
     const length = Number(bytes);
-    const target = new Uint8Array(length < SHARED_BYTES ? new ArrayBuffer(length) : new SharedArrayBuffer(length));
+    const target = Buffer.allocUnsafeSlow(length);
     memory.read(Number(offset), target);
     return target;
   }

@@ -4,7 +4,7 @@ import type { ServerContext } from '../context.ts';
 import { abortOnClose } from '../http/abort.ts';
 import { acceptedEncoding, compress, contentEncoding, decompress } from '../http/compression.ts';
 import type { PathParameters } from '../http/endpoint.ts';
-import { readBody } from '../http/read-body.ts';
+import { ALIGNMENT, readBody } from '../http/read-body.ts';
 import { tenantOf } from '../http/tenant.ts';
 import { traceOf } from '../trace/http.ts';
 import { runModel } from '../trace/run.ts';
@@ -14,11 +14,14 @@ import type { KnownHeads } from './known-heads.ts';
 import type { TritonModel } from './model.ts';
 import { onlyResponse } from './only-response.ts';
 import { inferResponse, type InferResponse } from './respond.ts';
+import { freeBytes } from './bytes.ts';
 import { byName } from './tensor.ts';
 import { checkRequest } from './validate.ts';
 
 /** Up to here the raw tensors of a response are copied behind its JSON: one piece is quicker to send than several. */
 const ONE_PIECE_BYTES = 4096;
+/** From here on memory is given back when the response is with the system. */
+const LARGE_BYTES = 16 * 1024;
 
 /**
  * Have handlers of POST run when the hooks of requests have, before anything looks at bodies: those are theirs. On this
@@ -80,6 +83,7 @@ export async function infer(
       runModel(model, {
         id,
         inputs: byName(inputs),
+        owned: trace === undefined && ownsMemory(body),
         outputs: outputs && new Set(outputs.map(nameOf)),
         parameters: custom,
         timeoutMs,
@@ -95,6 +99,10 @@ export async function infer(
     const encoding = acceptedEncoding(headers['accept-encoding']);
     if (encoding === undefined) {
       reply.hijack();
+      if (made.owned === true && response.raw.some(isLarge)) {
+        // Comes when the system has all of the response. Where the client has gone before, it is left to the garbage collector.
+        reply.raw.once('finish', () => response.raw.filter(isLarge).forEach(freeBytes));
+      }
       send(reply.raw, response);
       return;
     }
@@ -106,6 +114,15 @@ export async function infer(
   } finally {
     regions.release();
   }
+}
+
+/** Whether the body lies in memory of its own, and not in a piece of what Node.js's small buffers share. */
+function ownsMemory({ buffer, length }: Buffer): boolean {
+  return buffer.byteLength < length + ALIGNMENT;
+}
+
+function isLarge({ length }: Uint8Array): boolean {
+  return length >= LARGE_BYTES;
 }
 
 function nameOf({ name }: RequestedOutput): string {

@@ -38,6 +38,8 @@ export interface RunnableModel extends ModelSignature {
 /** One of a request's responses. */
 export interface ModelResponse {
   readonly outputs: readonly Tensor[];
+  /** Whoever takes the response has the memory of its large tensors alone, and may free it (see `freeBytes`). */
+  readonly owned?: boolean;
   readonly parameters?: ReadonlyMap<string, ParameterValue>;
 }
 
@@ -65,6 +67,8 @@ export interface ModelRequest {
   /** The client's; may be empty. */
   readonly id: string;
   readonly inputs: ReadonlyMap<string, Tensor>;
+  /** Nobody needs the inputs once a model has them: large ones may be handed to its thread, and are empty then. */
+  readonly owned?: boolean;
   /** Names of the outputs that the client wants; undefined: it did not say. */
   readonly outputs: ReadonlySet<string> | undefined;
   /** Parameters that are not Triton's own. */
