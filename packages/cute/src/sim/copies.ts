@@ -9,7 +9,8 @@ import { located, locate, sharedTarget } from './locate.ts';
 import { completeBytes } from './mbarriers.ts';
 import { type AsyncOperation, type Cta, type Warp } from './machine.ts';
 import { groupsOf, type LaneGroups } from './warp-state.ts';
-import { SHARED_BASE, type PendingRange } from './memory.ts';
+import { SHARED_BASE } from './memory.ts';
+import type { PendingRange } from './pending.ts';
 import type { Handler, Program } from './program.ts';
 import { read, readNumber, write, type Operand } from './registers.ts';
 
@@ -44,7 +45,7 @@ const copy: Handler = (node, program) => {
     if (source) shadow.read(source, origin, wanted, warp, lane, shadow.record(warp, node), false);
     shadow.engineWriteStarts(target, start, bytes, warp, lane);
     const range: PendingRange = { start, end: start + bytes, writes: true, node, warp, lane };
-    target.pending.push(range);
+    target.pending.add(range);
     const operation: AsyncOperation = {
       node,
       warp,
@@ -56,9 +57,7 @@ const copy: Handler = (node, program) => {
         if (source) target.bytes.set(source.bytes.subarray(origin, origin + wanted), start);
       },
       visible: () => {
-        const at = target.pending.indexOf(range);
-        if (at < 0) return;
-        target.pending.splice(at, 1);
+        if (!target.pending.remove(range)) return;
         shadow.engineWrote(target, start, bytes, shadow.record(warp, node), lane);
       },
     };

@@ -1,6 +1,7 @@
 import type { Node } from '../ir/ir.ts';
 import type { AsyncOperation, Warp } from './machine.ts';
-import type { MemoryRegion, PendingRange } from './memory.ts';
+import type { MemoryRegion } from './memory.ts';
+import type { PendingRange } from './pending.ts';
 
 /** Copies that run beside the threads: what they touch, when they end, and what is checked around them. */
 
@@ -33,7 +34,7 @@ export function startTransfer(warp: Warp, lane: number, node: Node, transfer: Tr
     shadow.engineWriteStarts(region, start, bytes, warp, lane);
     ranges.push([region, { start, end: start + bytes, writes: true, node, warp, lane }]);
   }
-  for (const [region, range] of ranges) region.pending.push(range);
+  for (const [region, range] of ranges) region.pending.add(range);
   const operation: AsyncOperation = {
     node,
     warp,
@@ -41,7 +42,7 @@ export function startTransfer(warp: Warp, lane: number, node: Node, transfer: Tr
     done: false,
     intoShared: transfer.writes.some(({ region }) => region.space === 'shared'),
     complete: () => {
-      for (const [region, range] of ranges) region.pending.splice(region.pending.indexOf(range), 1);
+      for (const [region, range] of ranges) region.pending.remove(range);
       for (const { region, start, bytes } of transfer.reads) {
         const change = shadow.changedSince(region, start, bytes, record);
         if (!change) continue;

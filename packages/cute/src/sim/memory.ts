@@ -1,5 +1,4 @@
-import type { Node } from '../ir/ir.ts';
-import type { Warp } from './machine.ts';
+import { PendingRanges } from './pending.ts';
 
 /** Where shared memory begins in a CTA's window: address 0 belongs to nobody, and 1024 is the widest alignment. */
 export const SHARED_BASE = 1024;
@@ -32,7 +31,7 @@ export class MemoryRegion {
   reads: Int32Array | undefined;
   otherReads: Int32Array | undefined;
   /** Ranges that an asynchronous operation still reads or writes. */
-  readonly pending: PendingRange[] = [];
+  readonly pending: PendingRanges;
 
   constructor(
     space: 'global' | 'shared',
@@ -48,6 +47,7 @@ export class MemoryRegion {
     this.size = size;
     this.access = access;
     this.parts = parts;
+    this.pending = new PendingRanges(size);
     const buffer = new ArrayBuffer(Math.ceil(size / 16) * 16);
     this.bytes = new Uint8Array(buffer);
     this.halves = new Uint16Array(buffer);
@@ -74,14 +74,4 @@ export class MemoryRegion {
     const name = this.space === 'shared' ? 'memory outside of its allocations' : `"${this.name}"`;
     return `${this.space} ${name} + ${offset}`;
   }
-}
-
-/** Bytes [start, end) that an asynchronous operation works on until it has ended. */
-export interface PendingRange {
-  readonly start: number;
-  readonly end: number;
-  readonly writes: boolean;
-  readonly node: Node;
-  readonly warp: Warp;
-  readonly lane: number;
 }

@@ -2,7 +2,8 @@ import type { MatrixDescriptor } from '../atoms/descriptors.ts';
 import type { MatrixElement } from '../atoms/mma-shapes.ts';
 import type { Node } from '../ir/ir.ts';
 import type { Cta, Warp } from './machine.ts';
-import { SHARED_BASE, type PendingRange } from './memory.ts';
+import { SHARED_BASE } from './memory.ts';
+import type { PendingRange } from './pending.ts';
 import { decodeElement, ELEMENT_BYTES } from './products.ts';
 
 /**
@@ -139,8 +140,8 @@ export function hold(warp: Warp, node: Node, { shared: { pending } }: Cta, tiles
     for (const offset of offsets) [start, end] = [Math.min(start, offset), Math.max(end, offset)];
     return { start, end: end + 1, writes: false, node, warp, lane: 0 };
   });
-  pending.push(...ranges);
+  for (const range of ranges) pending.add(range);
   return () => {
-    for (const range of ranges) pending.splice(pending.indexOf(range), 1);
+    for (const range of ranges) pending.remove(range);
   };
 }

@@ -1,7 +1,8 @@
 import type { Node } from '../ir/ir.ts';
 import type { FindingPlace } from './api.ts';
 import type { Warp } from './machine.ts';
-import type { MemoryRegion, PendingRange } from './memory.ts';
+import type { MemoryRegion } from './memory.ts';
+import type { PendingRange } from './pending.ts';
 
 /** So many records are remembered. A short launch makes few: their memory grows with them. */
 const MOST_RECORDS = 1 << 21;
@@ -93,7 +94,7 @@ export class Shadow {
     strong: boolean,
   ): void {
     const { writes, reads, otherReads } = region;
-    if (region.pending.length > 0 && this.checkPending(region, start, bytes, false, warp, lane)) return;
+    if (this.checkPending(region, start, bytes, false, warp, lane)) return;
     if (!writes || !reads || !otherReads) return;
     const mine = (record << 5) | lane;
     const unknown = region.space === 'shared' || region.access === 'write';
@@ -132,7 +133,7 @@ export class Shadow {
     before: Uint8Array,
   ): void {
     const { writes, reads, otherReads } = region;
-    if (region.pending.length > 0) this.checkPending(region, start, bytes, true, warp, lane);
+    this.checkPending(region, start, bytes, true, warp, lane);
     if (!writes || !reads || !otherReads) return;
     const mine = (record << 5) | lane;
     let known = 0;
@@ -163,7 +164,7 @@ export class Shadow {
    */
   engineRead(region: MemoryRegion, start: number, bytes: number, warp: Warp, lane: number, record: number): void {
     const { writes, reads } = region;
-    if (region.pending.length > 0 && this.checkPending(region, start, bytes, false, warp, lane)) return;
+    if (this.checkPending(region, start, bytes, false, warp, lane)) return;
     if (!writes || !reads) return;
     let known = 0;
     for (let i = start; i < start + bytes; i++) {
@@ -202,7 +203,7 @@ export class Shadow {
   /** Before a copy engine writes: what threads did there must be ordered before whoever starts it. */
   engineWriteStarts(region: MemoryRegion, start: number, bytes: number, warp: Warp, lane: number): void {
     const { writes, reads, otherReads } = region;
-    if (region.pending.length > 0) this.checkPending(region, start, bytes, true, warp, lane);
+    this.checkPending(region, start, bytes, true, warp, lane);
     if (!writes || !reads || !otherReads) return;
     let known = 0;
     for (let i = start; i < start + bytes; i++) {
@@ -247,7 +248,8 @@ export class Shadow {
     warp: Warp,
     lane: number,
   ): boolean {
-    for (const range of region.pending) {
+    if (!region.pending.near(start, bytes)) return false;
+    for (const range of region.pending.list) {
       if (range.start >= start + bytes || range.end <= start || (!range.writes && !write)) continue;
       this.reportPending(range, region, Math.max(start, range.start), write, warp, lane);
       return true;
