@@ -24,7 +24,9 @@ function requestOf(inputs: Readonly<Record<string, number>>): { body: Buffer; he
     }),
   );
   const tensors = Object.values(inputs).map((value) => Buffer.from(new Int32Array(ELEMENTS).fill(value).buffer));
-  return { body: Buffer.concat([json, ...tensors]), headers: { 'inference-header-content-length': `${json.length}` } };
+  // Not compressed, which copies: memory is given back behind what is sent as it is.
+  const headers = { 'inference-header-content-length': `${json.length}`, 'accept-encoding': 'identity' };
+  return { body: Buffer.concat([json, ...tensors]), headers };
 }
 
 async function ask({ post }: Serving, name: string, inputs: Readonly<Record<string, number>>): Promise<number[]> {
@@ -175,4 +177,81 @@ test('memory that was given back is empty under old views, and may be given back
   freeBytes(view);
   freeBytes(bytes);
   assert.deepEqual([bytes.length, view.length], [0, 0]);
+});
+
+test('texts and classes that lie in shared buffers of Node.js are sent, and the server lives on', async (t) => {
+  const texts = `backend: "typescript" input { name: "IN" data_type: TYPE_INT32 dims: -1 }
+    output { name: "OUT" data_type: TYPE_STRING dims: -1 }`;
+  const numbers = `backend: "typescript" input { name: "IN" data_type: TYPE_INT32 dims: -1 }
+    output { name: "OUT" data_type: TYPE_FP32 dims: -1 }`;
+  const serving = await serveModels(t, {
+    texts: [texts, model("{ OUT: tensor('BYTES', [1], ['x'.repeat(20000)]) }")],
+    classes: [numbers, model("{ OUT: tensor('FP32', [8192], Float32Array.from({ length: 8192 }, (_, i) => i)) }")],
+  });
+  for (const [name, parameters, least] of [
+    ['texts', { binary_data: true }, 20_000],
+    ['classes', { binary_data: true, classification: 1000 }, 16_384],
+  ] as const) {
+    const inputs = [{ name: 'IN', datatype: 'INT32', shape: [1], data: [1] }];
+    const body = JSON.stringify({ inputs, outputs: [{ name: 'OUT', parameters }] });
+    for (let i = 0; i < 3; i++) {
+      const response = await serving.post(`/v2/models/${name}/infer`, body, {
+        headers: { 'accept-encoding': 'identity' },
+      });
+      const bytes = Buffer.from(await response.arrayBuffer());
+      assert.equal(response.status, 200, String(bytes));
+      assert.ok(bytes.length > least && bytes.length < 32_768 + 500, `${bytes.length}`);
+      // What is freed is freed once the response is with the system.
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    }
+  }
+});
+
+test('a taken array that answers two requests is refused for the second one', async (t) => {
+  const source = `export default class {
+    execute(requests) {
+      const first = requests[0].take('IN');
+      return requests.map(() => ({ outputs: { OUT: first } }));
+    }
+  }`;
+  const batching =
+    'max_batch_size: 8 dynamic_batching { preferred_batch_size: 2 max_queue_delay_microseconds: 2000000 }';
+  const serving = await serveModels(t, { m: [config('TYPE_INT32', batching), source] });
+  const json = (value: number): string =>
+    JSON.stringify({
+      inputs: [{ name: 'IN', datatype: 'INT32', shape: [1, 8192], data: new Array<number>(8192).fill(value) }],
+      outputs: [{ name: 'OUT', parameters: { binary_data: true } }],
+    });
+  const answers = await Promise.all(
+    [3, 4].map(async (value) => {
+      const response = await serving.post('/v2/models/m/infer', json(value), {
+        headers: { 'accept-encoding': 'identity' },
+      });
+      return { status: response.status, text: await response.text() };
+    }),
+  );
+  assert.equal(answers.filter(({ status }) => status === 200).length, 1);
+  assert.match(answers.find(({ status }) => status === 500)!.text, /needs 8192 elements, not 0/);
+});
+
+test('a taken array is empty as soon as it is an output, also while results of short batches wait for one another', async (t) => {
+  const source = `export default class {
+    execute(requests) {
+      return requests.map((request) => {
+        const input = request.take('IN');
+        if (this.last?.length) this.last.fill(input.data[0]);
+        this.last = input.data;
+        return { outputs: { OUT: input } };
+      });
+    }
+  }`;
+  const serving = await serveModels(t, { m: [config('TYPE_INT32'), source] });
+  for (let round = 0; round < 90; round++) {
+    const values = Array.from({ length: 16 }, (_, i) => 16 * round + i + 1);
+    const answers = await Promise.all(values.map((value) => ask(serving, 'm', { IN: value })));
+    assert.deepEqual(
+      answers,
+      values.map((value) => [value]),
+    );
+  }
 });

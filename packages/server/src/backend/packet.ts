@@ -69,6 +69,8 @@ export class PacketWriter {
   #count = 0;
   #values: unknown[] = [];
   #large: Uint8Array[] = [];
+  /** What was taken over from arrays for this packet. */
+  readonly #sent: Map<ArrayBufferView, Uint8Array> = new Map();
   #bytes: Uint8Array<ArrayBuffer> = new Uint8Array(4096);
   #used = 0;
   /** Of all of `#bytes`, by the classes of arrays. */
@@ -137,8 +139,21 @@ export class PacketWriter {
       const at = this.#room(data.byteLength);
       this.#viewOf(TYPED_ARRAYS[datatype]).set(data as never, at / data.BYTES_PER_ELEMENT);
     } else {
-      this.#addBytes(new Uint8Array(data.buffer, data.byteOffset, data.byteLength), true, givenAway.has(data));
+      const sent = this.#sent.get(data);
+      // Of an array that went with this packet already there is a copy in it.
+      if (sent !== undefined) this.#addBytes(sent, true, false);
+      else if (givenAway.has(data) && data.byteLength >= LARGE_BYTES) this.#addBytes(this.#takeOver(data), true, true);
+      else this.#addBytes(new Uint8Array(data.buffer, data.byteOffset, data.byteLength), true, false);
     }
+  }
+
+  /** At once, so that the model writes into it no more, and nothing else takes it, too. */
+  #takeOver(data: ArrayBufferView): Uint8Array {
+    const { buffer, byteOffset, byteLength } = data;
+    if (buffer instanceof SharedArrayBuffer) return new Uint8Array(buffer, byteOffset, byteLength);
+    const own = new Uint8Array(buffer.transfer(), byteOffset, byteLength);
+    this.#sent.set(data, own);
+    return own;
   }
 
   /** What was written so far; the next packet is empty. */
@@ -150,6 +165,7 @@ export class PacketWriter {
     const packet = { data: data.buffer, count: this.#count, values: this.#values, large: this.#large };
     if (this.#values.length > 0) this.#values = [];
     if (this.#large.length > 0) this.#large = [];
+    this.#sent.clear();
     this.#count = 0;
     this.#used = 0;
     return packet;

@@ -45,7 +45,9 @@ export function readBody(request: IncomingMessage, maxBytes: number, aligned = 0
     });
     request.on('end', () => {
       complete = true;
-      resolve(gathered ?? (chunks.length === 1 ? chunks[0] : Buffer.concat(chunks, length)));
+      // What did not come is no part of it: that memory is not cleared.
+      if (gathered !== undefined) resolve(length === announced ? gathered : gathered.subarray(0, length));
+      else resolve(chunks.length === 1 ? chunks[0] : Buffer.concat(chunks, length));
     });
     // Whoever waits for the answer is gone too.
     request.on('close', () => {

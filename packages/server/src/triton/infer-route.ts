@@ -15,7 +15,7 @@ import type { TritonModel } from './model.ts';
 import { onlyResponse } from './only-response.ts';
 import { inferResponse, type InferResponse } from './respond.ts';
 import { freeBytes } from './bytes.ts';
-import { byName } from './tensor.ts';
+import { byName, type Tensor } from './tensor.ts';
 import { checkRequest } from './validate.ts';
 
 /** Up to here the raw tensors of a response are copied behind its JSON: one piece is quicker to send than several. */
@@ -99,10 +99,9 @@ export async function infer(
     const encoding = acceptedEncoding(headers['accept-encoding']);
     if (encoding === undefined) {
       reply.hijack();
-      if (made.owned === true && response.raw.some(isLarge)) {
-        // Comes when the system has all of the response. Where the client has gone before, it is left to the garbage collector.
-        reply.raw.once('finish', () => response.raw.filter(isLarge).forEach(freeBytes));
-      }
+      const large = made.owned === true ? made.outputs.flatMap(largeBytes) : [];
+      // Comes when the system has all of the response. Where the client has gone before, it is left to the garbage collector.
+      if (large.length > 0) reply.raw.once('finish', () => large.forEach(freeBytes));
       send(reply.raw, response);
       return;
     }
@@ -121,8 +120,9 @@ function ownsMemory({ buffer, length }: Buffer): boolean {
   return buffer.byteLength < length + ALIGNMENT;
 }
 
-function isLarge({ length }: Uint8Array): boolean {
-  return length >= LARGE_BYTES;
+/** Bytes of a tensor that came with memory of its own; texts may lie in what Node.js's small buffers share. */
+function largeBytes({ datatype, data }: Tensor): readonly Uint8Array[] {
+  return datatype !== 'BYTES' && data.length >= LARGE_BYTES ? [data] : [];
 }
 
 function nameOf({ name }: RequestedOutput): string {
