@@ -15,12 +15,12 @@ import { parseArgs } from 'node:util';
 import { openCheckpoint } from '../../packages/engine/src/checkpoint/open.ts';
 import { CudaModel } from '../../packages/engine/src/device/cuda/model.ts';
 import { PaperGpu } from '../../packages/engine/src/device/cuda/paper-gpu.ts';
-import type { DeviceModel } from '../../packages/engine/src/device/device.ts';
 import { LlmEngine } from '../../packages/engine/src/engine/llm.ts';
 import { Outbox } from '../../packages/engine/src/engine/outbox.ts';
 import { GREEDY, type SamplingParams } from '../../packages/engine/src/engine/request.ts';
 import { circumstances, writeResult } from '../measure/report.ts';
 import { LLAMA_SHAPES, sketchLlamaShape } from '../models/llama-shapes.ts';
+import { steppedBy } from './stepped-by.ts';
 
 const { values } = parseArgs({
   options: {
@@ -105,26 +105,19 @@ async function measure(draws: string): Promise<Figure> {
   const handed = new Float64Array(steps);
   let at = 0;
   const drawn = Uint32Array.of(1);
-  const timed: DeviceModel = {
-    capacity: model.capacity,
-    cache: model.cache,
-    memory: model.memory,
-    answersApart: model.answersApart,
-    step(batch) {
-      const began = performance.now();
-      const running = model.step(batch);
-      handed[at % steps] = 1000 * (performance.now() - began);
-      return running.then((done) => {
-        // Tokens as they come from a model, over the vocabulary.
-        for (let o = 0; o < batch.outputs; o++) {
-          drawn[0] = Math.imul(drawn[0], 1_664_525) + 1_013_904_223;
-          done.tokens[o] = 300 + ((drawn[0] >>> 8) % 128_000);
-        }
-        return done;
-      });
-    },
-    close: () => model.close(),
-  };
+  const timed = steppedBy(model, (batch) => {
+    const began = performance.now();
+    const running = model.step(batch);
+    handed[at % steps] = 1000 * (performance.now() - began);
+    return running.then((done) => {
+      // Tokens as they come from a model, over the vocabulary.
+      for (let o = 0; o < batch.outputs; o++) {
+        drawn[0] = Math.imul(drawn[0], 1_664_525) + 1_013_904_223;
+        done.tokens[o] = 300 + ((drawn[0] >>> 8) % 128_000);
+      }
+      return done;
+    });
+  });
   const limits = { entries: sequences, timeoutMs: undefined, stepMs: undefined };
   const engine = new LlmEngine(checkpoint.spec, timed, {
     ...limits,
@@ -168,6 +161,7 @@ async function measure(draws: string): Promise<Figure> {
   }
   const perStep = Math.round((10 * (gpu.stream.calls - calls)) / steps) / 10;
   engine.close();
+  model.close();
   return {
     draws,
     handOver: timesOf(handed),

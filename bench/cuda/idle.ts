@@ -2,11 +2,11 @@ import { Event } from '@rose/cuda';
 import type { ModelSpec } from '../../packages/engine/src/model/spec.ts';
 import type { DriverGpu } from '../../packages/engine/src/device/cuda/driver-gpu.ts';
 import type { CudaModel } from '../../packages/engine/src/device/cuda/model.ts';
-import type { DeviceModel } from '../../packages/engine/src/device/device.ts';
 import { LlmEngine } from '../../packages/engine/src/engine/llm.ts';
 import { Outbox } from '../../packages/engine/src/engine/outbox.ts';
 import { GREEDY, type EngineRequest } from '../../packages/engine/src/engine/request.ts';
 import type { CallTimes, DriverCalls } from './driver-calls.ts';
+import { steppedBy } from './stepped-by.ts';
 
 /** How busy the GPU is while the overlapped loop decodes, by events in its stream. */
 export interface IdleFigure {
@@ -42,22 +42,15 @@ export async function measureIdle(
   calls: DriverCalls,
 ): Promise<IdleFigure> {
   const handed: number[] = [];
-  const timed: DeviceModel = {
-    capacity: model.capacity,
-    cache: model.cache,
-    memory: model.memory,
-    answersApart: model.answersApart,
-    step(batch) {
-      calls.on = ofDriver;
-      const began = performance.now();
-      const running = model.step(batch);
-      handed.push(1000 * (performance.now() - began));
-      calls.on = false;
-      return running;
-    },
-    close: () => {},
-  };
   let ofDriver = false;
+  const timed = steppedBy(model, (batch) => {
+    calls.on = ofDriver;
+    const began = performance.now();
+    const running = model.step(batch);
+    handed.push(1000 * (performance.now() - began));
+    calls.on = false;
+    return running;
+  });
   const limits = { entries: sequences, timeoutMs: undefined, stepMs: undefined };
   const engine = new LlmEngine(spec, timed, { ...limits, loop: 'overlapped', clock: () => performance.now() });
   const maxTokens = WARM_UP + 3 * steps + 50;

@@ -1,4 +1,4 @@
-import { joinBytes, splitBytes } from '../triton/bytes.ts';
+import { joinBytes, LARGE_BYTES, splitBytes } from '../triton/bytes.ts';
 import type { Tensor } from '../triton/tensor.ts';
 import type { DataType, ModelConfig, Tensor as TypedTensor } from './api.ts';
 import { isElementType, TYPED_ARRAYS, type TypedArray, type TypedArrayClass } from './elements.ts';
@@ -28,12 +28,6 @@ export interface Packet {
   readonly large: readonly Uint8Array[];
 }
 
-/**
- * From here on a tensor goes in memory of its own; a smaller one is copied with its message, which is faster. That memory
- * is no SharedArrayBuffer: V8 does not count those, so that gigabytes of them lie about until it collects for another reason,
- * and each comes as fresh pages from the system.
- */
-const LARGE_BYTES = 16 * 1024;
 const ALIGNMENT = 8;
 /** Arrays of so many bytes have no buffer in V8 before they are asked for it, which costs more than their copy. */
 const ON_HEAP_BYTES = 64;

@@ -1,9 +1,8 @@
 import type { IncomingMessage } from 'node:http';
 import { RoseError } from '@rose/engine';
+import { LARGE_BYTES } from '../triton/bytes.ts';
 import { tooLarge } from './compression.ts';
 
-/** From here on a body is gathered as it comes, in memory that can be handed to a model's thread. */
-const LARGE_BYTES = 16 * 1024;
 /** Before a body that is gathered fewer bytes than this may lie. */
 export const ALIGNMENT = 8;
 /** More pieces than this must have so many bytes each on average: a piece of one byte takes hundreds of memory. */
@@ -20,6 +19,7 @@ export function readBody(request: IncomingMessage, maxBytes: number, aligned = 0
   const announced = Number(request.headers['content-length'] ?? Number.NaN);
   if (announced > maxBytes) return Promise.reject(tooLarge(maxBytes));
   return new Promise((resolve, reject) => {
+    // As it comes, in memory that can be handed to a model's thread.
     const gathered = announced >= LARGE_BYTES ? allocate(announced, aligned) : undefined;
     const chunks: Buffer[] = [];
     let length = 0;

@@ -14,14 +14,12 @@ import type { KnownHeads } from './known-heads.ts';
 import type { TritonModel } from './model.ts';
 import { onlyResponse } from './only-response.ts';
 import { inferResponse, type InferResponse } from './respond.ts';
-import { freeBytes } from './bytes.ts';
+import { freeBytes, LARGE_BYTES } from './bytes.ts';
 import { byName, type Tensor } from './tensor.ts';
 import { checkRequest } from './validate.ts';
 
 /** Up to here the raw tensors of a response are copied behind its JSON: one piece is quicker to send than several. */
 const ONE_PIECE_BYTES = 4096;
-/** From here on memory is given back when the response is with the system. */
-const LARGE_BYTES = 16 * 1024;
 
 /**
  * Have handlers of POST run when the hooks of requests have, before anything looks at bodies: those are theirs. On this
