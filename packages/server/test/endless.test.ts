@@ -5,7 +5,7 @@ import { test, type TestContext } from 'node:test';
 import { Loading } from '../src/repository/loading.ts';
 import type { RepositoryOptions } from '../src/repository/options.ts';
 import { config, IDENTITY, makeRepository, model, numbers, useTemporaryDirectory, write } from './repository-kit.ts';
-import { serve, type Serving } from './serving.ts';
+import { serve, until, type Serving } from './serving.ts';
 
 /** Ways never to return: with turns of the event loop, without any, and in a call that holds the thread. */
 const ENDLESS = {
@@ -126,6 +126,28 @@ test('mode poll: the author of a model that never starts mends it, and others ar
   assert.match(server.log.join(''), /its files changed while it was loading/);
   rmSync(join(server.directory, 'm'), { recursive: true });
   while ((await stateOf(server, 'm')) !== 'UNAVAILABLE') await new Promise((resolve) => setTimeout(resolve, 5));
+});
+
+test('mode poll: files that change while they are read are tried again, although they stay as they were seen', async (t) => {
+  const changed = join(useTemporaryDirectory(t), 'changed');
+  const source = model(
+    '{}',
+    `static async autoCompleteConfig(config, { directory }) {
+      const { appendFileSync, existsSync, writeFileSync } = await import('node:fs');
+      if (!existsSync(${JSON.stringify(changed)})) {
+        appendFileSync(directory + '/model.ts', '// changed');
+        writeFileSync(${JSON.stringify(changed)}, '');
+      }
+      config.input.push({ name: 'IN', data_type: 'TYPE_INT32', dims: [-1] });
+      config.output.push({ name: 'OUT', data_type: 'TYPE_INT32', dims: [-1] });
+      return config;
+    }
+    async initialize() { await new Promise((resolve) => setTimeout(resolve, 250)); }`,
+  );
+  const server = await serveEndless(t, {}, { mode: 'poll', pollSeconds: 0.05 });
+  write(server.directory, filesOf('m', { config: 'backend: "typescript"', source }));
+  await until(async () => (await stateOf(server, 'm')) === 'READY', 'the model answers');
+  assert.match(server.log.join(''), /'m'.*its files changed while it was loading/);
 });
 
 for (const [ending, code] of Object.entries(ENDLESS)) {

@@ -11,6 +11,7 @@ export class Loading {
   #timer: NodeJS.Timeout | undefined;
   #look: (() => Promise<string>) | undefined;
   #seen: string | undefined;
+  #outdated = false;
   /** What is done now, for the log. */
   stage = '';
 
@@ -38,7 +39,14 @@ export class Loading {
   /** Whoever changes the files of a model that is still loading does not wait for what it was. */
   async giveUpIfChanged(): Promise<void> {
     const seen = await this.#look?.().catch(() => 'gone');
-    if (seen !== this.#seen) this.giveUp(new Error('its files changed while it was loading'));
+    if (seen === this.#seen) return;
+    this.#outdated = true;
+    this.giveUp(new Error('its files changed while it was loading'));
+  }
+
+  /** It was given up because files changed; whether before or after they were read is not known. */
+  get outdated(): boolean {
+    return this.#outdated;
   }
 
   /** Waits for a part of the load, as long as that is not given up. */
