@@ -7,7 +7,7 @@ import attentionPrefill from '../src/attention_prefill.ts';
 import attentionPrefillWgmma from '../src/attention_prefill_wgmma.ts';
 import attentionRows from '../src/attention_rows.ts';
 import { specialise, type Dims, type KernelCase, type KernelModule } from '../src/spec.ts';
-import { decodeAttention, randomSequence, type Shape } from './attention-sequences.ts';
+import { decodeAttention, randomSequence, SIMULATED, type Shape } from './attention-sequences.ts';
 
 /** What of a batch is no part of the kernels: how many sequences there are, how long they are, and which are there at all. */
 
@@ -60,6 +60,18 @@ test('rows of an answer that are asked as sequences of one row each share its pa
   const whole = decodeAttention([...last, other], SHAPE);
   const rows = Array.from({ length: 8 }, (_none, i) => ({ sequence, length: 523 + i, count: 1 }));
   assert.deepEqual(decodeAttention([...rows, other], SHAPE, {}, 9), whole);
+});
+
+test('many splits are put together by the last of them to the bits of the kernel that does only that', () => {
+  const shape: Shape = { qHeads: 2, kvHeads: 1, head: 32 };
+  const asked = [
+    { sequence: randomSequence(shape, 9000, 1), length: 9000, count: 2 },
+    { sequence: randomSequence(shape, 700, 2), length: 700, count: 1 },
+  ];
+  // The window begins in the second split: items are in other groups than their places in the list would say.
+  const settings = { window: 8300, sinks: [0.5, -1] };
+  const whole = decodeAttention(asked, shape, settings, 1, SIMULATED, true);
+  assert.deepEqual(whole, decodeAttention(asked, shape, settings));
 });
 
 /** Runs a kernel in the simulator, which must find nothing. */

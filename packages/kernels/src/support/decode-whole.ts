@@ -31,6 +31,8 @@ import { vectorsOf } from './rows.ts';
 const GROUPS = 4;
 /** Columns of a thread: 16 bytes of float32. */
 const VECTOR = 4;
+/** Parts of each group that a thread has under way where there are many: one CTA waits for them, and others have ended. */
+const AHEAD = 4;
 
 export interface WholeTensors {
   readonly items: Tensor;
@@ -129,7 +131,7 @@ export function putTogether(
     const { token, h, live } = rows.place(row);
     let largest = f32(-Infinity);
     if (live) {
-      for (const item of range(items.from + (tid() & (each - 1)), items.to, each, { unroll: 4 })) {
+      for (const item of range(items.from + (tid() & (each - 1)), items.to, each, { unroll: 8 })) {
         largest = max(largest, t.stats(item, token, h, 0).load()[0]);
       }
     }
@@ -149,23 +151,28 @@ export function putTogether(
         const top = max(sinkOf(t, h), tops[row]);
         const sums = Array.from({ length: GROUPS }, () => fragment('f32', VECTOR));
         const totals = fragment('f32', GROUPS);
-        for (const round of range(first, items.to, GROUPS)) {
-          const cells = Array.from({ length: GROUPS }, (_none, g) => {
+        const add = (round: i32, ahead: number): void => {
+          'use gpu';
+          const cells = Array.from({ length: GROUPS * ahead }, (_none, i) => {
             'use gpu';
-            const item = round + g;
+            const item = round + i;
             const where = item >= items.from && item < items.to;
             return {
               stats: vectorsOf(t.stats(item, token, h, _), 2)(_, 0).load({ where, otherwise: -Infinity }),
               part: vectorsOf(t.o(item, token, h, _), VECTOR)(_, vector).load({ where }),
             };
           });
-          for (const [g, { stats, part }] of cells.entries()) {
+          for (const [i, { stats, part }] of cells.entries()) {
+            const g = i % GROUPS;
             const seen = stats[0] > -Infinity;
             const weight = select(seen, ex2(stats[0] - top), f32(0));
             totals[g] = fma(weight, select(seen, stats[1], f32(0)), totals[g]);
             for (let e = 0; e < VECTOR; e++) sums[g][e] = fma(weight, part[e], sums[g][e]);
           }
-        }
+        };
+        const many = first + ((items.to - first) & -(GROUPS * AHEAD));
+        for (const round of range(first, many, GROUPS * AHEAD)) add(round, AHEAD);
+        for (const round of range(many, items.to, GROUPS)) add(round, 1);
         for (let g = 1; g < GROUPS; g++) {
           totals[0] += totals[g];
           for (let e = 0; e < VECTOR; e++) sums[0][e] += sums[g][e];
