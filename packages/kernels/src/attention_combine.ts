@@ -60,7 +60,7 @@ const BOUND = bound(
  *
  * `starts` says which items are whose, `rowStarts` which rows of `y`; `decodeItems` makes the lists. Of a sequence without
  * items nothing is read or written. A split that a row does not see changes nothing of it, bit for bit. The lists are read
- * early (`early`): the kernels just before must not write them.
+ * early (`early`): the kernels before it must not write them.
  */
 const attentionCombine: KernelModule = defineKernel({
   name: 'attention_combine',
@@ -175,6 +175,7 @@ function record({ dims, options }: Specialisation<typeof OPTIONS>): KernelIR {
   const threads = vectors * GROUPS;
   const body = (t: Tensors): void => {
     'use gpu';
+    gridLaunchDependents();
     const [h, token, sequence] = [bid(), bidY(), bidZ()];
     const [start, end] = [early(t.starts(sequence)), early(t.starts(sequence + 1))];
     if (start === end) {
@@ -186,7 +187,6 @@ function record({ dims, options }: Specialisation<typeof OPTIONS>): KernelIR {
     const live = row < early(t.rowStarts(sequence + 1));
     const firstSplit = early(t.items(start, 1));
     gridDependencyWait();
-    gridLaunchDependents();
     if (!live) return;
     const statsOf = (item: number) => vectorsOf(t.stats(item, token, h, _), 2)(_, 0);
 

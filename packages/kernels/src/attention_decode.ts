@@ -25,7 +25,7 @@ const TUNING = { stages: [4, 3, 2] } as const;
  * elements, as `qk_rope_cache` writes it; `table` has the pages of all sequences, those of each from `tableStarts` on, where
  * several may begin. `window`: a query at position p sees keys from p - window + 1 on. `cap`: scores are cap * tanh(scale *
  * product / cap). Pages need not hold numbers behind a sequence's length; elsewhere keys and values are finite. The lists and
- * the table are read early (`early`): the kernels just before must not write them.
+ * the table are read early (`early`): the kernels before it must not write them.
  *
  * `o` is the sum of 2^(score - top) times values, `stats` (top, sum of powers), in powers of two: top is -Infinity where a
  * row sees nothing of the split. Cells of tokens that a sequence does not have are not written.

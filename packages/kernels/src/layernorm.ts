@@ -130,7 +130,7 @@ interface Tensors {
 
 function record({ dims, options, tuning }: Specialisation<typeof OPTIONS, typeof TUNING>): KernelIR {
   const plan = rowPlan(dims.columns, vectorOf(dims.columns, [options.type]), tuning);
-  return traceKernel('layernorm', layernorm.args(dims, options), plan.threads, (t: Tensors, release) => {
+  const body = (t: Tensors): void => {
     'use gpu';
     const place = rowPlace(plan);
     const loadWeights = () => [loadRow(t.weight, plan, place), t.bias && loadRow(t.bias, plan, place)] as const;
@@ -141,7 +141,6 @@ function record({ dims, options, tuning }: Specialisation<typeof OPTIONS, typeof
       const x = loadRow(t.x(row, _), plan, place);
       const residual = t.residual && loadRow(t.residual(row, _), plan, place);
       const soon = kept ?? (tuning.early ? loadWeights() : undefined);
-      release();
       const h = withResidual(x, residual);
       if (t.sum) storeRow(t.sum(row, _), h, plan, place, live);
 
@@ -170,5 +169,6 @@ function record({ dims, options, tuning }: Specialisation<typeof OPTIONS, typeof
         live,
       );
     }
-  });
+  };
+  return traceKernel('layernorm', layernorm.args(dims, options), plan.threads, body, { releases: true });
 }

@@ -69,7 +69,7 @@ const TUNING = { threads: [128, 256], turns: [1, 2, 4, 8] } as const;
  * sines. `slot` is page * 16 + place in the page; negative: the token is not kept (padding). A page holds [kv head][16
  * tokens][head] for keys, and in another tensor for values. A cache of e4m3 has a float32 scale for each key head, of keys
  * and of values, by which attention multiplies: what is stored is the quotient, rounded once, and beyond 448 it is 448.
- * All but `qkv` is read early (`early`): the kernels just before must not write it.
+ * All but `qkv` is read early (`early`): the kernels before it must not write it.
  */
 const qkRopeCache: KernelModule = defineKernel({
   name: 'qk_rope_cache',
@@ -272,6 +272,8 @@ function record({ dims, options, tuning }: Specialisation<typeof OPTIONS, typeof
   const turning = rotary / (2 * pairs);
   const body = (t: Tensors): void => {
     'use gpu';
+    // Attention's CTAs, and behind them those that load weights, are there when this one's keys are.
+    gridLaunchDependents();
     const at = bid() * threads + tid();
     const wanted = idiv(at, lanes);
     const own = at - wanted * lanes;
@@ -294,7 +296,6 @@ function record({ dims, options, tuning }: Specialisation<typeof OPTIONS, typeof
       const raw = place.load(t.qkv(token, _), (even ? h : min(h, heads - 1)) * vectors);
       return { h, raw, live: wanted < t.tokens * groups && own < vectors && (even || h < heads) };
     });
-    gridLaunchDependents();
     for (const { h, raw, live } of all) {
       let x = raw.to(f32);
       if (weights) {

@@ -149,7 +149,7 @@ interface Tensors {
 
 function record({ dims, options, tuning }: Specialisation<typeof OPTIONS, typeof TUNING>): KernelIR {
   const plan = rowPlan(dims.columns, vectorOf(dims.columns, [options.type]), tuning);
-  return traceKernel('rmsnorm', rmsnorm.args(dims, options), plan.threads, (t: Tensors, release) => {
+  const body = (t: Tensors): void => {
     'use gpu';
     const place = rowPlace(plan);
     const loadWeight = () => t.weight && loadRow(t.weight, plan, place);
@@ -163,7 +163,6 @@ function record({ dims, options, tuning }: Specialisation<typeof OPTIONS, typeof
       const gate = t.gate && loadRow(t.gate(row, _), plan, place);
 
       const soon = early ?? (tuning.early ? loadWeight() : undefined);
-      release();
       const h = withResidual(x, residual);
       if (t.sum) storeRow(t.sum(row, _), h, plan, place, live);
       let squares = f32(0);
@@ -192,5 +191,6 @@ function record({ dims, options, tuning }: Specialisation<typeof OPTIONS, typeof
         live,
       );
     }
-  });
+  };
+  return traceKernel('rmsnorm', rmsnorm.args(dims, options), plan.threads, body, { releases: true });
 }

@@ -90,7 +90,7 @@ export function bulkCopyToCluster(to: Place, from: Place, bytes: Int, barrier: M
   emit('bulk_copy_cluster', { args: [...places, integer(bytes, 'i32'), barrier.address] });
 }
 
-/** Brings bytes of global memory into L2. */
+/** Brings bytes of global memory into L2, soon; GPUs before sm_90 do nothing. Both are multiples of 16. */
 export function bulkPrefetch(from: Place, bytes: Int): void {
   emit('bulk_prefetch', { args: [addressIn(from, ['ptr.global']), integer(bytes, 'i32')] });
 }

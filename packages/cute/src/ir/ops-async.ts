@@ -60,7 +60,7 @@ export const ASYNC_OPS: Readonly<Record<string, OpInfo>> = {
     effect: 'write',
     needs: HOPPER,
   }),
-  bulk_prefetch: op('(ptr.global, i32 bytes): into L2.', { effect: 'debug', needs: HOPPER }),
+  bulk_prefetch: op('(ptr.global, i32 bytes): into L2; nothing before sm_90.', { effect: 'debug' }),
   bulk_commit: op('()', { effect: 'sync', needs: HOPPER }),
   bulk_wait: op('(); groups; read: true waits only until sources were read.', { effect: 'sync', needs: HOPPER }),
   tma_load: op(

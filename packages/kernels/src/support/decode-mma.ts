@@ -1,6 +1,7 @@
 import {
   bid,
   bidY,
+  bulkPrefetch,
   cpAsync,
   cpAsyncCommit,
   cpAsyncWait,
@@ -110,6 +111,8 @@ export function decodeByMma(t: DecodeTensors, dims: Dims, options: DecodeOptions
   const pitch = head + 16 / unit;
   const products = { a: options.type, b: options.type, d: 'f32' } as const;
 
+  // The next kernel's CTAs load weights as soon as there is room for them.
+  gridLaunchDependents();
   const item = bid();
   const sequence = early(t.items(item, 0));
   if (sequence < 0) {
@@ -137,8 +140,11 @@ export function decodeByMma(t: DecodeTensors, dims: Dims, options: DecodeOptions
   const wanted = mine + WARPS * min(lane, splitPages / WARPS - 1);
   const pageOfLane = early(t.table(early(t.tableStarts(sequence)) + splitPage + min(wanted, end - 1)));
   const items = t.starts && itemsOfSequence(t.starts, t.items, sequence);
+  // The pages that are read first come into the level-2 cache meanwhile; what is still written to them is written there, too.
+  if (lane < min(turns, stages - 1)) {
+    for (const cache of [t.keys, t.values]) bulkPrefetch(cache(pageOfLane, kvHead, 0, 0), PAGE * head * unit);
+  }
   gridDependencyWait();
-  gridLaunchDependents();
 
   const tileRows = WARPS * stages * PAGE;
   const pages = shared(stored, makeLayout([2, tileRows, head], [tileRows * pitch, pitch, 1]), { name: 'pages' });

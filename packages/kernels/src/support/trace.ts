@@ -22,6 +22,12 @@ export interface TraceFacts {
   readonly minBlocks?: number;
   /** `body` itself waits for the kernel before (`gridDependencyWait`), to begin with what that one does not write. */
   readonly waits?: boolean;
+  /**
+   * The next kernel may start at once, before this one has waited: for a short kernel between two that read weights, of which
+   * the second has its first ones by then. It may begin while kernels far before this one run, back to the last that lets others
+   * start only after it waited.
+   */
+  readonly releases?: boolean;
 }
 
 /**
@@ -35,7 +41,7 @@ export function traceKernel<Tensors>(
   args: Readonly<Record<string, KernelArgument>>,
   threads: number,
   body: (tensors: Tensors, release: () => void) => void,
-  { maps = [], cluster = 1, minBlocks, waits = false }: TraceFacts = {},
+  { maps = [], cluster = 1, minBlocks, waits = false, releases = false }: TraceFacts = {},
 ): KernelIR {
   const params: Record<string, TensorSpec | ScalarType<TypeName> | TensorMapSpec> = {};
   for (const [parameter, argument] of Object.entries(args)) {
@@ -55,7 +61,9 @@ export function traceKernel<Tensors>(
   if (waits) return kernel({ name, params, threads, ...facts }, plain).trace({});
   return kernel({ name, params, threads, ...facts }, (args: unknown) => {
     afterPrevious(
-      () => {},
+      () => {
+        if (releases) gridLaunchDependents();
+      },
       (release) => body(args as Tensors, release),
     );
   }).trace({});
