@@ -15,18 +15,7 @@ var LIMIT_MS = 240000;
  * Tests whose engines have a thread on every core. Beside another test each step of theirs waits for the other's turn on a
  * core, and takes twenty times as long: they run one after the other, before the rest.
  */
-var ALONE = [
-  'cpu-device',
-  'exact',
-  'exact-engine',
-  'golden',
-  'grammar-engine',
-  'hub',
-  'quantized',
-  'restart',
-  'sampling',
-  'sweep',
-].map(function (name) {
+var ALONE = ['exact', 'exact-engine'].map(function (name) {
   return path.join('packages', 'engine', 'test', name + '.test.ts');
 });
 

@@ -33,7 +33,7 @@ function requests(): EngineRequest[] {
 }
 
 describe('requests with a grammar', async () => {
-  const { checkpoint, model, close } = await openOnCpu(bundled('tiny-chat'), {}, 1);
+  const { checkpoint, model, close } = await openOnCpu(bundled('tiny-chat'));
   const { spec } = checkpoint;
   const data = {
     directory: bundled('tiny-chat'),

@@ -61,7 +61,7 @@ const links: readonly [string, () => EngineLink][] = [
 for (const [where, start] of links) {
   describe(`an engine in ${where}`, async () => {
     const models = names.map((name) => ({ name, directory: bundled(name) }));
-    const hub: ModelHub = await openModels({ models, threads: 2 }, start);
+    const hub: ModelHub = await openModels({ models, threads: 1 }, start);
     after(() => hub.close());
     const chat = hub.get('tiny-chat');
     const greedy = { sampling: { temperature: 0 } };

@@ -26,11 +26,11 @@ export const defaultLoad: LoadOptions = {
   maxRows: 512,
 };
 
-/** A checkpoint on a device of its own. */
+/** A checkpoint on a device of its own; of one thread, as two would wait for each other beside another test. */
 export async function openOnCpu(
   directory: string,
   options: Partial<LoadOptions> = {},
-  threads = 2,
+  threads = 1,
 ): Promise<OpenedModel> {
   const device = await CpuDevice.open(threads);
   try {

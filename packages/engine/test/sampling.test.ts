@@ -14,7 +14,7 @@ const golden = JSON.parse(readFileSync(join(bundled('tiny-chat'), 'golden.json')
 const prompts = golden.cases.map(({ input_ids: ids }) => ids);
 
 describe('sampling on the CPU', async () => {
-  const { checkpoint, model, close } = await openOnCpu(bundled('tiny-chat'), { maxSequences: 32 }, 2);
+  const { checkpoint, model, close } = await openOnCpu(bundled('tiny-chat'), { maxSequences: 32 });
   after(close);
   const { vocabSize } = checkpoint.spec;
 

@@ -17,7 +17,7 @@ import {
  * request ends once, an answer is the one the request gets alone, and after each step every page and slot is accounted
  * for.
  */
-const TRACES = 2000;
+const TRACES = 1000;
 const CONTEXT = 160;
 
 interface Random {

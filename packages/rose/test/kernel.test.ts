@@ -6,6 +6,9 @@ import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { listDevices, loadDriver } from '@rose/cuda';
+import { CommanderError } from 'commander';
+import { kernelCommand } from '../src/commands/kernel.ts';
+import { ExitCode, exitCodeOf, explain } from '../src/errors.ts';
 
 /** `rose kernel`, as somebody uses it who follows docs/write-a-kernel.md with a file outside of the repository. */
 
@@ -35,6 +38,22 @@ function save(name: string, text: string): string {
 function rose(...args: string[]): { status: number | null; stdout: string; stderr: string } {
   const flags = ['--disable-warning=ExperimentalWarning', '--conditions=development'];
   return spawnSync(process.execPath, [...flags, main, 'kernel', ...args], { encoding: 'utf8', cwd: folder });
+}
+
+/** What a command says that ends with an error, and its exit code, without a process of its own. */
+async function refused(...args: string[]): Promise<{ status: number; stderr: string }> {
+  let stderr = '';
+  const command = kernelCommand()
+    .exitOverride()
+    .configureOutput({ writeErr: (text) => void (stderr += text) });
+  for (const inner of command.commands) inner.copyInheritedSettings(command);
+  try {
+    await command.parseAsync(args, { from: 'user' });
+    return { status: 0, stderr };
+  } catch (error) {
+    const status = error instanceof CommanderError ? ExitCode.usage : exitCodeOf(error);
+    return { status, stderr: stderr || explain(error) };
+  }
 }
 
 test('the file of the page is simulated and compiled as the page says', () => {
@@ -89,7 +108,7 @@ test('outputs that must be exact, and those that nobody wrote, are told as such'
   assert.match(stdout, /z: must be exact; \d+ of 1024 elements wrong \(896 never written\), worst at \[\d+\]: /);
 });
 
-test('what a person gets wrong is told in a sentence', () => {
+test('what a person gets wrong is told in a sentence', async () => {
   const file = save('good.ts', AXPY);
   for (const [args, message] of [
     [['sim', 'nothing.ts'], /there is no file nothing\.ts/],
@@ -121,7 +140,7 @@ test('what a person gets wrong is told in a sentence', () => {
     [['sim', file, '--schedule', 'worst'], /it can be round-robin, random or late/],
     [['ptx', file, '--arch', 'sm_12'], /sm_12/],
   ] as const) {
-    const { status, stderr } = rose(...args);
+    const { status, stderr } = await refused(...args);
     assert.equal(status, 2, `${args.join(' ')}: ${stderr}`);
     assert.match(stderr, message);
     assert.doesNotMatch(stderr, /\n\s+at /);

@@ -4,8 +4,8 @@ import { fileURLToPath } from 'node:url';
 /** The `rose` command. */
 export const launcher: string = fileURLToPath(new URL('../bin/rose.cjs', import.meta.url));
 
-/** Two threads where the CPU computes; a GPU (`ROSE_DEVICE`) has no such option. */
-export const threads: readonly string[] = process.env.ROSE_DEVICE === undefined ? ['--threads', '2'] : [];
+/** One thread where the CPU computes, as tests run beside each other; a GPU (`ROSE_DEVICE`) has no such option. */
+export const threads: readonly string[] = process.env.ROSE_DEVICE === undefined ? ['--threads', '1'] : [];
 
 export interface Ended {
   readonly code: number | null;

@@ -1,4 +1,4 @@
-import { decode } from '@rose/kernels';
+import { decodeFloat } from '@rose/cute/numeric';
 import type { Parameter } from '../model/parameters.ts';
 import { sizeOf } from '../model/parameters.ts';
 import { RoseError } from '../errors.ts';
@@ -13,12 +13,7 @@ const INPUT_SCALES = ['input_scale', 'activation_scale'];
 const SCALE_BYTES: Readonly<Record<string, number>> = { F32: 4, F16: 2, BF16: 2 };
 
 /** The numbers that bytes of e4m3 are. */
-const NUMBERS: Float32Array = Float32Array.from(
-  decode(
-    'e4m3',
-    Uint8Array.from({ length: 256 }, (_, byte) => byte),
-  ),
-);
+const NUMBERS: Float32Array = Float32Array.from({ length: 256 }, (_, byte) => decodeFloat('e4m3', byte));
 
 /**
  * A matrix of e4m3 with its scales. To those who do not know e4m3 it is float32: each element times its scale, rounded once.
@@ -93,8 +88,11 @@ export function scaleTensor({ entry, file }: StoredTensor, count: number, used: 
     async read() {
       const bytes = new Uint8Array(entry.byteLength);
       await file.read(entry, [bytes], 0);
-      const type = { F32: 'f32', F16: 'f16', BF16: 'bf16' } as const;
-      const values = Float32Array.from(decode(type[entry.dtype as keyof typeof type], bytes));
+      const type = entry.dtype === 'BF16' ? 'bf16' : 'f16';
+      const values =
+        entry.dtype === 'F32'
+          ? new Float32Array(bytes.buffer)
+          : Float32Array.from(new Uint16Array(bytes.buffer), (bits) => decodeFloat(type, bits));
       if (values.every((value) => Number.isFinite(value) && value >= 0)) return values;
       throw new RoseError('invalid', `${at}: a scale is negative or no finite number`);
     },
