@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
@@ -31,14 +31,12 @@ function double(y: Tensor<f32>, i: number): f32 {
 }
 `;
 writeFileSync(join(home, 'kernel.ts'), KERNEL);
-writeFileSync(
-  join(home, 'print.ts'),
-  `import { isMainThread } from 'node:worker_threads';
+const PRINT = `import { isMainThread } from 'node:worker_threads';
 import { printKernel } from '@rose/cute';
 import { twice } from './kernel.ts';
 console.log(isMainThread, printKernel(twice.trace({})));
-`,
-);
+`;
+writeFileSync(join(home, 'print.ts'), PRINT);
 writeFileSync(
   join(home, 'worker.ts'),
   `import { Worker } from 'node:worker_threads';
@@ -58,12 +56,15 @@ import './kernel.ts';
 `,
 );
 
+/** Where Node.js keeps compiled code in these tests, and the transform what it made. */
+const CACHE = join(home, 'compiled');
+
 function node(file: string, ...flags: string[]): string {
   const args = ['--disable-warning=ExperimentalWarning', '--conditions=development', ...flags, join(home, file)];
   return execFileSync(process.execPath, args, {
     encoding: 'utf8',
     stdio: 'pipe',
-    env: { ...process.env, NODE_OPTIONS: '' },
+    env: { ...process.env, NODE_OPTIONS: '', NODE_COMPILE_CACHE: CACHE },
   });
 }
 
@@ -96,4 +97,26 @@ test('a file that was transformed beforehand needs no hook', () => {
   assert.match(plain, /^true kernel "twice"/);
   // With the hook it is left as it is.
   assert.equal(node('print-built.ts', `--import=${REGISTER}`), plain);
+});
+
+test('what a file became is kept beside compiled code, and made anew when the file is another', () => {
+  writeFileSync(join(home, 'other.ts'), KERNEL.replaceAll('double', 'twofold'));
+  writeFileSync(join(home, 'print-other.ts'), PRINT.replace('./kernel.ts', './other.ts'));
+  const print = (): string => node('print-other.ts', `--import=${REGISTER}`);
+  const first = print();
+  assert.match(first, /"twofold" in/);
+  const keptFiles = (): string[] =>
+    readdirSync(CACHE, { recursive: true, encoding: 'utf8' })
+      .filter((name) => name.includes('rose-kernels') && name.endsWith('.js'))
+      .map((name) => join(CACHE, name));
+  const [kept, ...more] = keptFiles().filter((name) => readFileSync(name, 'utf8').includes('twofold'));
+  assert.deepEqual(more, []);
+  assert.equal(print(), first);
+  // It is read: what stands there now is what runs.
+  writeFileSync(kept, readFileSync(kept, 'utf8').replace("name: 'twice'", "name: 'kept'"));
+  assert.match(print(), /kernel "kept"/);
+  const before = keptFiles().length;
+  writeFileSync(join(home, 'other.ts'), KERNEL.replaceAll('double', 'twofold').replace("name: 'twice'", "name: 'two'"));
+  assert.match(print(), /kernel "two"/);
+  assert.equal(keptFiles().length, before + 1);
 });

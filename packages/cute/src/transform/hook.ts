@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs';
 import { createRequire, registerHooks } from 'node:module';
 import { fileURLToPath } from 'node:url';
 import { mayHaveKernels } from './directive.ts';
+import { kept } from './kept.ts';
 
 const SOURCES = import.meta.url.endsWith('.ts');
 
@@ -29,7 +30,7 @@ export function installHook(): void {
       const file = fileURLToPath(url);
       const code = readFileSync(file, 'utf8');
       if (!mayHaveKernels(code)) return next(url, context);
-      const source = load().transform(code, file, { runtime: RUNTIME_URL });
+      const source = kept([RUNTIME_URL, file, code], () => load().transform(code, file, { runtime: RUNTIME_URL }));
       return source === undefined ? next(url, context) : { format: 'module', source, shortCircuit: true };
     },
   });

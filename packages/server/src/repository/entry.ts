@@ -166,6 +166,8 @@ export class Entry {
         const reason = failures.find((failure) => failure.number === number)?.reason ?? UNLOADED;
         this.versions.set(number, { state: 'UNAVAILABLE', reason, loaded: undefined });
       }
+      // The files may have changed before they were seen: then those have not been tried.
+      if (loading.outdated) this.seen = '';
       const text = failures.map(({ number, reason }) => `version ${number} is at UNAVAILABLE state: ${reason};`);
       throw loadFailed(this.name, text.join(' '));
     }

@@ -441,13 +441,7 @@ export class ModelRepository {
     entry.seen = seen;
     entry.prepared = prepared;
     if (partsOf(prepared.config).size > 0) return 'ensemble';
-    try {
-      await entry.load(prepared, loading);
-    } catch (error) {
-      // The files may be the ones that were seen, changed before they were: they have not been tried.
-      if (loading.outdated) entry.seen = '';
-      throw error;
-    }
+    await entry.load(prepared, loading);
     return 'loaded';
   }
 
