@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { createServer, type IncomingMessage, type RequestListener, type ServerResponse } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import type { AddressInfo, Socket } from 'node:net';
 import { text } from 'node:stream/consumers';
 import { test, type TestContext } from 'node:test';
 import { EventParser } from '../src/load/events.ts';
@@ -119,7 +119,8 @@ async function fakeServer(t: TestContext, answer: (response: ServerResponse, bod
     if (request.method === 'GET') response.end(JSON.stringify({ data: [{ id: 'fake', max_model_len: 500 }] }));
     else void text(request).then((body) => answer(response, body));
   };
-  const server = createServer(listener).listen(0, '127.0.0.1');
+  // Longer than any test: what is closed is closed by the client.
+  const server = createServer({ keepAliveTimeout: 60_000 }, listener).listen(0, '127.0.0.1');
   await new Promise((resolve) => server.once('listening', resolve));
   t.after(() => {
     server.close();
@@ -210,4 +211,27 @@ test('who hangs up is gone for the server, and counts what came', { timeout: 30_
     Array.from({ length: COUNT }, () => ['cancelled', 2]),
   );
   await gone;
+});
+
+test('who hangs up on an answer that is there already leaves no connection open', { timeout: 30_000 }, async (t) => {
+  const sockets = new Set<Socket>();
+  // In pieces, so that what comes behind the first is not read, as where the machine is busy.
+  const url = await fakeServer(t, (response) => {
+    const { socket } = response;
+    if (socket !== null && !sockets.has(socket)) {
+      sockets.add(socket);
+      socket.on('close', () => sockets.delete(socket));
+    }
+    response.writeHead(200, SSE);
+    response.cork();
+    for (let i = 0; i < 4; i++) response.write(chunk(String(i)));
+    response.end(DONE);
+    response.uncork();
+  });
+  const records = await load(url, { kind: 'closed', concurrency: 1 }, 2, 1);
+  assert.deepEqual(
+    records.map(({ outcome, times }) => [outcome.kind, times.length]),
+    [1, 2].map(() => ['cancelled', 1]),
+  );
+  while (sockets.size > 0) await new Promise((resolve) => setTimeout(resolve, 5));
 });

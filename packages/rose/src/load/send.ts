@@ -42,6 +42,7 @@ export async function send(
   const giveUp = setTimeout(() => stop(new Failure('timeout', `no end in ${timeoutMs / 1000} s`)), timeoutMs);
   const abort = (): void => stop(new Failure('interrupted', 'the benchmark was stopped'));
   signal.addEventListener('abort', abort);
+  let response: IncomingMessage | undefined;
   let outcome: Outcome;
   try {
     outcome = { kind: await listen() };
@@ -54,11 +55,13 @@ export async function send(
     clearTimeout(giveUp);
     signal.removeEventListener('abort', abort);
     request.destroy();
+    // Where the whole answer had come before it was read, that alone leaves a connection that keeps the process alive.
+    response?.destroy();
   }
   return { scheduled, sent, times, ended: performance.now(), outcome, usage };
 
   async function listen(): Promise<'done' | 'cancelled'> {
-    const response = await new Promise<IncomingMessage>((resolve, reject) => {
+    response = await new Promise<IncomingMessage>((resolve, reject) => {
       request.on('response', resolve).on('error', reject);
     });
     const type = response.headers['content-type'] ?? '';
