@@ -3,11 +3,20 @@ import { chmodSync, renameSync, symlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
 import type { RepositoryOptions } from '@rose/server';
+import type { Backend } from '../src/backend/backend.ts';
+import { prepareModel } from '../src/repository/prepare.ts';
 import { config, IDENTITY, makeRepository, model, numbers, write } from './repository-kit.ts';
 import { serve, until, type Serving } from './serving.ts';
 
 const NOBODY = 65_534;
 const good = { 'config.pbtxt': config('TYPE_INT32'), '1/model.ts': IDENTITY };
+const first = config('TYPE_INT32', 'version_policy { specific { versions: 1 } }');
+/** A backend that is only looked at. */
+const NOTHING: Backend = {
+  files: ['model.ts'],
+  complete: () => Promise.reject(new Error('nobody asks')),
+  load: () => Promise.reject(new Error('nobody asks')),
+};
 const labelled = config('TYPE_INT32').replace('name: "OUT"', 'name: "OUT" label_filename: "labels.txt"');
 
 function repository(t: TestContext, models: Readonly<Record<string, Readonly<Record<string, string>>>>): string {
@@ -72,11 +81,14 @@ test(
       settings: good,
       labels: { ...good, 'config.pbtxt': labelled, 'labels.txt': 'a\nb' },
       code: good,
+      older: { ...good, 'config.pbtxt': first, '2/model.ts': IDENTITY },
     });
     const server = await serve(t, explicit(directory));
     const closed = ['whole', 'version/1', 'settings/config.pbtxt', 'labels/labels.txt', 'code/1/model.ts'];
+    // Its policy does not want it.
+    const unwanted = join(directory, 'older/2');
     const paths = closed.map((path) => join(directory, path));
-    for (const path of paths) chmodSync(path, 0);
+    for (const path of [...paths, unwanted]) chmodSync(path, 0);
     chmodSync(directory, 0o755);
     // Nothing is forbidden to root, whom containers run tests as: files are looked at as somebody else.
     const root = process.geteuid?.() === 0;
@@ -88,9 +100,16 @@ test(
         assert.match(told, /permission denied: the user that the server runs as may not read it/, name);
         assert.ok(told.includes(name === 'labels' ? "'labels.txt'" : path), `${name}: ${told}`);
       }
+      const backends = new Map([['typescript', NOTHING]]);
+      const { signal } = new AbortController();
+      const { versions } = await prepareModel('older', join(directory, 'older'), backends, undefined, signal);
+      assert.deepEqual(
+        versions.map(({ number }) => number),
+        [1],
+      );
     } finally {
       if (root) process.seteuid?.(0);
-      for (const path of paths) chmodSync(path, 0o755);
+      for (const path of [...paths, unwanted]) chmodSync(path, 0o755);
     }
     // As soon as it may be read, it is.
     assert.equal((await server.post('/v2/repository/models/settings/load', '')).status, 200);

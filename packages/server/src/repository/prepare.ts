@@ -57,11 +57,13 @@ export async function prepareModel(
     throw invalid(`unexpected directory name '${name}' for model '${config.name}', ${rule}`);
   }
   const there = await versionsIn(directory);
-  const newest = there.length === 0 ? directory : join(directory, String(there.at(-1)));
+  const wanted = wantedVersions(config.versionPolicy, there);
+  // What nobody wants need not be readable.
+  const number = wanted.at(-1) ?? there.at(-1);
+  const newest = number === undefined ? directory : join(directory, String(number));
   await checkDirectory(newest);
   completeConfig(config, name, backendIn(newest, backends) ?? '');
   const backend = backendOf(config, backends);
-  const wanted = wantedVersions(config.versionPolicy, there);
   if (wanted.length === 0) {
     throw invalid(`at least one version must be available under the version policy of model '${name}'`);
   }
