@@ -1,6 +1,4 @@
 import {
-  bid,
-  clusterRank,
   clusterSync,
   f32,
   fenceBarrierInit,
@@ -26,6 +24,8 @@ import {
   heldRows,
   laySums,
   STAGE_ROOM,
+  placeInCluster,
+  sameTile,
   stagesWithin,
   storeVector,
   sumsLayoutOf,
@@ -55,9 +55,9 @@ const TUNING = {
   /** Groups of 128 elements of the depth in a stage. */
   groups: [2, 1, 4],
   stages: [4, 2, 3, 5, 6, 8, 10, 12],
-  /** CTAs of a cluster, which share the leaves. */
+  /** Groups of CTAs of a cluster, which share the leaves. */
   split: [1, 2, 4, 8],
-  /** CTAs of a cluster, side by side: each loads a part of x for all of them. */
+  /** CTAs of a group, side by side: each loads a part of x for all of them. */
   share: [1, 2, 4, 8],
   /** The next kernel may start at once, and not only when the weights are read: where its CTAs find room beside these. */
   early: [true, false],
@@ -67,7 +67,7 @@ type Small = Specialisation<typeof FP8_OPTIONS, typeof TUNING>;
 /**
  * The product of a layer of e4m3 for few rows, bound by reading the weights, which are the tensor cores' first operand, as
  * in `linear_small`: CTAs of a cluster have the same 64 rows of w and a subtree of the leaves each, or lie side by side and
- * read x once for all of them. wgmma although speed does not need it: mma.sync adds up e4m3 to other bits. Bits: see
+ * read x once for all of them, or both. wgmma although speed does not need it: mma.sync adds up e4m3 to other bits. Bits: see
  * support/linear-fp8.ts.
  */
 const linearFp8Small: KernelModule = defineKernel({
@@ -115,6 +115,11 @@ const linearFp8Small: KernelModule = defineKernel({
       options: { split: 'qkv', bias: true, output: 'f32' },
     },
     { dims: { rows: 30, columns: 136, depth: 640 }, tuning: { rows: 32, share: 2, split: 1, stages: 2 } },
+    {
+      dims: { rows: 20, columns: 136, depth: 512 },
+      options: { leaves: 4 },
+      tuning: { rows: 32, share: 2, split: 4, stages: 2, groups: 1 },
+    },
     { dims: { rows: 1, columns: 4096, depth: 14336 }, options: { leaves: 8 }, large: true },
     { dims: { rows: 16, columns: 28672, depth: 4096 }, options: { gate: 'silu' }, large: true },
     { dims: { rows: 64, columns: 6144, depth: 4096 }, options: { bias: true, scales: 'row' }, large: true },
@@ -151,7 +156,6 @@ function record(s: Small): KernelIR {
   const vectors = across * rows;
   // Boxes of TMA begin at multiples of 128 bytes.
   const pitch = Math.max(32, rows * groups);
-  const everybody = share > 1 ? { multicast: 2 ** share - 1 } : {};
   const body = (t: Fp8Tensors): void => {
     'use gpu';
     const stageW = shared('e4m3', [TILE * GROUP, groups, stages], { align: 1024, name: 'w' });
@@ -160,7 +164,10 @@ function record(s: Small): KernelIR {
     const scales = blockScales ? shared(f32, [pitch, stages], { align: 128, name: 'scales' }) : undefined;
     const sumsLayout = sumsLayoutOf(rows);
     const parts = shared(f32, sumsLayout, { name: 'sums' });
-    const ring = new Ring({ stages, producer: { kind: 'tma' }, consumers: 4, ctas: share });
+    const place = placeInCluster(split, share);
+    const { rank, part, tile } = place;
+    const everybody = share > 1 ? { multicast: place.mask } : {};
+    const ring = new Ring({ stages, producer: { kind: 'tma' }, consumers: 4, ctas: share, first: place.first });
     if (tid() === 0) {
       ring.init();
       fenceBarrierInit();
@@ -168,9 +175,6 @@ function record(s: Small): KernelIR {
     if (share > 1) clusterSync();
     else sync();
     if (early) gridLaunchDependents();
-    const rank = split === 1 ? 0 : clusterRank();
-    const part = share === 1 ? 0 : clusterRank();
-    const tile = split === 1 ? bid() : bid() >> Math.log2(split);
     const first = i32(rank * groupsHere);
     if (tid() >= 128) {
       if (tid() === 128) {
@@ -216,17 +220,18 @@ function record(s: Small): KernelIR {
       for (let turn = 0; turn < vectors; turn += 128 * split) {
         const item = turn + rank * 128 + tid();
         const row = item >> Math.log2(across);
-        const place = item & (across - 1);
-        const output = tile * (TILE / factor) + place * VECTOR;
+        const vector = item & (across - 1);
+        const output = tile * (TILE / factor) + vector * VECTOR;
         const live = item < vectors && row < t.rows && output < width;
         if (live) {
           const tree = new LeafTree(split);
           let total: number[] | undefined;
           for (let other = 0; other < split; other++) {
-            const from = split === 1 ? parts : tensorAt(mapShared(parts.address, other), f32, sumsLayout);
+            const from =
+              split === 1 ? parts : tensorAt(mapShared(parts.address, sameTile(other, place, share)), f32, sumsLayout);
             total = tree.add(
               from(row, _)
-                .tile(VECTOR * factor, place)
+                .tile(VECTOR * factor, vector)
                 .load()
                 .values(),
             );

@@ -1,6 +1,4 @@
 import {
-  bid,
-  clusterRank,
   clusterSync,
   f32,
   fenceBarrierInit,
@@ -41,6 +39,8 @@ import {
   heldRows,
   laySums,
   STAGE_ROOM,
+  placeInCluster,
+  sameTile,
   stagesWithin,
   stageBytes,
   storeVector,
@@ -57,9 +57,9 @@ const TUNING = {
   /** Elements of the depth in a stage. */
   step: [128, 64, 256],
   stages: [4, 2, 3, 5, 6, 8, 10, 12],
-  /** CTAs of a cluster, which share the leaves. */
+  /** Groups of CTAs of a cluster, which share the leaves. */
   split: [1, 2, 4, 8],
-  /** CTAs of a cluster, side by side: each loads a part of x for all of them. */
+  /** CTAs of a group, side by side: each loads a part of x for all of them. */
   share: [1, 2, 4, 8],
   /** When the next kernel may start and load weights: at once, when all of these are on their way, or when they are read. */
   next: ['start', 'loaded', 'read'],
@@ -72,7 +72,7 @@ type Small = Specialisation<typeof LINEAR_OPTIONS, typeof TUNING>;
  * The product of a layer for few rows, bound by reading the weights: they are the tensor cores' first operand (wgmma 64 x
  * rows x 16), x the second. The CTAs of a cluster have the same 64 rows of w and a subtree of the leaves each, and add up
  * their parts of the sums, which lie in the shared memory of all; or they lie side by side, and read x once for all of
- * them: with 64 rows it is as much as the weights of each. It overlaps the kernel before it: the first weights are
+ * them: with 64 rows it is as much as the weights of each; or both (`placeInCluster`). It overlaps the kernel before it: the first weights are
  * on their way while that one ends, so nobody may write weights right before. Bits: see support/linear.ts.
  */
 const linearSmall: KernelModule = defineKernel({
@@ -121,6 +121,11 @@ const linearSmall: KernelModule = defineKernel({
     { dims: { rows: 30, columns: 136, depth: 320 }, tuning: { rows: 32, share: 2, split: 1, stages: 2 } },
     { dims: { rows: 2, columns: 72, depth: 1024 }, options: { leaves: 2 }, tuning: { split: 2, stages: 2, fetch: 4 } },
     {
+      dims: { rows: 28, columns: 200, depth: 512 },
+      options: { leaves: 4, residual: true },
+      tuning: { rows: 32, split: 2, share: 4, stages: 2 },
+    },
+    {
       dims: { rows: 3, columns: 200, depth: 64, keys: 72, values: 24 },
       options: { split: 'qkv', bias: true, output: 'f32' },
     },
@@ -161,14 +166,16 @@ function record(s: Small): KernelIR {
   const boxW = TILE * DEPTH_STEP;
   const boxX = rows * DEPTH_STEP;
 
-  const everybody = share > 1 ? { multicast: 2 ** share - 1 } : {};
   const body = (t: LinearTensors): void => {
     'use gpu';
     const stageW = shared(type, [boxW, boxes, stages], { align: 1024, name: 'w' });
     const stageX = shared(type, [boxX, boxes, stages], { align: 1024, name: 'x' });
     const sumsLayout = sumsLayoutOf(rows);
     const parts = shared(f32, sumsLayout, { name: 'sums' });
-    const ring = new Ring({ stages, producer: { kind: 'tma' }, consumers: 4, ctas: share });
+    const place = placeInCluster(split, share);
+    const { rank, part, tile } = place;
+    const everybody = share > 1 ? { multicast: place.mask } : {};
+    const ring = new Ring({ stages, producer: { kind: 'tma' }, consumers: 4, ctas: share, first: place.first });
     if (tid() === 0) {
       ring.init();
       fenceBarrierInit();
@@ -176,9 +183,6 @@ function record(s: Small): KernelIR {
     if (share > 1) clusterSync();
     else sync();
     if (next === 'start') gridLaunchDependents();
-    const rank = split === 1 ? 0 : clusterRank();
-    const part = share === 1 ? 0 : clusterRank();
-    const tile = split === 1 ? bid() : bid() >> Math.log2(split);
     if (tid() >= 128) {
       if (tid() === 128) {
         const producer = ring.producer();
@@ -228,17 +232,18 @@ function record(s: Small): KernelIR {
       for (let turn = 0; turn < vectors; turn += 128 * split) {
         const item = turn + rank * 128 + tid();
         const row = item >> Math.log2(across);
-        const place = item & (across - 1);
-        const output = tile * (TILE / factor) + place * VECTOR;
+        const vector = item & (across - 1);
+        const output = tile * (TILE / factor) + vector * VECTOR;
         const live = item < vectors && row < t.rows && output < width;
         if (live) {
           const tree = new LeafTree(split);
           let total: number[] | undefined;
           for (let other = 0; other < split; other++) {
-            const from = split === 1 ? parts : tensorAt(mapShared(parts.address, other), f32, sumsLayout);
+            const from =
+              split === 1 ? parts : tensorAt(mapShared(parts.address, sameTile(other, place, share)), f32, sumsLayout);
             total = tree.add(
               from(row, _)
-                .tile(VECTOR * factor, place)
+                .tile(VECTOR * factor, vector)
                 .load()
                 .values(),
             );

@@ -55,6 +55,7 @@ for (const { rows, columns, depth, options, tile } of CASES) {
       for (const [module, tuning] of [
         [linearSmall, {}],
         [linearSmall, { split: Math.min(2, Number(options['leaves'] ?? 1)), stages: 2 }],
+        [linearSmall, { rows: 16, split: Math.min(4, Number(options['leaves'] ?? 1)), share: 2, stages: 2 }],
         [linearMma, {}],
       ] as const) {
         const { y } = await runCase(module, { ...some, tuning }, given);

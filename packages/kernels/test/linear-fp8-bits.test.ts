@@ -96,6 +96,7 @@ for (const { rows, columns, depth, options, tile } of CASES) {
         ? ([[linearFp8Small, {}]] as const)
         : ([
             [linearFp8Small, { split, stages: 2, groups: 1 }],
+            [linearFp8Small, { rows: 16, split, share: 2, stages: 2, groups: 1 }],
             [linearFp8, { tile: leaves > 2 || gated ? 128 : 192, turns: 1, ctas: 2 }],
           ] as const)) {
         const { y } = await run(module, { ...some, tuning }, inputs);

@@ -25,6 +25,8 @@ export interface RingOptions {
    * producer ends with `drain`.
    */
   readonly ctas?: number;
+  /** Rank of the first of them in the cluster, where it has others, too. Default 0. */
+  readonly first?: Int;
   /** `cluster`: other CTAs, too, fill stages or release them, as two whose tensor cores work together do. Default `cta`. */
   readonly scope?: 'cta' | 'cluster';
 }
@@ -159,7 +161,7 @@ export class Consumer {
       barrier: empty,
       release: () => {
         if (this.ring.ctas === 1) return empty.arrive();
-        for (let rank = 0; rank < this.ring.ctas; rank++) empty.on(rank).arrive(1, { scope: 'cta' });
+        for (let i = 0; i < this.ring.ctas; i++) empty.on(this.ring.rank(i)).arrive(1, { scope: 'cta' });
       },
     };
   }
@@ -194,6 +196,12 @@ export class Ring {
     const { producer, consumers } = this.options;
     this.full.init('threads' in producer ? producer.threads : 1);
     this.empty.init(consumers * this.ctas);
+  }
+
+  /** Rank in the cluster of the CTA with this number. */
+  rank(number: number): Int {
+    const { first } = this.options;
+    return first === undefined ? number : combine('add', first, number);
   }
 
   /** The side that fills; each thread or warp that does so has its own. */

@@ -1,5 +1,7 @@
 import {
   Accumulators,
+  bid,
+  clusterRank,
   descriptorAdd,
   f32,
   Fragment,
@@ -44,6 +46,45 @@ export const STAGE_ROOM: Readonly<Record<'all' | 'alone' | 'beside', number>> = 
   beside: 100 * 1024,
 };
 
+/** CTAs of a cluster that every GPU with clusters can have. */
+const MOST_CTAS = 8;
+
+/**
+ * Where a CTA of a cluster stands: `split` groups of `share` neighbours each. Those of a group have tiles side by side and the
+ * same leaves, and each loads a part of x for all of them; those with the same place in their groups have one tile, and
+ * add up what they made of their leaves.
+ */
+export interface PlaceInCluster {
+  /** Of the group: which leaves. */
+  readonly rank: i32 | 0;
+  /** In the group: which part of x. */
+  readonly part: i32 | 0;
+  /** Which 64 rows of w. */
+  readonly tile: i32;
+  /** Ranks of the group in the cluster: the first one, and all of them as the mask of a multicast. */
+  readonly first: i32 | 0;
+  readonly mask: i32 | number;
+}
+
+export function placeInCluster(split: number, share: number): PlaceInCluster {
+  'use gpu';
+  const everybody = 2 ** share - 1;
+  if (split === 1) return { rank: 0, part: share === 1 ? 0 : clusterRank(), tile: bid(), first: 0, mask: everybody };
+  const own = clusterRank();
+  if (share === 1) return { rank: own, part: 0, tile: bid() >> Math.log2(split), first: own, mask: 1 };
+  const rank = own >> Math.log2(share);
+  const part = own & (share - 1);
+  const first = rank << Math.log2(share);
+  const tile = ((bid() >> Math.log2(split * share)) << Math.log2(share)) + part;
+  return { rank, part, tile, first, mask: i32(everybody) << first };
+}
+
+/** Rank in the cluster of the CTA of another group that has the same tile. */
+export function sameTile(group: number, { part }: PlaceInCluster, share: number): i32 | number {
+  'use gpu';
+  return share === 1 ? group : part + group * share;
+}
+
 /** Rows of x of the smallest tile that holds so many. */
 export function heldRows(rows: number): 8 | 16 | 32 | 64 {
   return ([8, 16, 32] as const).find((size) => size >= rows) ?? 64;
@@ -70,7 +111,7 @@ export function fewRowsRefused(
   if (leaves > 1 && (dims.depth / leaves) % stage.elements !== 0) {
     return `a leaf of ${dims.depth / leaves} is no multiple of the ${stage.elements} elements of a stage`;
   }
-  if (share > 1 && split > 1) return 'a cluster shares the leaves or x, not both: split or share is 1';
+  if (share * split > MOST_CTAS) return `a cluster has ${MOST_CTAS} CTAs at most, not ${split} times ${share}`;
   if (rows % (8 * share) !== 0) return `${rows} rows are not loaded by ${share} CTAs, in eights`;
   if (split > leaves) return `${leaves} leaves are not shared by ${split} CTAs`;
   return stages * stage.bytes > STAGE_ROOM.all ? `${stages} stages of ${stage.bytes} bytes are too many` : undefined;
