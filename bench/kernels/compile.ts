@@ -9,7 +9,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { Kernel, versionText } from '@rose/cuda';
-import { compileKernel, type Program } from '@rose/cute';
+import { compileKernel, KernelError, type Program } from '@rose/cute';
 import { KERNELS, specialise } from '@rose/kernels';
 import { openGpu } from '../../packages/rose/src/kernel/gpu.ts';
 import { circumstances, writeResult } from '../measure/report.ts';
@@ -25,6 +25,7 @@ process.on('exit', () => rmSync(caches, { recursive: true, force: true }));
 process.env.ROSE_CACHE_DIR = caches;
 // The driver reads it when it is loaded.
 process.env.CUDA_CACHE_PATH = join(caches, 'driver');
+delete process.env.CUDA_CACHE_DISABLE;
 using gpu = openGpu(0);
 const { context, arch } = gpu;
 
@@ -41,7 +42,14 @@ for (const module of KERNELS.filter((one) => (one.arch ?? arch) === arch)) {
   for (const wanted of module.cases) {
     const s = specialise(module, wanted);
     const at = performance.now();
-    const { program } = compileKernel(module.trace(s), { arch });
+    let program: Program;
+    try {
+      ({ program } = compileKernel(module.trace(s), { arch }));
+    } catch (error) {
+      // A case may need what this GPU lacks.
+      if (error instanceof KernelError) continue;
+      throw error;
+    }
     const recordMilliseconds = performance.now() - at;
     made.push({ kernel: module.name, options: s.options, tuning: s.tuning, program, recordMilliseconds });
   }

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -112,9 +113,19 @@ test('what a file became is kept beside compiled code, and made anew when the fi
   const [kept, ...more] = keptFiles().filter((name) => readFileSync(name, 'utf8').includes('twofold'));
   assert.deepEqual(more, []);
   assert.equal(print(), first);
-  // It is read: what stands there now is what runs.
-  writeFileSync(kept, readFileSync(kept, 'utf8').replace("name: 'twice'", "name: 'kept'"));
+  // It is read where it is whole: what stands there then is what runs.
+  const text = readFileSync(kept, 'utf8');
+  const other = text.slice(0, text.lastIndexOf('\n//# ')).replace("name: 'twice'", "name: 'kept'");
+  const hash = createHash('sha256')
+    .update(JSON.stringify([other]))
+    .digest('hex');
+  writeFileSync(kept, `${other}\n//# ${hash}`);
   assert.match(print(), /kernel "kept"/);
+  for (const damaged of ['', text.slice(0, 100), text.replace("name: 'twice'", "name: 'wrong'")]) {
+    writeFileSync(kept, damaged);
+    assert.equal(print(), first);
+    assert.equal(readFileSync(kept, 'utf8'), text);
+  }
   const before = keptFiles().length;
   writeFileSync(join(home, 'other.ts'), KERNEL.replaceAll('double', 'twofold').replace("name: 'twice'", "name: 'two'"));
   assert.match(print(), /kernel "two"/);

@@ -7,7 +7,9 @@ import attentionPrefill from '../src/attention_prefill.ts';
 import attentionPrefillWgmma from '../src/attention_prefill_wgmma.ts';
 import attentionRows from '../src/attention_rows.ts';
 import { specialise, type Dims, type KernelCase, type KernelModule } from '../src/spec.ts';
-import { decodeAttention, randomSequence, SIMULATED, type Shape } from './attention-sequences.ts';
+import { encode } from '../src/support/storage.ts';
+import { seededRandom } from '../src/support/random.ts';
+import { decodeAttention, randomSequence, SIMULATED, type Sequence, type Shape } from './attention-sequences.ts';
 
 /** What of a batch is no part of the kernels: how many sequences there are, how long they are, and which are there at all. */
 
@@ -63,16 +65,40 @@ test('rows of an answer that are asked as sequences of one row each share its pa
 });
 
 test('many splits are put together by the last of them to the bits of the kernel that does only that', () => {
-  const shape: Shape = { qHeads: 2, kvHeads: 1, head: 32 };
-  const asked = [
-    { sequence: randomSequence(shape, 9000, 1), length: 9000, count: 2 },
-    { sequence: randomSequence(shape, 700, 2), length: 700, count: 1 },
-  ];
-  // The window begins in the second split: items are in other groups than their places in the list would say.
-  const settings = { window: 8300, sinks: [0.5, -1] };
+  const shape: Shape = { qHeads: 1, kvHeads: 1, head: 32 };
+  const splits = 18;
+  // A window of so many splits that begins in the second, third, fourth or fifth: an item's group is that of its number.
+  const asked = [1, 2, 3, 4].map((first) => {
+    const length = 512 * (first + splits - 1) + 450;
+    return { sequence: cancelling(shape, length, first, splits), length, count: 1 };
+  });
+  const settings = { window: 512 * (splits - 1) + 194, sinks: [0.5] };
   const whole = decodeAttention(asked, shape, settings, 1, SIMULATED, true);
   assert.deepEqual(whole, decodeAttention(asked, shape, settings));
 });
+
+/**
+ * A sequence whose splits from `first` on have one huge value each, which is there with both signs: their sum is small, and
+ * what is left of it shows in which order they were added.
+ */
+function cancelling(shape: Shape, length: number, first: number, splits: number): Sequence {
+  const sequence = randomSequence(shape, length, first);
+  // All tokens count alike.
+  sequence.keys.fill(0);
+  const random = seededRandom(first);
+  for (let e = 0; e < shape.head; e++) {
+    const huge = Array.from({ length: splits / 2 }, () => 2 ** (18 + random.integer(5))).flatMap((v) => [v, -v]);
+    const order = huge.map((value) => ({ value, at: random.uniform() })).toSorted((x, y) => x.at - y.at);
+    const bits = new Uint16Array(
+      encode(
+        'bf16',
+        Float64Array.from(order, ({ value }) => value),
+      ).buffer,
+    );
+    for (let s = 0; s < splits; s++) sequence.values[(512 * (first + s) + 400) * shape.head + e] = bits[s];
+  }
+  return sequence;
+}
 
 /** Runs a kernel in the simulator, which must find nothing. */
 function clean(

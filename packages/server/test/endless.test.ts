@@ -129,7 +129,8 @@ test('mode poll: the author of a model that never starts mends it, and others ar
 });
 
 test('mode poll: files that change while they are read are tried again, although they stay as they were seen', async (t) => {
-  const changed = join(useTemporaryDirectory(t), 'changed');
+  const notes = useTemporaryDirectory(t);
+  const [changed, started] = ['changed', 'started'].map((name) => join(notes, name));
   const source = model(
     '{}',
     `static async autoCompleteConfig(config, { directory }) {
@@ -142,7 +143,12 @@ test('mode poll: files that change while they are read are tried again, although
       config.output.push({ name: 'OUT', data_type: 'TYPE_INT32', dims: [-1] });
       return config;
     }
-    async initialize() { await new Promise((resolve) => setTimeout(resolve, 250)); }`,
+    async initialize() {
+      const { existsSync, writeFileSync } = await import('node:fs');
+      if (existsSync(${JSON.stringify(started)})) return;
+      writeFileSync(${JSON.stringify(started)}, '');
+      await new Promise((resolve) => setTimeout(resolve, 1500));
+    }`,
   );
   const server = await serveEndless(t, {}, { mode: 'poll', pollSeconds: 0.05 });
   write(server.directory, filesOf('m', { config: 'backend: "typescript"', source }));

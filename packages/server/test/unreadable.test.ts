@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
 import type { RepositoryOptions } from '@rose/server';
 import type { Backend } from '../src/backend/backend.ts';
+import { glimpse } from '../src/repository/layout.ts';
 import { prepareModel } from '../src/repository/prepare.ts';
 import { config, IDENTITY, makeRepository, model, numbers, write } from './repository-kit.ts';
 import { serve, until, type Serving } from './serving.ts';
@@ -100,6 +101,8 @@ test(
         assert.match(told, /permission denied: the user that the server runs as may not read it/, name);
         assert.ok(told.includes(name === 'labels' ? "'labels.txt'" : path), `${name}: ${told}`);
       }
+      // In mode poll the whole directory is watched while a part of it loads.
+      assert.match(await glimpse(join(directory, 'older')), /permission denied/);
       const backends = new Map([['typescript', NOTHING]]);
       const { signal } = new AbortController();
       const { versions } = await prepareModel('older', join(directory, 'older'), backends, undefined, signal);

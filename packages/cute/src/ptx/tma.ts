@@ -159,6 +159,7 @@ export const TMA_EMITTERS: Readonly<Record<string, EmitNode>> = {
   bulk_prefetch: (e, node) => {
     // Before sm_90 there is no such instruction, and nothing is computed by it.
     if (e.arch.capability < 90) return;
+    e.need(8, 'sm_90');
     line(e, 'cp.async.bulk.prefetch.L2.global', [at(e, node.args[0]), e.use(node.args[1])]);
   },
   bulk_commit: (e) => e.line('cp.async.bulk.commit_group'),
