@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { readdirSync, rmSync } from 'node:fs';
+import { existsSync, readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
 import { Loading } from '../src/repository/loading.ts';
@@ -117,8 +117,11 @@ test('mode poll: the author of a model that never starts mends it, and others ar
     mode: 'poll',
     pollSeconds: 0.05,
   });
-  write(server.directory, filesOf('m', PLACES['top level'](ENDLESS.loops)));
-  while ((await stateOf(server, 'm')) !== 'LOADING') await new Promise((resolve) => setTimeout(resolve, 5));
+  const running = join(useTemporaryDirectory(t), 'running');
+  const tell = `(await import('node:fs')).writeFileSync(${JSON.stringify(running)}, '');`;
+  write(server.directory, filesOf('m', PLACES['top level'](`${tell} ${ENDLESS.loops}`)));
+  // A file that changes before the model's code is read is no change: the code that is there then is what loads.
+  await until(() => existsSync(running), 'the code runs');
   assert.equal((await server.get('/v2/health/ready')).status, 400);
   assert.equal((await server.post('/v2/models/good/infer', numbers(1))).status, 200);
   write(server.directory, { 'm/1/model.ts': IDENTITY });
