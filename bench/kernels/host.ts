@@ -1,8 +1,9 @@
+import { randomUUID } from 'node:crypto';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { CubinCache, Kernel, measure, measureGraph } from '@rose/cuda';
-import { compileKernel, type Program } from '@rose/cute';
+import { compileKernel, KernelError, type Program } from '@rose/cute';
 import { KERNELS, specialise, type KernelCase, type KernelModule, type Specialisation } from '@rose/kernels';
 import { DeviceArgs } from '../../packages/rose/src/kernel/device-args.ts';
 import type { Gpu } from '../../packages/rose/src/kernel/gpu.ts';
@@ -20,12 +21,22 @@ export interface HostCosts {
   readonly graphHostMicroseconds: number;
   /** From the specification to PTX, warm: the median kernel and the slowest. */
   readonly traceAndEmit: { readonly median: number; readonly slowest: number; readonly kernel: string };
-  /** From the specification to the end of a first launch, by kernel. */
-  readonly firstUse: Readonly<Record<string, { readonly emptyCache: number; readonly fromCache: number }>>;
+  /** Of each kernel's largest small case. */
+  readonly firstUse: Readonly<Record<string, FirstUse>>;
+}
+
+export interface FirstUse {
+  readonly ptxBytes: number;
+  /** From the specification to the end of a first launch, with empty caches and with full ones. */
+  readonly emptyCache: number;
+  readonly fromCache: number;
+  /** The image alone, from the cache. */
+  readonly load: number;
 }
 
 const GRAPH_LAUNCHES = 300;
-const WARM_ROUNDS = 60;
+const WARM_ROUNDS = 9;
+const CACHED_ROUNDS = 5;
 
 export function hostCosts(gpu: Gpu, multiprocessors: number): HostCosts {
   const { context, stream } = gpu;
@@ -54,9 +65,10 @@ export function hostCosts(gpu: Gpu, multiprocessors: number): HostCosts {
   const graphHostMicroseconds = hostMicroseconds(context, 1, 25, () => executable.launch(stream)) / GRAPH_LAUNCHES;
 
   const warm: { kernel: string; ms: number }[] = [];
-  const firstUse: Record<string, { emptyCache: number; fromCache: number }> = {};
+  const firstUse: Record<string, FirstUse> = {};
   for (const module of KERNELS.filter(({ arch = gpu.arch }) => arch === gpu.arch)) {
-    const s = specialise(module, module.cases[1] ?? module.cases[0]);
+    const s = largest(gpu, module);
+    if (s === undefined) continue;
     const times: number[] = [];
     for (let round = 0; round < WARM_ROUNDS; round++) {
       const begin = performance.now();
@@ -78,20 +90,42 @@ export function hostCosts(gpu: Gpu, multiprocessors: number): HostCosts {
   };
 }
 
-/** Traces, emits, compiles, loads and runs a kernel, once with an empty cache and once with a filled one. */
+/** The case with the most PTX, of those that need little memory; undefined where this GPU can have none. */
+function largest(gpu: Gpu, module: KernelModule): Specialisation | undefined {
+  const all = module.cases.filter(({ large }) => large !== true).map((wanted) => specialise(module, wanted));
+  const sized = all.flatMap((s) => {
+    try {
+      return [{ s, bytes: programOf(gpu, module, s).ptx.length }];
+    } catch (error) {
+      // A case may need what this GPU lacks.
+      if (error instanceof KernelError) return [];
+      throw error;
+    }
+  });
+  return sized.toSorted((a, b) => b.bytes - a.bytes).at(0)?.s;
+}
+
+/** Traces, emits, compiles, loads and runs a kernel, once with empty caches and then with full ones. */
 function firstUseOf(
   gpu: Gpu,
   module: KernelModule,
   s: Specialisation,
   device: { readonly multiprocessors: number },
-): { emptyCache: number; fromCache: number } {
+): FirstUse {
   const { context, stream } = gpu;
   const directory = mkdtempSync(join(tmpdir(), 'rose-bench-'));
+  // Neither our cache nor the driver's has this text, whatever was compiled before.
+  const mark = `\n// ${randomUUID()}\n`;
+  const marked = (): Program => {
+    const program = programOf(gpu, module, s);
+    return { ...program, ptx: program.ptx + mark };
+  };
   try {
+    const cache = new CubinCache({ directory });
     using args = new DeviceArgs(context, module, s, 1);
     const once = (): number => {
       const begin = performance.now();
-      using kernel = new Kernel(context, programOf(gpu, module, s), { cache: new CubinCache({ directory }) });
+      using kernel = new Kernel(context, marked(), { cache });
       kernel
         .prepare()
         .grid(...module.grid(s, device))
@@ -100,9 +134,21 @@ function firstUseOf(
       stream.synchronize();
       return performance.now() - begin;
     };
+    const program = marked();
+    const loadOnce = (): number => {
+      const begin = performance.now();
+      using kernel = new Kernel(context, program, { cache });
+      if (!kernel.cached) throw new Error(`${module.name} was not kept`);
+      return performance.now() - begin;
+    };
     const emptyCache = once();
-    const fromCache = median([once(), once(), once()]);
-    return { emptyCache, fromCache };
+    const rounds = <T>(of: () => T): T[] => Array.from({ length: CACHED_ROUNDS }, of);
+    return {
+      ptxBytes: program.ptx.length,
+      emptyCache,
+      fromCache: median(rounds(once)),
+      load: median(rounds(loadOnce)),
+    };
   } finally {
     rmSync(directory, { recursive: true, force: true });
   }

@@ -10,7 +10,9 @@
  * tables have one. Without --json the result goes to bench/results.
  */
 import { spawnSync } from 'node:child_process';
-import { readFileSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { compileKernel, type Program } from '@rose/cute';
@@ -75,8 +77,11 @@ const cases = (JSON.parse(readFileSync(new URL('cases.json', import.meta.url), '
   ({ id }) => id.includes(values.only),
 );
 
-// What a first use costs is told by our own cache; the driver's would answer for kernels that were compiled before.
-process.env.CUDA_CACHE_DISABLE = '1';
+// The driver's own cache, which has the kernels that it compiles as it loads them, is empty at first. It reads this once.
+const driverCache = mkdtempSync(join(tmpdir(), 'rose-bench-driver-'));
+process.on('exit', () => rmSync(driverCache, { recursive: true, force: true }));
+process.env.CUDA_CACHE_PATH = driverCache;
+delete process.env.CUDA_CACHE_DISABLE;
 using gpu = openGpu(0);
 const { context } = gpu;
 const { device } = context;

@@ -57,7 +57,6 @@ export function gpuSteps(root: string, noGpu: string | undefined): readonly Step
     bench('grouped', ['bench/gemm/grouped.ts']),
     bench('attention', ['bench/attention/run.ts']),
     bench('kernels', ['bench/kernels/run.ts']),
-    bench('compile', ['bench/kernels/compile.ts']),
     bench('sample', ['bench/kernels/sample.ts']),
     bench('encoder-kernels', ['bench/encoder/run.ts']),
     bench('encoder', ['bench/cuda/encoder.ts']),

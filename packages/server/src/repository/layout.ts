@@ -90,11 +90,6 @@ export async function fingerprint(directory: string): Promise<string> {
   return lines.join('\n');
 }
 
-/** The same for who only watches it: of what cannot be read, why that is so. */
-export function glimpse(directory: string): Promise<string> {
-  return fingerprint(directory).catch((error: unknown) => (error instanceof Error ? error.message : String(error)));
-}
-
 /** @throws TritonError when a client's name could lead out of the repository */
 export function checkModelName(name: string): void {
   if (name.trim() === '') throw invalid('Model name cannot be empty. Please enter a valid name to deploy.');

@@ -30,15 +30,15 @@ export class Loading {
     this.#controller.abort(reason);
   }
 
-  /** @param look tells one state of the model's files from another */
+  /** @param look tells one state of the model's files from another; that it fails is a state, too */
   async watch(look: () => Promise<string>): Promise<void> {
-    this.#seen = await look();
-    this.#look = look;
+    this.#look = () => look().catch(String);
+    this.#seen = await this.#look();
   }
 
   /** Whoever changes the files of a model that is still loading does not wait for what it was. */
   async giveUpIfChanged(): Promise<void> {
-    const seen = await this.#look?.().catch(() => 'gone');
+    const seen = await this.#look?.();
     if (seen === this.#seen) return;
     this.#outdated = true;
     this.giveUp(new Error('its files changed while it was loading'));

@@ -12,7 +12,7 @@ import { TritonError } from '../triton/errors.ts';
 import type { TritonModel } from '../triton/model.ts';
 import { checkParts, ensemblesOf, loadOrder, partsOf } from './dependencies.ts';
 import { Entry, loadFailed, messageOf, type IndexEntry } from './entry.ts';
-import { checkModelName, glimpse, scanRepositories } from './layout.ts';
+import { checkModelName, fingerprint, scanRepositories } from './layout.ts';
 import type { Loading } from './loading.ts';
 import { NO_OVERRIDE, writeFiles, type LoadOverride } from './override.ts';
 import type { ControlMode, RepositoryOptions } from './options.ts';
@@ -424,7 +424,7 @@ export class ModelRepository {
       if (this.#surroundings.builtin.has(name)) throw new TritonError(400, 'a model named at the start has this name');
       if (directories.length > 1) throw new TritonError(400, 'model appears in two or more repositories');
       const [directory] = directories;
-      if (this.mode === 'poll') await loading.watch(() => glimpse(directory));
+      if (this.mode === 'poll') await loading.watch(() => fingerprint(directory));
       const reading = prepareModel(name, directory, this.#backends, override.config, loading.signal);
       prepared = await loading.part('its configuration is being read and completed', reading);
       entry.problem = undefined;

@@ -30,9 +30,8 @@ export function splitBytes(bytes: Uint8Array, onIncomplete: (elements: number) =
 
 /**
  * From here on a tensor goes between sockets and threads in memory of its own; a smaller one is copied with its message,
- * which is faster. That memory
- * is no SharedArrayBuffer: V8 does not count those, so that gigabytes of them lie about until it collects for another reason,
- * and each comes as fresh pages from the system.
+ * which is faster. That memory is no SharedArrayBuffer: V8 does not count those, so that gigabytes of them lie about until it
+ * collects for another reason, and each comes as fresh pages from the system.
  */
 export const LARGE_BYTES: number = 16 * 1024;
 
