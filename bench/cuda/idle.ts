@@ -56,9 +56,12 @@ export async function measureIdle(
   const maxTokens = WARM_UP + 3 * steps + 50;
   for (let id = 1; id <= sequences; id++) engine.submit(requestOf(id, context, maxTokens, spec.vocabSize), 0);
   const outbox = new Outbox();
+  let ending = false;
   const step = async (): Promise<void> => {
     await engine.step(Date.now(), outbox);
-    outbox.take();
+    if (engine.stepFault !== undefined) throw engine.stepFault;
+    const failed = outbox.take().events.find((event) => event.kind === 'failed');
+    if (failed !== undefined && !ending) throw new Error(`request ${failed.id}: ${failed.error.message}`);
     // As the engine's host lets messages in.
     await new Promise((resolve) => setImmediate(resolve));
   };
@@ -76,6 +79,7 @@ export async function measureIdle(
   const marks = new Marks(gpu);
   for (let i = 0; i < steps; i++) await step();
   marks.stop();
+  ending = true;
   for (let id = 1; id <= sequences; id++) engine.cancel(id);
   while (engine.hasWork) await step();
   const { between, within, whole } = marks.times();

@@ -4,10 +4,11 @@
  * device in the same run. Last, 32 and 256 sequences in the engine's overlapped loop: how long the GPU is idle between their steps, and
  * how long the engine's thread takes to hand one over.
  *
- *     node --conditions=development --import @rose/cute/register bench/cuda/steps.ts [--shape llama-8b,llama-1b] [--fp8] [--json FILE]
+ *     node --conditions=development --import @rose/cute/register bench/cuda/steps.ts [--shape llama-8b,llama-1b] [--fp8]
+ *         [--decode 1x128,32x1024] [--prompt 512,2048] [--loop 32,256] [--steps 60] [--json FILE]
  *
- * With --fp8 weights are brought to e4m3 as they are read, and keys and values are e4m3. Without --json the result goes to
- * bench/results.
+ * With --fp8 weights are brought to e4m3 as they are read, and keys and values are e4m3. `--decode`, `--prompt` and `--loop` take a
+ * part of what is measured, or nothing of a kind with `none`. Without --json the result goes to bench/results.
  */
 import { writeFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
@@ -28,6 +29,9 @@ const { values } = parseArgs({
     json: { type: 'string' },
     steps: { type: 'string', default: '60' },
     fp8: { type: 'boolean', default: false },
+    decode: { type: 'string', default: '1x128,1x8000,32x1024,64x1024,256x1024' },
+    prompt: { type: 'string', default: '512,2048,8192' },
+    loop: { type: 'string', default: '32,256' },
   },
 });
 const STEPS = Number(values.steps);
@@ -36,6 +40,7 @@ const IDLE_BAR = 0.03;
 /** Microseconds in which a step of 256 sequences is to be handed over. */
 const HOST_BAR = 150;
 const wantedShapes = values.shape?.split(',');
+const listOf = (list: string): string[] => (list === 'none' ? [] : list.split(','));
 
 interface Figure {
   readonly shape: string;
@@ -94,23 +99,18 @@ async function measureShape(shape: LlamaShape): Promise<void> {
   });
   console.log(`${shape.name}: loaded in ${lap()}`, JSON.stringify(model.memory));
   const weights = model.memory.weights - (shape.tied ? 0 : 2 * shape.vocabulary * shape.hidden);
-  for (const [sequences, context] of [
-    [1, 128],
-    [1, 8000],
-    [32, 1024],
-    [64, 1024],
-    [256, 1024],
-  ] as const) {
+  for (const size of listOf(values.decode)) {
+    const [sequences, context] = size.split('x').map(Number);
     const batch = decodeBatch(model, sequences, context);
     const times = await timeSteps(model, batch, STEPS, calls);
     report('decode', shape, weights, sequences, context, sequences, times);
   }
-  for (const rows of [512, 2048, 8192]) {
+  for (const rows of listOf(values.prompt).map(Number)) {
     const batch = promptBatch(model, rows);
     const times = await timeSteps(model, batch, Math.ceil(STEPS / 8), calls);
     report('prompt', shape, weights, 1, rows, rows, times);
   }
-  for (const sequences of [32, 256]) {
+  for (const sequences of listOf(values.loop).map(Number)) {
     const wanted = { sequences, context: 1024, steps: 100 };
     const idle = await measureIdle(gpu, model, checkpoint.spec, wanted, calls);
     idles.push({ shape: shape.name, bar: IDLE_BAR, hostBar: HOST_BAR, ...idle });
