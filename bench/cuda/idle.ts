@@ -51,15 +51,17 @@ export async function measureIdle(
     calls.on = false;
     return running;
   });
-  const limits = { entries: sequences, timeoutMs: undefined, stepMs: undefined };
+  // Prompts at once, as many rows in a step as there is room for: the first ones shall not end while others wait to begin.
+  const limits = { entries: sequences, timeoutMs: undefined, stepMs: Infinity };
   const engine = new LlmEngine(spec, timed, { ...limits, loop: 'overlapped', clock: () => performance.now() });
-  const maxTokens = WARM_UP + 3 * steps + 50;
+  const maxTokens = WARM_UP + 3 * steps + sequences + 50;
   for (let id = 1; id <= sequences; id++) engine.submit(requestOf(id, context, maxTokens, spec.vocabSize), 0);
   const outbox = new Outbox();
   let ending = false;
   const step = async (): Promise<void> => {
     await engine.step(Date.now(), outbox);
     if (engine.stepFault !== undefined) throw engine.stepFault;
+    if (!ending && !engine.hasWork) throw new Error('the sequences ended before all was measured');
     const failed = outbox.take().events.find((event) => event.kind === 'failed');
     if (failed !== undefined && !ending) throw new Error(`request ${failed.id}: ${failed.error.message}`);
     // As the engine's host lets messages in.

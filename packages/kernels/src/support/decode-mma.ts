@@ -307,6 +307,15 @@ export function decodeByMma(t: DecodeTensors, dims: Dims, options: DecodeOptions
   }
   if (items !== undefined) {
     const counter = t.arrived!(sequence, bidY());
-    putTogether(t as WholeTensors, { place: placeOf, start }, items, counter, head, DECODE_THREADS);
+    putTogether(
+      t as WholeTensors,
+      { place: placeOf, start },
+      items,
+      counter,
+      head,
+      DECODE_THREADS,
+      pages,
+      2 * tileRows * pitch * unit,
+    );
   }
 }
