@@ -175,7 +175,6 @@ function record({ dims, options }: Specialisation<typeof OPTIONS>): KernelIR {
   const threads = vectors * GROUPS;
   const body = (t: Tensors): void => {
     'use gpu';
-    gridLaunchDependents();
     const [h, token, sequence] = [bid(), bidY(), bidZ()];
     const [start, end] = [early(t.starts(sequence)), early(t.starts(sequence + 1))];
     if (start === end) {
@@ -187,6 +186,7 @@ function record({ dims, options }: Specialisation<typeof OPTIONS>): KernelIR {
     const live = row < early(t.rowStarts(sequence + 1));
     const firstSplit = early(t.items(start, 1));
     gridDependencyWait();
+    gridLaunchDependents();
     if (!live) return;
     const statsOf = (item: number) => vectorsOf(t.stats(item, token, h, _), 2)(_, 0);
 

@@ -13,7 +13,6 @@ import {
   tensorAt,
   tid,
   tmaLoad,
-  tmaPrefetch,
   _,
   type FilledStage,
   type KernelIR,
@@ -63,8 +62,6 @@ const TUNING = {
   share: [1, 2, 4, 8],
   /** When the next kernel may start and load weights: at once, when all of these are on their way, or when they are read. */
   next: ['start', 'loaded', 'read'],
-  /** Stages behind the ring's, whose weights are asked for, into the level-2 cache, before x is waited for. */
-  fetch: [0, 4, 8, 16],
 } as const;
 type Small = Specialisation<typeof LINEAR_OPTIONS, typeof TUNING>;
 
@@ -93,15 +90,15 @@ const linearSmall: KernelModule = defineKernel({
   choose: ({ rows, columns, depth }, { leaves }) => {
     const step = (depth / leaves) % 128 === 0 ? 128 : 64;
     const tiles = Math.ceil(columns / TILE);
-    // 64 CTAs with many stages read as fast as more with fewer.
-    const split = ([1, 2, 4] as const).find((ctas) => ctas === leaves || tiles * ctas >= 64) ?? 8;
+    // With all of its leaves to itself, a CTA on every second multiprocessor reads more slowly than one on nearly every one.
+    const split = ([1, 2, 4] as const).find((ctas) => ctas === leaves || tiles * ctas >= 96) ?? 8;
     const alone = tiles * split <= 132;
     // With as much of x as of w, and room for the next kernel's CTAs on other multiprocessors.
     const full = heldRows(rows) === 64 && tiles * split <= 66;
     const room = full ? STAGE_ROOM.all : alone ? STAGE_ROOM.alone : STAGE_ROOM.beside;
     const stages = stagesWithin(room, stageBytes(heldRows(rows), step));
     const next = full ? 'loaded' : alone ? 'start' : 'read';
-    return { rows: heldRows(rows), step, stages, split, share: 1, next, fetch: 0 };
+    return { rows: heldRows(rows), step, stages, split, share: 1, next };
   },
   tables: { key: (dims, options) => ({ ...linearKey(dims, options), rows: heldRows(dims.rows) }) },
   args: linearArgs,
@@ -119,7 +116,7 @@ const linearSmall: KernelModule = defineKernel({
     { dims: { rows: 15, columns: 64, depth: 1024 }, options: { leaves: 8, gate: 'gelu_tanh', scale: true } },
     { dims: { rows: 64, columns: 128, depth: 256 }, options: { leaves: 2, activation: 'tanh', output: 'f32' } },
     { dims: { rows: 30, columns: 136, depth: 320 }, tuning: { rows: 32, share: 2, split: 1, stages: 2 } },
-    { dims: { rows: 2, columns: 72, depth: 1024 }, options: { leaves: 2 }, tuning: { split: 2, stages: 2, fetch: 4 } },
+    { dims: { rows: 2, columns: 72, depth: 1024 }, options: { leaves: 2 }, tuning: { split: 2, stages: 2 } },
     {
       dims: { rows: 28, columns: 200, depth: 512 },
       options: { leaves: 4, residual: true },
@@ -152,7 +149,7 @@ function mapsOf({ dims, options, tuning }: Small): Record<string, TensorMapDescr
 function record(s: Small): KernelIR {
   const { dims, options, tuning } = s;
   const { type, leaves, gate } = options;
-  const { rows, step, stages, split, share, next, fetch } = tuning;
+  const { rows, step, stages, split, share, next } = tuning;
   const boxes = step / DEPTH_STEP;
   const rounds = Math.ceil(dims.depth / leaves / step);
   // Of a CTA, and those whose weights are loaded before the kernel before this one has ended.
@@ -204,8 +201,6 @@ function record(s: Small): KernelIR {
         };
         const early = Array.from({ length: ahead }, () => producer.acquire());
         for (const [i, stage] of early.entries()) loadW(stage, first + i * step);
-        const fetched = Math.min(ahead + fetch, rounds * leavesHere);
-        for (let k = ahead * step; k < fetched * step; k += DEPTH_STEP) tmaPrefetch(t.w, [first + k, tile * TILE]);
         gridDependencyWait();
         for (const [i, stage] of early.entries()) loadX(stage, first + i * step);
         for (let k = i32(ahead * step); k < rounds * leavesHere * step; k += step) {

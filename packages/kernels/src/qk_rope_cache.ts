@@ -272,8 +272,6 @@ function record({ dims, options, tuning }: Specialisation<typeof OPTIONS, typeof
   const turning = rotary / (2 * pairs);
   const body = (t: Tensors): void => {
     'use gpu';
-    // Attention's CTAs, and behind them those that load weights, are there when this one's keys are.
-    gridLaunchDependents();
     const at = bid() * threads + tid();
     const wanted = idiv(at, lanes);
     const own = at - wanted * lanes;
@@ -296,6 +294,7 @@ function record({ dims, options, tuning }: Specialisation<typeof OPTIONS, typeof
       const raw = place.load(t.qkv(token, _), (even ? h : min(h, heads - 1)) * vectors);
       return { h, raw, live: wanted < t.tokens * groups && own < vectors && (even || h < heads) };
     });
+    gridLaunchDependents();
     for (const { h, raw, live } of all) {
       let x = raw.to(f32);
       if (weights) {

@@ -1,8 +1,5 @@
 import {
   atomic,
-  cpAsync,
-  cpAsyncCommit,
-  cpAsyncWait,
   ex2,
   f32,
   fma,
@@ -10,16 +7,13 @@ import {
   fragment,
   i32,
   idiv,
-  makeLayout,
   max,
-  min,
   range,
   rcp,
   select,
   shared,
   shuffleXor,
   sync,
-  tensorAt,
   tid,
   u32,
   _,
@@ -37,6 +31,8 @@ import { vectorsOf } from './rows.ts';
 const GROUPS = 4;
 /** Columns of a thread: 16 bytes of float32. */
 const VECTOR = 4;
+/** Parts of each group that a thread has under way where there are many: one CTA waits for them, and others have ended. */
+const AHEAD = 4;
 
 export interface WholeTensors {
   readonly items: Tensor;
@@ -102,12 +98,7 @@ export function finishAlone(t: WholeTensors, row: i32, h: i32, vector: i32, part
   );
 }
 
-/**
- * After all threads have written this CTA's parts: the last CTA of a sequence and tile puts the splits together. Others have
- * ended, so it has nothing to wait for but what it reads: as many parts as fit are on their way at once.
- *
- * @param room `roomBytes` of shared memory that nobody needs any more
- */
+/** After all threads have written this CTA's parts: the last CTA of a sequence and tile puts the splits together. */
 export function putTogether(
   t: WholeTensors,
   rows: RowsOfTile,
@@ -115,8 +106,6 @@ export function putTogether(
   counter: Tensor,
   head: number,
   threads: number,
-  room: Tensor,
-  roomBytes: number,
 ): void {
   'use gpu';
   const several = items.to - items.from > 1;
@@ -136,88 +125,60 @@ export function putTogether(
   }
   sync();
   if (last[0] === 1) {
+    // The largest score of each row, by as many threads as there are for each.
+    const each = threads / ROWS;
+    const row = idiv(tid(), each);
+    const { token, h, live } = rows.place(row);
+    let largest = f32(-Infinity);
+    if (live) {
+      for (const item of range(items.from + (tid() & (each - 1)), items.to, each, { unroll: 8 })) {
+        largest = max(largest, t.stats(item, token, h, 0).load()[0]);
+      }
+    }
+    for (let distance = each / 2; distance >= 1; distance /= 2) largest = max(largest, shuffleXor(largest, distance));
+    if ((tid() & (each - 1)) === 0) tops[row] = largest;
+  }
+  sync();
+  if (last[0] === 1) {
     const vectors = head / VECTOR;
-    // Splits of which all threads' vectors, and all rows' weights and sums, have room.
-    const slots = Math.floor(roomBytes / (4 * VECTOR * threads + 8 * ROWS) / GROUPS) * GROUPS;
-    const all = tensorAt(room.address, f32, makeLayout(roomBytes / 4));
-    const parts = tensorAt(all.address, f32, makeLayout([slots, threads, VECTOR], [threads * VECTOR, VECTOR, 1]));
-    const behind = all(slots * threads * VECTOR);
-    const shares = tensorAt(behind.address, f32, makeLayout([slots, ROWS, 2], [2 * ROWS, 2, 1]));
     // From a number that the groups divide on, so that the item of a group is always at the same place.
     const first = items.from - (items.split & (GROUPS - 1));
-    for (const pass of range(0, (ROWS * vectors) / threads)) {
-      const lowest = idiv(pass * threads, vectors);
-      const at = pass * threads + tid();
+    for (const at of range(tid(), ROWS * vectors, threads)) {
       const row = idiv(at, vectors);
       const vector = at - row * vectors;
       const { token, h, live } = rows.place(row);
-      const sums = Array.from({ length: GROUPS }, () => fragment('f32', VECTOR));
-      const totals = fragment('f32', GROUPS);
-      // Rows that live are the first ones.
-      const end = select(rows.place(lowest).live, items.to, first);
-      for (const round of range(first, end, slots)) {
-        const count = min(slots, (items.to - round + GROUPS - 1) & -GROUPS);
-        for (const i of range(0, count, 1, { unroll: GROUPS })) {
-          const item = round + i;
-          const where = live && item >= items.from && item < items.to;
-          const from = vectorsOf(t.o(max(items.from, min(item, items.to - 1)), token, h, _), VECTOR);
-          cpAsync(parts(i, tid(), 0), from(0, vector), { bytes: 16, read: select(where, 16, 0) });
-        }
-        cpAsyncCommit();
-        if (pass === 0 && round === first) {
-          findTops(t, rows, items, tops, threads);
-          sync();
-        }
-        for (const entry of range(tid(), ROWS * count, threads, { unroll: 4 })) {
-          const other = rows.place(entry & (ROWS - 1));
-          const item = round + (entry >> Math.log2(ROWS));
-          const where = other.live && item >= items.from && item < items.to;
-          const stats = vectorsOf(t.stats(item, other.token, other.h, _), 2)(_, 0).load({
-            where,
-            otherwise: -Infinity,
+      if (live) {
+        const top = max(sinkOf(t, h), tops[row]);
+        const sums = Array.from({ length: GROUPS }, () => fragment('f32', VECTOR));
+        const totals = fragment('f32', GROUPS);
+        const add = (round: i32, ahead: number): void => {
+          'use gpu';
+          const cells = Array.from({ length: GROUPS * ahead }, (_none, i) => {
+            'use gpu';
+            const item = round + i;
+            const where = item >= items.from && item < items.to;
+            return {
+              stats: vectorsOf(t.stats(item, token, h, _), 2)(_, 0).load({ where, otherwise: -Infinity }),
+              part: vectorsOf(t.o(item, token, h, _), VECTOR)(_, vector).load({ where }),
+            };
           });
-          const seen = stats[0] > -Infinity;
-          const share = shares(entry >> Math.log2(ROWS), entry & (ROWS - 1), _);
-          share[0] = select(seen, ex2(stats[0] - max(sinkOf(t, other.h), tops[entry & (ROWS - 1)])), f32(0));
-          share[1] = select(seen, stats[1], f32(0));
-        }
-        cpAsyncWait(0);
-        sync();
-        for (const i of range(0, count, GROUPS)) {
-          for (let g = 0; g < GROUPS; g++) {
-            const [weight, sum] = vectorsOf(shares(i + g, row, _), 2)(_, 0)
-              .load()
-              .values();
-            const part = parts(i + g, tid(), _).load();
-            totals[g] = fma(weight, sum, totals[g]);
+          for (const [i, { stats, part }] of cells.entries()) {
+            const g = i % GROUPS;
+            const seen = stats[0] > -Infinity;
+            const weight = select(seen, ex2(stats[0] - top), f32(0));
+            totals[g] = fma(weight, select(seen, stats[1], f32(0)), totals[g]);
             for (let e = 0; e < VECTOR; e++) sums[g][e] = fma(weight, part[e], sums[g][e]);
           }
-        }
-        sync();
-      }
-      if (live) {
+        };
+        const many = first + ((items.to - first) & -(GROUPS * AHEAD));
+        for (const round of range(first, many, GROUPS * AHEAD)) add(round, AHEAD);
+        for (const round of range(many, items.to, GROUPS)) add(round, 1);
         for (let g = 1; g < GROUPS; g++) {
           totals[0] += totals[g];
           for (let e = 0; e < VECTOR; e++) sums[0][e] += sums[g][e];
         }
-        finish(t, rows.start + token, h, vector, sums[0], totals[0], max(sinkOf(t, h), tops[row]));
+        finish(t, rows.start + token, h, vector, sums[0], totals[0], top);
       }
     }
   }
-}
-
-/** The largest score of each row, by as many threads as there are for each. */
-function findTops(t: WholeTensors, rows: RowsOfTile, items: ItemsOfSequence, tops: Tensor, threads: number): void {
-  'use gpu';
-  const each = threads / ROWS;
-  const row = idiv(tid(), each);
-  const { token, h, live } = rows.place(row);
-  let largest = f32(-Infinity);
-  if (live) {
-    for (const item of range(items.from + (tid() & (each - 1)), items.to, each, { unroll: 8 })) {
-      largest = max(largest, t.stats(item, token, h, 0).load()[0]);
-    }
-  }
-  for (let distance = each / 2; distance >= 1; distance /= 2) largest = max(largest, shuffleXor(largest, distance));
-  if ((tid() & (each - 1)) === 0) tops[row] = largest;
 }

@@ -21,8 +21,8 @@ import {
 /** The specification that the kernels of attention over many queries share. */
 
 const BOUND = boundOf(
-  2 ** 15 + 4096,
-  'powers are rounded to 16 bits (8 of them in bf16) before they weigh values; scores err by float32',
+  2 ** 16 + 4096,
+  'powers are rounded to 8 bits in bf16 (2^-8 of each at most; f16 has more) before they weigh values; scores err by float32',
 );
 
 /** What each size means. */
