@@ -3,7 +3,7 @@
  * PyTorch's flash and cuDNN attention in the same run, before and after). Graphs are replayed, inputs rotate, numbers are
  * medians; of prompts the better of two, as for the peers.
  *
- *     node --conditions=development --import @rose/cute/register bench/attention/run.ts [--no-peer] [--json FILE]
+ *     node --conditions=development --import @rose/cute/register bench/attention/run.ts [--no-peer] [--only decode] [--json FILE]
  */
 import { spawnSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
@@ -17,7 +17,12 @@ import { circumstances, writeResult } from '../measure/report.ts';
 
 const HEADS = { qHeads: 32, kvHeads: 8, head: 128 } as const;
 
-const { values } = parseArgs({ options: { 'no-peer': { type: 'boolean', default: false }, json: { type: 'string' } } });
+const { values } = parseArgs({
+  options: { 'no-peer': { type: 'boolean', default: false }, only: { type: 'string' }, json: { type: 'string' } },
+});
+if (values.only !== undefined && values.only !== 'decode')
+  throw new Error(`--only ${values.only}: only decode can be asked`);
+const decodeOnly = values.only !== undefined;
 using gpu = openGpu(0);
 const { context } = gpu;
 const copy = copyOf(gpu);
@@ -27,6 +32,7 @@ const decoding = [
   { sequences: 32, length: 4096, cache: 'same' },
   { sequences: 128, length: 2048, cache: 'same' },
   { sequences: 1, length: 32768, cache: 'same' },
+  { sequences: 32, length: 1024, cache: 'same' },
   { sequences: 32, length: 4096, cache: 'e4m3' },
 ].map((one) => decode(one));
 const prompts: readonly Prompts[] = [
@@ -40,10 +46,11 @@ const prompts: readonly Prompts[] = [
   { sequences: 32, tokens: 16, head: 128, length: 4096, kvHeads: 8, pack: true },
 ];
 // Clocks fall where much is asked of a GPU for long: each goes first once, and each goes last once.
+const asked = decodeOnly ? [] : prompts;
 const before = peers();
-const first = prompts.map((one) => prefill(one));
+const first = asked.map((one) => prefill(one));
 const after = peers();
-const second = prompts.map((one) => prefill(one));
+const second = asked.map((one) => prefill(one));
 const prefills = first.map((one, i) => (one.microseconds <= second[i].microseconds ? one : second[i]));
 const result = {
   ...(await circumstances()),
@@ -113,7 +120,7 @@ function prefill({
 }
 
 function peers(): string[] | undefined {
-  if (values['no-peer']) return undefined;
+  if (values['no-peer'] || decodeOnly) return undefined;
   const script = fileURLToPath(new URL('peer.py', import.meta.url));
   const { status, stdout, stderr, error } = spawnSync('python3', [script], { encoding: 'utf8' });
   if (status !== 0) console.log(`no peer: ${error?.message ?? stderr.trim().split('\n').at(-1)}`);
