@@ -12,12 +12,8 @@ import {
 import { traceKernel } from './support/trace.ts';
 import { defineKernel, type KernelModule, type Specialisation } from './spec.ts';
 
-const TUNING = {
-  /** Pages that a warp has under way or at work; in shared memory, of which some GPUs have less. */
-  stages: [4, 3, 2],
-  /** CTAs that a GPU has at once, where a CTA asks for the first pages of the one that many behind it; 0: it does not. */
-  ahead: [0, 132, 264, 396],
-} as const;
+/** Pages that a warp has under way or at work; in shared memory, of which some GPUs have less. */
+const TUNING = { stages: [4, 3, 2] } as const;
 
 /**
  * Attention of a few new tokens of many sequences over a paged cache: the part of one split, which `attention_combine`
@@ -61,7 +57,7 @@ const attentionDecode: KernelModule = defineKernel({
       return `the shortest sequence (${shortest}) lies between ${tokens} and ${longest}`;
     return qHeads % kvHeads === 0 ? undefined : `${qHeads} query heads do not divide among ${kvHeads} key heads`;
   },
-  choose: ({ head }, options) => ({ stages: usualStages(head, options), ahead: 0 }),
+  choose: ({ head }, options) => ({ stages: usualStages(head, options) }),
   args: decodeArgs,
   trace: record,
   grid: ({ dims, options }) => [itemsOf(dims, options), dims.kvHeads * rowTiles(dims), 1],
@@ -87,10 +83,7 @@ const attentionDecode: KernelModule = defineKernel({
       options: { cache: 'e4m3' },
     },
     { dims: { sequences: 2, tokens: 3, longest: 40, shortest: 7, qHeads: 4, kvHeads: 2, head: 32 } },
-    {
-      dims: { sequences: 80, tokens: 1, longest: 40, shortest: 1, qHeads: 4, kvHeads: 2, head: 32 },
-      tuning: { ahead: 132 },
-    },
+    { dims: { sequences: 80, tokens: 1, longest: 40, shortest: 1, qHeads: 4, kvHeads: 2, head: 32 } },
     {
       dims: { sequences: 2, tokens: 2, longest: 1541, shortest: 127, qHeads: 3, kvHeads: 1, head: 64 },
       options: { whole: true, sinks: true },
@@ -124,7 +117,7 @@ export default attentionDecode;
 function record({ dims, options, tuning }: Specialisation<typeof DECODE_OPTIONS, typeof TUNING>): KernelIR {
   const body = (t: DecodeTensors): void => {
     'use gpu';
-    decodeByMma(t, dims, options, tuning);
+    decodeByMma(t, dims, options, tuning.stages);
   };
   return traceKernel('attention_decode', decodeArgs(dims, options), DECODE_THREADS, body, { waits: true });
 }

@@ -1,7 +1,6 @@
 import {
   bid,
   bidY,
-  bulkPrefetch,
   cpAsync,
   cpAsyncCommit,
   cpAsyncWait,
@@ -9,8 +8,6 @@ import {
   f32,
   Fragment,
   fragment,
-  gdim,
-  gdimY,
   gridDependencyWait,
   gridLaunchDependents,
   idiv,
@@ -101,44 +98,7 @@ export function decodeStages(
   return most < 2 ? undefined : (Math.min(usualStages(head, options), most) as 2 | 3 | 4);
 }
 
-/** Rows of q and the length of a sequence. */
-function sequenceAt(t: DecodeTensors, sequence: i32): { start: i32; tokens: i32; length: i32 } {
-  'use gpu';
-  const start = early(t.rowStarts(sequence));
-  const tokens = early(t.rowStarts(sequence + 1)) - start;
-  return { start, tokens, length: early(t.lengths(sequence)) };
-}
-
-/**
- * The pages that this warp has of a split: `turns` of them from `mine` on, counted in the split, and every fourth from there. Lane i
- * has the number of the i-th.
- */
-function pagesOfWarp(
-  t: DecodeTensors,
-  sequence: i32,
-  split: i32,
-  splitPages: number,
-): { mine: i32; turns: i32; pageOfLane: i32 } {
-  'use gpu';
-  const { tokens, length } = sequenceAt(t, sequence);
-  // The pages of this split that exist and that the first query's window reaches: `begin` to `end`, counted in the split.
-  const splitPage = split * splitPages;
-  const end = min(splitPages, ((length + PAGE - 1) >> 4) - splitPage);
-  const reach = t.window === undefined ? 0 : max(0, length - tokens - t.window + 1) >> 4;
-  const begin = max(0, reach - splitPage);
-  const mine = begin + ((warpId() - begin) & (WARPS - 1));
-  const turns = max(0, end - mine + WARPS - 1) >> 2;
-  const wanted = mine + WARPS * min(laneId(), splitPages / WARPS - 1);
-  const pageOfLane = early(t.table(early(t.tableStarts(sequence)) + splitPage + min(wanted, end - 1)));
-  return { mine, turns, pageOfLane };
-}
-
-export function decodeByMma(
-  t: DecodeTensors,
-  dims: Dims,
-  options: DecodeOptions,
-  { stages, ahead }: { readonly stages: number; readonly ahead: number },
-): void {
+export function decodeByMma(t: DecodeTensors, dims: Dims, options: DecodeOptions, stages: number): void {
   'use gpu';
   const { kvHeads, head, tokens: most } = dims;
   const group = dims.qHeads / kvHeads;
@@ -160,12 +120,22 @@ export function decodeByMma(
   const split = early(t.items(item, 1));
   const kvHead = idiv(bidY(), tiles);
   const firstRow = (bidY() - kvHead * tiles) * ROWS;
-  const { start, tokens, length } = sequenceAt(t, sequence);
+  const start = early(t.rowStarts(sequence));
+  const tokens = early(t.rowStarts(sequence + 1)) - start;
+  const length = early(t.lengths(sequence));
   const [lane, warp] = [laneId(), warpId()];
   const [quad, quarter] = [lane >> 2, lane & 3];
 
+  // The pages of this split that exist and that the first query's window reaches: `begin` to `end`, counted in the split.
   const splitPage = split * splitPages;
-  const { mine, turns, pageOfLane } = pagesOfWarp(t, sequence, split, splitPages);
+  const end = min(splitPages, ((length + PAGE - 1) >> 4) - splitPage);
+  const reach = t.window === undefined ? 0 : max(0, length - tokens - t.window + 1) >> 4;
+  const begin = max(0, reach - splitPage);
+  // This warp's are begin + (warp - begin) mod 4, and every fourth from there.
+  const mine = begin + ((warp - begin) & (WARPS - 1));
+  const turns = max(0, end - mine + WARPS - 1) >> 2;
+  const wanted = mine + WARPS * min(lane, splitPages / WARPS - 1);
+  const pageOfLane = early(t.table(early(t.tableStarts(sequence)) + splitPage + min(wanted, end - 1)));
   const items = t.starts && itemsOfSequence(t.starts, t.items, sequence);
   gridDependencyWait();
   gridLaunchDependents();
@@ -194,23 +164,6 @@ export function decodeByMma(
     cpAsyncCommit();
   };
   for (let stage = 0; stage < stages - 1; stage++) fetch(stage, stage);
-
-  // The first pages of the CTA that comes behind this one.
-  let nextPage = i32(-1);
-  let nextHead = i32(0);
-  if (ahead > 0) {
-    const at = bidY() * gdim() + item + ahead;
-    const y = idiv(at, gdim());
-    if (y < gdimY()) {
-      const next = at - y * gdim();
-      const other = early(t.items(next, 0));
-      if (other >= 0) {
-        const its = pagesOfWarp(t, other, early(t.items(next, 1)), splitPages);
-        if (lane < min(its.turns, stages - 1)) nextPage = its.pageOfLane;
-        nextHead = idiv(y, tiles);
-      }
-    }
-  }
 
   // This lane's two rows: which token and head, and the words of their queries.
   const rows = [0, 8].map((more) => {
@@ -251,12 +204,6 @@ export function decodeByMma(
     cpAsyncWait(stages - 2);
     syncWarp();
     fetch(turn + stages - 1, select(stage === 0, stages - 1, stage - 1));
-    if (ahead > 0) {
-      // Nothing more of its own is on its way from here on: what the next one begins with comes into the level-2 cache.
-      if (turn === max(0, turns - stages + 1) && nextPage >= 0) {
-        for (const cache of [t.keys, t.values]) bulkPrefetch(cache(nextPage, nextHead, 0, 0), PAGE * head * unit);
-      }
-    }
     const tile = (warp * stages + stage) * PAGE;
 
     let scores = Array.from({ length: 8 }, () => f32(0)) as number[];
