@@ -42,11 +42,6 @@ for (const layer of LAYERS) {
       assert.ok(Buffer.compare(y, whole.subarray(5 * bench.pitch.y, 36 * bench.pitch.y)) === 0, `split ${split}`);
       compared += 1;
     }
-    for (const fetch of [4, 16]) {
-      const y = bench.run('linear_small', 5, 31, { stages: 2, fetch });
-      assert.ok(Buffer.compare(y, whole.subarray(5 * bench.pitch.y, 36 * bench.pitch.y)) === 0, `fetch ${fetch}`);
-      compared += 1;
-    }
     for (const share of [2, 4, 8]) {
       const y = bench.run('linear_small', 5, 57, { rows: 64, share, split: 1, stages: 3 });
       assert.ok(Buffer.compare(y, whole.subarray(5 * bench.pitch.y, 62 * bench.pitch.y)) === 0, `share ${share}`);
