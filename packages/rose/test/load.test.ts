@@ -108,9 +108,24 @@ test('a summary counts from the time a request was due', () => {
   assert.deepEqual([summary.interToken?.count, summary.interToken?.max], [3, 40]);
   assert.deepEqual([summary.timePerOutputToken?.p50, summary.timePerOutputToken?.max], [7.5, 40]);
   assert.deepEqual([summary.endToEnd?.count, summary.endToEnd?.max, summary.sendLag?.p50], [2, 241, 5]);
+  // One at a time: the first, of five tokens in three events, for 30 ms, the second for 40 ms.
+  assert.deepEqual([summary.together?.answers, summary.together?.seconds], [1, 0.07]);
+  assert.ok(Math.abs(summary.together!.outputTokensPerSecond - (1000 * ((2 * 5) / 3 + 1)) / 70) < 1e-9);
   const table = loadTable(summary);
   assert.match(table, /1 x HTTP 503: later/);
   assert.match(table, /does not say how many tokens 1 answers have/);
+});
+
+test('the rate of answers that come at once counts from the last first token to the first end', () => {
+  const record = (times: number[], outputTokens: number): RequestRecord => ({
+    ...{ scheduled: 0, sent: 0, times, ended: times.at(-1)! },
+    ...{ outcome: { kind: 'done' }, usage: { inputTokens: 1, outputTokens, cachedTokens: 0 } },
+  });
+  // From 300 to 500 both answer: two events of two tokens, and two of one.
+  const both = summarize([record([100, 200, 300, 400, 500], 10), record([300, 400, 500, 700], 4)]);
+  assert.deepEqual(both.together, { answers: 2, seconds: 0.2, outputTokensPerSecond: 30 });
+  assert.match(loadTable(both), /30 tokens\/s out while 2 answers come at once \(0\.2 s\)/);
+  assert.equal(summarize([record([100], 1), record([100], 1)]).together, undefined);
 });
 
 /** A server of one model whose answers the test writes. */

@@ -10,6 +10,13 @@ export interface Percentiles {
   readonly max: number;
 }
 
+/** Of the time in which so many answers come at once. */
+export interface Together {
+  readonly answers: number;
+  readonly seconds: number;
+  readonly outputTokensPerSecond: number;
+}
+
 export interface LoadSummary {
   readonly requests: number;
   readonly done: number;
@@ -26,6 +33,8 @@ export interface LoadSummary {
   readonly outputTokens: number;
   readonly inputTokensPerSecond: number;
   readonly outputTokensPerSecond: number;
+  /** While as many answers come at once as ever do: nothing of waiting for first tokens, or for the last answers, is in it. */
+  readonly together?: Together;
   /** Answers whose server did not say how many tokens they have: there an event counts as a token. */
   readonly countedByEvents: number;
   /** From the scheduled arrival to the first text. */
@@ -53,6 +62,7 @@ export function summarize(records: readonly RequestRecord[]): LoadSummary {
   for (const { outcome } of records) {
     if (outcome.kind === 'failed') (errors[outcome.reason] ??= { count: 0, example: outcome.message }).count++;
   }
+  const together = whileMostAnswer(answered);
   const measures = {
     timeToFirstToken: percentiles(answered.map(({ times, scheduled }) => times[0] - scheduled)),
     interToken: percentiles(gaps),
@@ -76,10 +86,41 @@ export function summarize(records: readonly RequestRecord[]): LoadSummary {
     outputTokens,
     inputTokensPerSecond: inputTokens / seconds,
     outputTokensPerSecond: outputTokens / seconds,
+    ...(together && { together }),
     countedByEvents: done.filter(({ usage }) => usage === undefined).length,
     // A measure that no request has is left out.
     ...Object.fromEntries(Object.entries(measures).filter(([, measure]) => measure !== undefined)),
   };
+}
+
+/** Answers come from their first event to their last; an answer's tokens are spread over its events evenly. */
+function whileMostAnswer(answered: readonly RequestRecord[]): Together | undefined {
+  const points = answered.flatMap((record) => {
+    const { times } = record;
+    if (times.length === 1) return [];
+    const tokens = tokensOf(record) / times.length;
+    return times.map((at, i) => ({ at, tokens, change: Number(i === 0) - Number(i === times.length - 1) }));
+  });
+  // At the same moment who begins is there before another one ends.
+  points.sort((a, b) => a.at - b.at || b.change - a.change);
+  let answers = 0;
+  let most = 0;
+  for (const { change } of points) {
+    answers += change;
+    most = Math.max(most, answers);
+  }
+  let [milliseconds, tokens, since] = [0, 0, 0];
+  for (const [i, point] of points.entries()) {
+    if (most > 0 && answers === most) {
+      milliseconds += point.at - points[i - 1].at;
+      // What comes at the moment in which the last one begins was made before.
+      if (point.at > since) tokens += point.tokens;
+    }
+    answers += point.change;
+    if (answers === most && point.change > 0) since = point.at;
+  }
+  if (milliseconds === 0) return undefined;
+  return { answers: most, seconds: milliseconds / 1000, outputTokensPerSecond: (1000 * tokens) / milliseconds };
 }
 
 function tokensOf({ usage, times }: RequestRecord): number {

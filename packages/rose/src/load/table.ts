@@ -2,7 +2,7 @@ import type { LoadSummary, Percentiles } from './summary.ts';
 
 /** A summary for people. */
 export function loadTable(summary: LoadSummary): string {
-  const { done, cancelled, requests, errors } = summary;
+  const { done, cancelled, requests, errors, together } = summary;
   const failed = Object.values(errors).reduce((sum, { count }) => sum + count, 0);
   const rate = (value: number): string => value.toFixed(value < 10 ? 2 : 0);
   const lines = [
@@ -10,6 +10,12 @@ export function loadTable(summary: LoadSummary): string {
     ...Object.entries(errors).map(([reason, { count, example }]) => `  ${count} x ${reason}: ${example}`),
     `throughput     ${rate(summary.requestsPerSecond)} requests/s, ${rate(summary.outputTokensPerSecond)} tokens/s out, ` +
       `${rate(summary.inputTokensPerSecond)} tokens/s in`,
+    ...(together === undefined
+      ? []
+      : [
+          `               ${rate(together.outputTokensPerSecond)} tokens/s out while ${together.answers} answers come at once ` +
+            `(${together.seconds.toFixed(1)} s)`,
+        ]),
     `tokens         ${summary.outputTokens} out, ${summary.inputTokens} in, ${summary.cachedTokens} of them cached`,
   ];
   if (summary.countedByEvents > 0) {
