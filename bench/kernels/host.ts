@@ -21,18 +21,21 @@ export interface HostCosts {
   readonly graphHostMicroseconds: number;
   /** From the specification to PTX, warm: the median kernel and the slowest. */
   readonly traceAndEmit: { readonly median: number; readonly slowest: number; readonly kernel: string };
-  /** Of each kernel's largest small case. */
+  /** Of each kernel's case with the most PTX. */
   readonly firstUse: Readonly<Record<string, FirstUse>>;
 }
 
 export interface FirstUse {
   readonly ptxBytes: number;
-  /** From the specification to the end of a first launch, with empty caches and with full ones. */
+  /** From the specification to the loaded image (trace, PTX, the driver's compiler), with empty caches and with full ones. */
   readonly emptyCache: number;
   readonly fromCache: number;
-  /** The image alone, from the cache. */
+  /** From the PTX to the loaded image, from the cache. */
   readonly load: number;
 }
+
+/** Milliseconds that a kernel's first use may take, and what loading its image from the cache may. */
+export const FIRST_USE_BARS = { emptyCache: 1500, load: 5 } as const;
 
 const GRAPH_LAUNCHES = 300;
 const WARM_ROUNDS = 9;
@@ -76,7 +79,12 @@ export function hostCosts(gpu: Gpu, multiprocessors: number): HostCosts {
       times.push(performance.now() - begin);
     }
     warm.push({ kernel: module.name, ms: median(times) });
-    firstUse[module.name] = firstUseOf(gpu, module, s, device);
+    const used = firstUseOf(gpu, module, s);
+    firstUse[module.name] = used;
+    console.log(
+      `${module.name.padEnd(24)} first use ${used.emptyCache.toFixed(0).padStart(5)} ms, with full caches ` +
+        `${used.fromCache.toFixed(0)}, image ${used.load.toFixed(1)}, ${(used.ptxBytes / 1024).toFixed(0)} KiB of PTX`,
+    );
   }
   warm.sort((a, b) => a.ms - b.ms);
   const slowest = warm.at(-1)!;
@@ -90,10 +98,10 @@ export function hostCosts(gpu: Gpu, multiprocessors: number): HostCosts {
   };
 }
 
-/** The case with the most PTX, of those that need little memory; undefined where this GPU can have none. */
+/** The case with the most PTX; undefined where this GPU can have none. */
 function largest(gpu: Gpu, module: KernelModule): Specialisation | undefined {
-  const all = module.cases.filter(({ large }) => large !== true).map((wanted) => specialise(module, wanted));
-  const sized = all.flatMap((s) => {
+  const sized = module.cases.flatMap((wanted) => {
+    const s = specialise(module, wanted);
     try {
       return [{ s, bytes: programOf(gpu, module, s).ptx.length }];
     } catch (error) {
@@ -105,14 +113,8 @@ function largest(gpu: Gpu, module: KernelModule): Specialisation | undefined {
   return sized.toSorted((a, b) => b.bytes - a.bytes).at(0)?.s;
 }
 
-/** Traces, emits, compiles, loads and runs a kernel, once with empty caches and then with full ones. */
-function firstUseOf(
-  gpu: Gpu,
-  module: KernelModule,
-  s: Specialisation,
-  device: { readonly multiprocessors: number },
-): FirstUse {
-  const { context, stream } = gpu;
+/** Traces, emits, compiles and loads a kernel, once with empty caches and then with full ones. */
+function firstUseOf(gpu: Gpu, module: KernelModule, s: Specialisation): FirstUse {
   const directory = mkdtempSync(join(tmpdir(), 'rose-bench-'));
   // Neither our cache nor the driver's has this text, whatever was compiled before.
   const mark = `\n// ${randomUUID()}\n`;
@@ -122,32 +124,21 @@ function firstUseOf(
   };
   try {
     const cache = new CubinCache({ directory });
-    using args = new DeviceArgs(context, module, s, 1);
-    const once = (): number => {
+    const timed = (program: () => Program, cached: boolean): number => {
       const begin = performance.now();
-      using kernel = new Kernel(context, marked(), { cache });
-      kernel
-        .prepare()
-        .grid(...module.grid(s, device))
-        .args(args.values)
-        .launch(stream);
-      stream.synchronize();
-      return performance.now() - begin;
+      using kernel = new Kernel(gpu.context, program(), { cache });
+      const milliseconds = performance.now() - begin;
+      if (kernel.cached !== cached) throw new Error(`${module.name}: the image is ${cached ? 'not ' : ''}in the cache`);
+      return milliseconds;
     };
     const program = marked();
-    const loadOnce = (): number => {
-      const begin = performance.now();
-      using kernel = new Kernel(context, program, { cache });
-      if (!kernel.cached) throw new Error(`${module.name} was not kept`);
-      return performance.now() - begin;
-    };
-    const emptyCache = once();
-    const rounds = <T>(of: () => T): T[] => Array.from({ length: CACHED_ROUNDS }, of);
+    const emptyCache = timed(marked, false);
+    const rounds = (of: () => Program): number[] => Array.from({ length: CACHED_ROUNDS }, () => timed(of, true));
     return {
       ptxBytes: program.ptx.length,
       emptyCache,
-      fromCache: median(rounds(once)),
-      load: median(rounds(loadOnce)),
+      fromCache: median(rounds(marked)),
+      load: median(rounds(() => program)),
     };
   } finally {
     rmSync(directory, { recursive: true, force: true });

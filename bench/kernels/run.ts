@@ -6,6 +6,7 @@
  *     node --conditions=development --import @rose/cute/register bench/kernels/run.ts
  *       [--only TEXT] [--peer-seconds 0.3] [--no-peer] [--check] [--json FILE]
  *
+ * First of all it tells what launches and first uses of kernels cost the host (`host.ts`). `--only none`: nothing but that.
  * `--check` compares every kernel's cases with the float64 reference first. Tunings are those of `rose tune` where its
  * tables have one. Without --json the result goes to bench/results.
  */
@@ -35,7 +36,7 @@ import {
   type Timing,
 } from '../../packages/rose/src/kernel/gpu.ts';
 import { circumstances, writeResult } from '../measure/report.ts';
-import { apart, hostCosts } from './host.ts';
+import { apart, FIRST_USE_BARS, hostCosts } from './host.ts';
 
 interface BenchCase extends KernelCase {
   readonly id: string;
@@ -124,8 +125,14 @@ function measure(module: KernelModule, s: Specialisation, change = (program: Pro
 }
 
 async function measureAll(): Promise<void> {
+  const host = hostCosts(gpu, multiprocessors);
+  const { firstUse, ...launches } = host;
+  console.log(launches);
+  for (const [name, { emptyCache, load }] of Object.entries(firstUse)) {
+    if (emptyCache > FIRST_USE_BARS.emptyCache || load > FIRST_USE_BARS.load) console.log(`${name}: ABOVE ITS BAR`);
+  }
   const figures: Figure[] = [];
-  const peer = values['no-peer'] ? undefined : runPeer();
+  const peer = values['no-peer'] || cases.length === 0 ? undefined : runPeer();
   for (const wanted of cases) {
     const module = moduleOf(wanted.kernel);
     const s = specialise(module, wanted, tunings);
@@ -160,8 +167,6 @@ async function measureAll(): Promise<void> {
         (figure.passed === undefined ? '' : figure.passed ? ' ok' : ' BELOW ITS BAR'),
     );
   }
-  const host = hostCosts(gpu, multiprocessors);
-  console.log(host);
   const result = {
     ...(await circumstances()),
     device: device.name,
@@ -169,6 +174,7 @@ async function measureAll(): Promise<void> {
     copyGigabytes: rounded(copy / 1e9),
     peer: peer && { torch: peer.torch, copyGigabytes: rounded(peer.copyGBs), errors: errorsOf(peer) },
     figures,
+    firstUseBars: FIRST_USE_BARS,
     host,
   };
   if (values.json === undefined) await writeResult('kernels', result);

@@ -1,4 +1,11 @@
-import { KERNELS, specialise, type KernelCase, type KernelModule, type Specialisation } from '@rose/kernels';
+import {
+  KERNELS,
+  specialise,
+  type KernelCase,
+  type KernelModule,
+  type KnownTunings,
+  type Specialisation,
+} from '@rose/kernels';
 
 interface ProfiledCase extends KernelCase {
   readonly id: string;
@@ -9,15 +16,18 @@ const HEADS = { qHeads: 32, kvHeads: 8, head: 128 } as const;
 
 /** What is profiled: kernels whose bars are near or missed. */
 export const CASES: readonly ProfiledCase[] = [
-  ...[1, 16, 64].map((rows) => ({
+  ...[1, 16, 32, 64].map((rows) => ({
     id: `linear_small 4096x4096, 8 leaves, ${rows} rows`,
     kernel: 'linear_small',
     dims: { rows, columns: 4096, depth: 4096 },
     options: { leaves: 8 },
   })),
   ...[
+    { rows: 1, columns: 6144 },
+    { rows: 32, columns: 6144 },
     { rows: 64, columns: 6144 },
     { rows: 16, columns: 28672 },
+    { rows: 32, columns: 28672 },
     { rows: 64, columns: 28672 },
   ].map(({ rows, columns }) => ({
     id: `linear_small ${columns}x4096, ${rows} rows`,
@@ -52,7 +62,11 @@ export const CASES: readonly ProfiledCase[] = [
   },
 ];
 
-export function specialised(one: ProfiledCase): { readonly module: KernelModule; readonly s: Specialisation } {
+/** With the tunings that a server would take. */
+export function specialised(
+  one: ProfiledCase,
+  tunings: KnownTunings,
+): { readonly module: KernelModule; readonly s: Specialisation } {
   const module = KERNELS.find(({ name }) => name === one.kernel)!;
-  return { module, s: specialise(module, one) };
+  return { module, s: specialise(module, one, tunings) };
 }

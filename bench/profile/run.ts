@@ -10,7 +10,7 @@ import { spawnSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-import { openGpu } from '../../packages/rose/src/kernel/gpu.ts';
+import { openGpu, tuningsOf } from '../../packages/rose/src/kernel/gpu.ts';
 import { circumstances, writeResult } from '../measure/report.ts';
 import { CASES, specialised } from './cases.ts';
 
@@ -56,8 +56,10 @@ if (rows.length !== cases.length + 1) {
 }
 
 const [units, ...launches] = rows;
+using gpu = openGpu(0);
+const tunings = tuningsOf(gpu, console.log);
 const figures = launches.map((row, i) => {
-  const { module, s } = specialised(cases[i]);
+  const { module, s } = specialised(cases[i], tunings);
   const kept = Object.entries(METRICS)
     .filter(([, metric]) => metric in row)
     .map(([name, metric]) => [name, { value: numberOf(row[metric]), unit: units[metric] }]);
@@ -71,7 +73,6 @@ const figures = launches.map((row, i) => {
   return figure;
 });
 const version = spawnSync(ncu, ['--version'], { encoding: 'utf8' }).stdout.trim().split('\n').at(-1);
-using gpu = openGpu(0);
 const device = gpu.context.device.name;
 const result = { ...(await circumstances()), device, nsightCompute: version, figures };
 if (values.json === undefined) await writeResult('profile', result);
