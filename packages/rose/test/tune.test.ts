@@ -21,6 +21,7 @@ import {
   type Chosen,
   type KernelModule,
   type Space,
+  type TunedEntry,
   type TuningTable,
 } from '@rose/kernels';
 import { fakeContext } from '../../cuda/test/fake/setup.ts';
@@ -142,6 +143,29 @@ test('--all tries every combination that the kernel takes', async () => {
     (tuning) => tuning['order'] === 2 && module.refuse({ ...wanted, options: {}, tuning }) === undefined,
   );
   assert.equal(all.tried, allowed.length);
+});
+
+test('what was fastest for sizes nearby is tried first, so that a valley between does not end the search', async () => {
+  const us = ({ threads, turns }: Chosen<Space>): number => (threads === 32 && turns === 4 ? 1 : 10 + Number(turns));
+  const entry = (n: number, tuning: Record<string, Choice>): TunedEntry => {
+    return { key: { n }, tuning, microseconds: 1, chosenMicroseconds: 2, dims: { n } };
+  };
+  const fake = bench({ us });
+  const known = [
+    entry(64, { threads: 64, turns: 2 }),
+    entry(2000, { threads: 32, turns: 4 }),
+    // Of these the kernel has no such value, refuses both values alone, and takes it with the chosen turns.
+    entry(900, { threads: 7, turns: 3 }),
+    entry(1100, { threads: 32, turns: 8 }),
+  ];
+  const result = await tuneCase(module, wanted, fake, { known });
+  assert.deepEqual(result?.tuning, { threads: 32, turns: 4, order: 2 });
+  assert.deepEqual(fake.asked.slice(0, 4), [
+    { threads: 128, turns: 1, order: 2 },
+    { threads: 32, turns: 1, order: 2 },
+    { threads: 32, turns: 4, order: 2 },
+    { threads: 64, turns: 2, order: 2 },
+  ]);
 });
 
 test('what is faster by less than noise is not taken', async () => {

@@ -158,8 +158,10 @@ export async function tuneAll(
       const share = now + (end - now) / (todo.length - i);
       let result: TunedCase | undefined;
       try {
+        const known = table.kernels[module.name];
         result = await tuneCase(module, wanted, bench, {
           all,
+          known: known?.version === module.tables.version ? known.entries : [],
           signal: () => (signal !== undefined ? 'stop' : performance.now() >= share ? 'enough' : 'go'),
           onTry: (tried, best) => {
             status.show(

@@ -14,8 +14,8 @@ import {
 } from '@rose/kernels';
 
 /**
- * The search for a case's fastest tuning. It starts at what the kernel chooses and changes one name at a time, keeps what is
- * faster, and ends when no change is. Then the best few and the chosen one are timed again in turns. Only what changes no
+ * The search for a case's fastest tuning. It looks at what the kernel chooses and at what was fastest for sizes near it, changes
+ * one name of the fastest at a time, keeps what is faster, and ends when no change is. Then the best few and the chosen one are timed again in turns. Only what changes no
  * bits is tried, and whether it does not is looked at.
  */
 
@@ -64,6 +64,8 @@ export interface TunedCase {
 export interface TuneOptions {
   /** Every combination instead of the search. */
   readonly all?: boolean;
+  /** What was measured of this kernel before: the tunings of sizes near the case's are tried first. */
+  readonly known?: readonly TunedEntry[];
   /** Asked between tunings. `enough`: decide by what was tried. `stop`: forget this case. */
   readonly signal?: () => 'go' | 'enough' | 'stop';
   /** Told of each tuning that was tried, with the fastest time so far. */
@@ -78,6 +80,9 @@ const ROUNDS = 3;
 const FINALISTS = 3;
 /** Another tuning than the chosen one must take less than this part of its time. */
 const BETTER = 0.99;
+
+/** Tunings of sizes nearby that are tried first. */
+const NEARBY = 6;
 
 /** Combinations that are compiled before they are timed. */
 const AT_ONCE = 16;
@@ -99,13 +104,13 @@ export async function tuneCase(
   bench: TuningBench,
   options: TuneOptions = {},
 ): Promise<TunedCase | undefined> {
-  const { all = false, signal = () => 'go', onTry = () => {} } = options;
+  const { all = false, known = [], signal = () => 'go', onTry = () => {} } = options;
   const s = specialise(module, { dims: wanted.dims, ...(wanted.options ? { options: wanted.options } : {}) });
   using place = bench.open(module, s);
   const search = new Search(module, s, place);
   const { chosen } = search;
   let state = signal();
-  for (const tunings of all ? everything(module, s) : search.walk()) {
+  for (const tunings of all ? everything(module, s) : search.walk(known)) {
     const fresh = search.unseen(tunings);
     if (fresh.length === 0) continue;
     await place.ahead(fresh.map((tuning) => ({ ...s, tuning })));
@@ -194,8 +199,9 @@ class Search {
     }
   }
 
-  /** Neighbours of the best, name by name, around and around until a round finds nothing better. */
-  *walk(): Generator<Iterable<Chosen<Space>>> {
+  /** What was known nearby; then neighbours of the best, name by name, around and around until a round finds nothing better. */
+  *walk(known: readonly TunedEntry[]): Generator<Iterable<Chosen<Space>>> {
+    yield nearby(this.#module, this.#s, known);
     for (let before: Timed | undefined; before !== this.best;) {
       before = this.best;
       for (const name of tunableNames(this.#module)) yield this.#neighbours(this.best.tuning, name);
@@ -219,6 +225,32 @@ class Search {
       }
     }
   }
+}
+
+/** Different tunings of the sizes that are nearest, by the sum of how often sizes double between them. */
+function nearby(module: KernelModule, s: Specialisation, known: readonly TunedEntry[]): Chosen<Space>[] {
+  const names = tunableNames(module);
+  const distance = ({ dims }: TunedEntry): number => {
+    return Object.entries(s.dims).reduce(
+      (sum, [name, size]) => sum + Math.abs(Math.log2(size / (dims[name] ?? size))),
+      0,
+    );
+  };
+  const found = new Map<string, Chosen<Space>>();
+  for (const { tuning } of known.toSorted((a, b) => distance(a) - distance(b))) {
+    // A value that is not had here, such as room for fewer rows, is as chosen for this case.
+    const whole = { ...s.tuning, ...Object.fromEntries(names.map((name) => [name, tuning[name] ?? s.tuning[name]])) };
+    const fitting = [whole, ...names.map((name) => ({ ...whole, [name]: s.tuning[name] }))];
+    const taken = fitting.find((one) => has(module, one) && accepts(module, s, one));
+    if (taken !== undefined) found.set(keyText(taken), taken);
+    if (found.size === NEARBY) break;
+  }
+  return [...found.values()];
+}
+
+/** Whether all values are among those that the kernel has now. */
+function has(module: KernelModule, tuning: Chosen<Space>): boolean {
+  return tunableNames(module).every((name) => module.tuning[name].includes(tuning[name]));
 }
 
 /** Every combination of what a table may set, some at a time. */
