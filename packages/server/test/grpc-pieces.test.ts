@@ -138,7 +138,7 @@ test('the client is told why', async (t) => {
   const [headers] = await answer;
   assert.equal(headers['grpc-status'], String(status.RESOURCE_EXHAUSTED));
   assert.equal(
-    headers['grpc-message'],
+    decodeURIComponent(headers['grpc-message']),
     'Received a message in more than 8192 pieces of less than 256 bytes on average',
   );
 });

@@ -1,7 +1,7 @@
 import type { MethodDefinition, ServiceDefinition } from '@grpc/grpc-js';
 import { fromBinary, toBinary, type DescMessage, type DescService, type Message } from '@bufbuild/protobuf';
 import { decodeInferRequest } from './decode-request.ts';
-import { encodeInferResponse, encodeStreamInferResponse } from './encode-response.ts';
+import { encodeStreamInferResponse } from './encode-response.ts';
 import { GRPCInferenceService } from './proto/inference_pb.js';
 
 /** A service's methods as grpc-js takes them, from what protoc-gen-es wrote. */
@@ -20,14 +20,19 @@ export function serviceDefinition(service: DescService): ServiceDefinition {
   );
 }
 
-/** The inference service as it is served: its busiest messages have codecs of their own. */
+/**
+ * The inference service as grpc-js serves it: without its busiest method, which Rose serves itself. The other one of those messages
+ * has codecs of its own, too.
+ */
 export function inferenceDefinition(): ServiceDefinition {
-  const service = serviceDefinition(GRPCInferenceService);
-  const request = { requestDeserialize: decodeInferRequest };
+  const { ModelInfer: _, ...service } = serviceDefinition(GRPCInferenceService);
   return {
     ...service,
-    ModelInfer: { ...service.ModelInfer, ...request, responseSerialize: encodeInferResponse },
-    ModelStreamInfer: { ...service.ModelStreamInfer, ...request, responseSerialize: encodeStreamInferResponse },
+    ModelStreamInfer: {
+      ...service.ModelStreamInfer,
+      requestDeserialize: decodeInferRequest,
+      responseSerialize: encodeStreamInferResponse,
+    },
   };
 }
 

@@ -23,10 +23,14 @@ const VARINT = 0;
 const FIXED64 = 1;
 const BYTES = 2;
 
-/** A ModelInferResponse for the wire, byte for byte what the generated code makes of it, but for the order of parameters. */
-export function encodeInferResponse(answer: InferAnswer): Buffer {
-  const writer = new Writer(roomOf(answer));
+/**
+ * A ModelInferResponse for the wire, byte for byte what the generated code makes of it, but for the order of parameters.
+ * @param head bytes in front of it that are left free
+ */
+export function encodeInferResponse(answer: InferAnswer, head: number = 0): Buffer {
+  const writer = new Writer(head + roomOf(answer));
   infer(writer, answer);
+  writer.at -= head;
   return writer.taken();
 }
 

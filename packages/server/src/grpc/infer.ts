@@ -1,5 +1,5 @@
-import type { EventEmitter } from 'node:events';
-import { status, type Metadata, type ServerDuplexStream, type ServerUnaryCall } from '@grpc/grpc-js';
+import { status, type ServerDuplexStream } from '@grpc/grpc-js';
+import type { Access, HeaderReader } from '../access/access.ts';
 import type { ServerContext } from '../context.ts';
 import { tenantOf } from '../http/tenant.ts';
 import type { RegionUse } from '../shared-memory/regions.ts';
@@ -13,40 +13,67 @@ import { byName } from '../triton/tensor.ts';
 import { onlyResponse } from '../triton/only-response.ts';
 import { checkRequest } from '../triton/validate.ts';
 import { readInferRequest, type GrpcInferRequest } from './infer-request.ts';
-import type { InferAnswer, StreamAnswer } from './encode-response.ts';
+import { encodeInferResponse, type InferAnswer, type StreamAnswer } from './encode-response.ts';
 import { emptyResponse, inferResponse, markFinal } from './infer-response.ts';
 import type { ModelInferRequest } from './proto/inference_pb.js';
-import { callId, logCall } from './log.ts';
-import { serviceError } from './status.ts';
+import { callId, logCall, loggedCall } from './log.ts';
+import { decodeInferRequest } from './decode-request.ts';
+import { readMetadata } from './header.ts';
+import { HEAD } from './pieces.ts';
+import { categoryOfCall, refusalOf } from './protect.ts';
+import { CallError, serviceError } from './status.ts';
+import type { UnaryMethod } from './unary-call.ts';
 
-type Call = ServerUnaryCall<ModelInferRequest, InferAnswer>;
 type Stream = ServerDuplexStream<ModelInferRequest, StreamAnswer>;
-/** What both kinds of call have. */
-interface AnyCall extends EventEmitter {
-  readonly cancelled: boolean;
-  readonly metadata: Metadata;
-}
 
 /** Requests of one stream that run at the same time; more wait in the connection's own buffers. */
 const RUNNING_PER_STREAM = 256;
 
-/** ModelInfer: one request, one response. The work ends with the call, be it cancelled or past its deadline. */
-export async function modelInfer({ models, traces, regions }: ServerContext, call: Call): Promise<InferAnswer> {
-  const model = models.find(call.request.modelName, call.request.modelVersion);
+/**
+ * ModelInfer: one request, one response. The work ends with the call, be it cancelled or past its deadline.
+ * @param maxMessageBytes of a request
+ */
+export function modelInfer(context: ServerContext, access: Access, maxMessageBytes: number): UnaryMethod {
+  const path = '/inference.GRPCInferenceService/ModelInfer';
+  const category = categoryOfCall(path);
+  return {
+    path,
+    maxMessageBytes,
+    refusal: (header) => refusalOf(access, category, header),
+    answer: (bytes, header, signal) => {
+      const message = decoded(bytes);
+      return loggedCall(context, path, header, () => inferOnce(context, message, header, signal));
+    },
+  };
+}
+
+function decoded(bytes: Buffer): ModelInferRequest {
+  try {
+    return decodeInferRequest(bytes);
+  } catch {
+    throw new CallError(status.INTERNAL, 'Error deserializing request');
+  }
+}
+
+/** @returns a ModelInferResponse with room for its head */
+async function inferOnce(
+  { models, traces, regions }: ServerContext,
+  message: ModelInferRequest,
+  header: HeaderReader,
+  signal: AbortSignal,
+): Promise<Buffer> {
+  const model = models.find(message.modelName, message.modelVersion);
   if (model.decoupled) {
     throw new TritonError(501, "ModelInfer RPC doesn't support models with decoupled transaction policy");
   }
   const trace = traceOf(traces, model);
   const use = regions.use();
-  let started: Started | undefined;
   try {
-    started = start(model, call.request, call, trace, use);
-    const { request, responses } = started;
+    const { request, responses } = start(model, message, header, signal, trace, use);
     const response = await onlyResponse(model, responses);
     trace?.mark('GRPC_SEND_START');
-    return inferResponse(model, request, response);
+    return encodeInferResponse(inferResponse(model, request, response), HEAD);
   } finally {
-    started?.end();
     use.release();
     if (trace !== undefined) setImmediate(() => finishTrace(trace));
   }
@@ -59,7 +86,8 @@ export async function modelInfer({ models, traces, regions }: ServerContext, cal
  */
 export function modelStreamInfer(context: ServerContext, call: Stream): void {
   const { models, traces, regions } = context;
-  const requestId = callId(call);
+  const header = readMetadata(call.metadata);
+  const requestId = callId(header);
   const begun = performance.now();
   const failing = call.metadata.get('triton_grpc_error').includes('true');
   const writer = new Writer(call, context.sendTimeoutMs);
@@ -79,17 +107,20 @@ export function modelStreamInfer(context: ServerContext, call: Stream): void {
   const finish = (): void => {
     if (!over || running > 0 || failed) return;
     call.end();
-    if (context.log.settings.verbose > 0) logCall(context, call, requestId, status.OK, begun);
+    if (context.log.settings.verbose > 0) logCall(context, call.getPath(), requestId, status.OK, begun);
   };
   const answer = async (message: ModelInferRequest, before: Promise<unknown>): Promise<void> => {
     let trace: Trace | undefined;
-    let started: Started | undefined;
+    const controller = new AbortController();
+    const abort = (): void => controller.abort();
+    // Also comes when the call's deadline passes.
+    call.once('cancelled', abort);
+    if (call.cancelled) abort();
     const use = regions.use();
     try {
       const model = models.find(message.modelName, message.modelVersion);
       trace = traceOf(traces, model);
-      started = start(model, message, call, trace, use);
-      const { request, responses } = started;
+      const { request, responses } = start(model, message, header, controller.signal, trace, use);
       if (model.decoupled) {
         await sendAll(writer, model, message, request, responses);
         return;
@@ -105,7 +136,7 @@ export function modelStreamInfer(context: ServerContext, call: Stream): void {
       const { details } = serviceError(error, context, requestId);
       await writer.write(markFinal(emptyResponse(message.id), true), details);
     } finally {
-      started?.end();
+      call.off('cancelled', abort);
       use.release();
       if (trace !== undefined) finishTrace(trace);
     }
@@ -149,24 +180,18 @@ async function sendAll(
 interface Started {
   readonly request: GrpcInferRequest;
   readonly responses: AsyncIterable<ModelResponse>;
-  /** It is over: the call's end is none of its business any more. */
-  readonly end: () => void;
 }
 
 function start(
   model: TritonModel,
   message: ModelInferRequest,
-  call: AnyCall,
+  header: HeaderReader,
+  signal: AbortSignal,
   trace: Trace | undefined,
   regions: RegionUse,
 ): Started {
   const request = readInferRequest(message, model, regions);
   checkRequest(model, request.inputs, request.outputs, request.id);
-  const controller = new AbortController();
-  const abort = (): void => controller.abort();
-  // Also comes when the call's deadline passes.
-  call.once('cancelled', abort);
-  if (call.cancelled) abort();
   const { custom, timeoutMs, priority, sequence } = request.parameters;
   const responses = runModel(model, {
     id: request.id,
@@ -176,11 +201,11 @@ function start(
     timeoutMs,
     priority,
     sequence,
-    signal: controller.signal,
-    tenant: tenantOf({ headers: headersOf(call) }),
+    signal,
+    tenant: tenantOf({ headers: { authorization: header('authorization'), 'x-api-key': header('x-api-key') } }),
     trace,
   });
-  return { request, responses, end: () => call.off('cancelled', abort) };
+  return { request, responses };
 }
 
 /** A trace of a request that was just read, if it is one to be traced. */
@@ -204,15 +229,6 @@ function isDecoupled(models: TritonModels, { modelName, modelVersion }: ModelInf
   } catch {
     return false;
   }
-}
-
-function headersOf({ metadata }: AnyCall): { authorization?: string; 'x-api-key'?: string } {
-  const [authorization] = metadata.get('authorization');
-  const [key] = metadata.get('x-api-key');
-  return {
-    ...(authorization !== undefined && { authorization: String(authorization) }),
-    ...(key !== undefined && { 'x-api-key': String(key) }),
-  };
 }
 
 /** Writes to a stream no faster than its client reads, and not at all once that has stopped reading. */

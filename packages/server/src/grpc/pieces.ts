@@ -6,9 +6,9 @@ export const MOST_TINY_PIECES = 8192;
 /** Bytes of a piece that is not tiny, on average over its message. */
 export const TINY_BYTES = 256;
 
-const REASON = `Received a message in more than ${MOST_TINY_PIECES} pieces of less than ${TINY_BYTES} bytes on average`;
-/** A byte that says whether the message is compressed, and four of its length. */
-const HEAD = 5;
+export const TOO_MANY_PIECES: string = `Received a message in more than ${MOST_TINY_PIECES} pieces of less than ${TINY_BYTES} bytes on average`;
+/** In front of a message: a byte that says whether it is compressed, and four of its length. */
+export const HEAD = 5;
 
 /**
  * Ends a call whose message comes in too many tiny pieces. grpc-js keeps each piece of a message as an object until the
@@ -35,7 +35,7 @@ function refuse(stream: ServerHttp2Stream): void {
     ':status': 200,
     'content-type': 'application/grpc+proto',
     'grpc-status': status.RESOURCE_EXHAUSTED,
-    'grpc-message': REASON,
+    'grpc-message': TOO_MANY_PIECES,
   };
   stream.respond(headers, { endStream: true });
   // A reset takes the place of headers that have not gone out.
@@ -49,6 +49,10 @@ export class Pieces {
   #bytes = 0;
   /** Of the message's head as far as it is here: its length. */
   #length = 0;
+  /** Messages that are whole. */
+  whole = 0;
+  /** The most bytes that a message has, as far as heads are here. */
+  longest = 0;
 
   /** @returns whether its message has not come in too many pieces */
   take(piece: Uint8Array): boolean {
@@ -60,11 +64,13 @@ export class Pieces {
         this.#length = this.#bytes === 0 ? 0 : this.#length * 256 + piece[at];
       }
       if (this.#bytes < HEAD) break;
+      if (this.#length > this.longest) this.longest = this.#length;
       const taken = Math.min(HEAD + this.#length - this.#bytes, piece.length - at);
       at += taken;
       this.#bytes += taken;
       if (this.#bytes < HEAD + this.#length) break;
       this.#bytes = 0;
+      this.whole++;
       // What follows in the same piece is the next message's first.
       this.#count = at < piece.length ? 1 : 0;
     }

@@ -1,13 +1,14 @@
 import assert from 'node:assert/strict';
 import {
-  Metadata,
   ServerInterceptingCall,
   ServerListenerBuilder,
   ResponderBuilder,
   status,
   type ServerInterceptor,
 } from '@grpc/grpc-js';
-import type { Access, Category } from '../access/access.ts';
+import type { Access, Category, HeaderReader } from '../access/access.ts';
+import { readMetadata } from './header.ts';
+import { CallError } from './status.ts';
 
 /** What each call of the inference service belongs to. */
 const OF_CALL: Readonly<Record<string, Category>> = {
@@ -47,6 +48,18 @@ export function categoryOfCall(path: string): Category {
   return category;
 }
 
+/** Why a call of the category may not be; undefined: it may. */
+export function refusalOf(access: Access, category: Category, header: HeaderReader): CallError | undefined {
+  if (access.open) return undefined;
+  if (!access.hasKey(category, header)) {
+    const text = "an API key is needed: send it as metadata 'authorization: Bearer KEY' or 'x-api-key: KEY'";
+    return new CallError(status.UNAUTHENTICATED, text);
+  }
+  const missing = access.missingHeader(category, header);
+  if (missing === undefined) return undefined;
+  return new CallError(status.UNAVAILABLE, `This protocol is restricted, expecting header '${missing}'`);
+}
+
 /** Lets only those calls through that may; the messages of others are not read. Undefined: all may. */
 export function protectingInterceptor(access: Access): ServerInterceptor | undefined {
   if (access.open) return undefined;
@@ -56,19 +69,9 @@ export function protectingInterceptor(access: Access): ServerInterceptor | undef
       .withStart((next) => {
         const listener = new ServerListenerBuilder()
           .withOnReceiveMetadata((metadata, mdNext) => {
-            const header = (name: string): string | undefined => metadata.get(name)[0]?.toString();
-            const refuse = (code: status, details: string): void =>
-              call.sendStatus({ code, details, metadata: new Metadata() });
-            if (!access.hasKey(category, header)) {
-              refuse(
-                status.UNAUTHENTICATED,
-                "an API key is needed: send it as metadata 'authorization: Bearer KEY' or 'x-api-key: KEY'",
-              );
-              return;
-            }
-            const missing = access.missingHeader(category, header);
-            if (missing === undefined) mdNext(metadata);
-            else refuse(status.UNAVAILABLE, `This protocol is restricted, expecting header '${missing}'`);
+            const refusal = refusalOf(access, category, readMetadata(metadata));
+            if (refusal === undefined) mdNext(metadata);
+            else call.sendStatus(refusal);
           })
           .build();
         next(listener);

@@ -1,14 +1,13 @@
+import assert from 'node:assert/strict';
 import { isIPv6 } from 'node:net';
 import {
   Server,
-  status,
   type handleUnaryCall,
   type sendUnaryData,
   type ServerDuplexStream,
   type ServerOptions,
   type ServerUnaryCall,
   type ServerWritableStream,
-  type ServiceError,
   type UntypedServiceImplementation,
 } from '@grpc/grpc-js';
 import { create, type Message } from '@bufbuild/protobuf';
@@ -26,10 +25,11 @@ import {
   loadOverride,
   unloadsDependents,
 } from './describe.ts';
-import type { InferAnswer, StreamAnswer } from './encode-response.ts';
+import type { StreamAnswer } from './encode-response.ts';
 import { checkHealth, watchHealth } from './health.ts';
 import { modelInfer, modelStreamInfer } from './infer.ts';
-import { callId, logCall } from './log.ts';
+import { readMetadata } from './header.ts';
+import { loggedCall } from './log.ts';
 import { Health, type HealthCheckRequest, type HealthCheckResponse } from './proto/health_pb.js';
 import {
   GRPCInferenceService,
@@ -55,8 +55,9 @@ import { addReflection } from './reflection.ts';
 import { releaseCall, releaseWhenClosed } from './release.ts';
 import { logSettings, traceSetting } from './settings.ts';
 import { sharedMemoryService } from './shared-memory.ts';
-import { serviceError } from './status.ts';
-import { watchStreams } from './streams.ts';
+import type { CallError } from './status.ts';
+import { endIdle, serversBehind, takeStreams } from './streams.ts';
+import { MOST_MESSAGE_BYTES, serveUnary } from './unary-call.ts';
 
 export interface RunningGrpcServer {
   readonly port: number;
@@ -82,10 +83,8 @@ export interface GrpcOptions {
   readonly maxConnectionAgeGraceMs?: number;
 }
 
-const MOST_MESSAGE_BYTES = 2 ** 31 - 1;
-
 function channelOptions(options: GrpcOptions): ServerOptions {
-  const { maxMessageBytes = MOST_MESSAGE_BYTES, maxConnectionIdleMs: idle } = options;
+  const { maxMessageBytes = MOST_MESSAGE_BYTES } = options;
   const { maxConnectionAgeMs: age, maxConnectionAgeGraceMs: grace } = options;
   return {
     'grpc.max_receive_message_length': maxMessageBytes,
@@ -94,7 +93,6 @@ function channelOptions(options: GrpcOptions): ServerOptions {
     'grpc.enable_channelz': 0,
     'grpc.keepalive_time_ms': options.keepaliveTimeMs ?? 7_200_000,
     'grpc.keepalive_timeout_ms': options.keepaliveTimeoutMs ?? 20_000,
-    ...(idle !== undefined && { 'grpc.max_connection_idle_ms': idle }),
     ...(age !== undefined && { 'grpc.max_connection_age_ms': age }),
     ...(grace !== undefined && { 'grpc.max_connection_age_grace_ms': grace }),
   };
@@ -121,27 +119,37 @@ export async function startGrpcServer(
   server.addService(serviceDefinition(Health), healthService(context));
   addReflection(server, [GRPCInferenceService, Health]);
   const addressOf = (port: number): string => `${isIPv6(host) ? `[${host}]` : host}:${port}`;
-  const bound = await new Promise<number>((resolve, reject) => {
-    server.bindAsync(addressOf(options.port), grpcCredentials(tls), (error, number) => {
-      if (error) reject(error);
-      else resolve(number);
+  const { port, servers } = await serversBehind(
+    () =>
+      new Promise((resolve, reject) => {
+        server.bindAsync(addressOf(options.port), grpcCredentials(tls), (error, number) => {
+          if (error) reject(error);
+          else resolve(number);
+        });
+      }),
+  );
+  assert(servers.length > 0, 'the servers of gRPC are found');
+  const infer = modelInfer(context, access, options.maxMessageBytes ?? MOST_MESSAGE_BYTES);
+  for (const one of servers) {
+    takeStreams(one, (stream, headers) => {
+      if (headers[':path'] === infer.path && headers['content-type']?.startsWith('application/grpc') === true) {
+        serveUnary(stream, headers, infer);
+        return true;
+      }
+      limitPieces(stream);
+      releaseWhenClosed(stream);
+      return false;
     });
-  });
-  const unwatch = watchStreams(bound, (stream) => {
-    limitPieces(stream);
-    releaseWhenClosed(stream);
-  });
+    if (options.maxConnectionIdleMs !== undefined) endIdle(one, options.maxConnectionIdleMs);
+  }
   return {
-    port: bound,
+    port,
     close: (limitMs) =>
       new Promise((resolve) => {
         // Cuts what then goes on; `forceShutdown` knows of no connection without channelz, and `drain` of none that is
         // being closed already.
-        server.drain(addressOf(bound), limitMs);
-        server.tryShutdown(() => {
-          unwatch();
-          resolve();
-        });
+        server.drain(addressOf(port), limitMs);
+        server.tryShutdown(() => resolve());
       }),
   };
 }
@@ -166,7 +174,6 @@ function inferenceService(context: ServerContext): UntypedServiceImplementation 
     ModelStatistics: unary<ModelStatisticsRequest>(async ({ request }) =>
       grpcModelStatistics(models.select(request.name, request.version)),
     ),
-    ModelInfer: unary<ModelInferRequest, InferAnswer>((call) => modelInfer(context, call)),
     ModelStreamInfer: (call: ServerDuplexStream<ModelInferRequest, StreamAnswer>) => modelStreamInfer(context, call),
     RepositoryIndex: unary<RepositoryIndexRequest>(({ request }) => grpcRepositoryIndex(models, request)),
     RepositoryModelLoad: unary<RepositoryModelLoadRequest>(async ({ request }) => {
@@ -203,20 +210,14 @@ function unaryHandler<Request, Response = Message>(
     call: ServerUnaryCall<Request, Response>,
     callback: sendUnaryData<Response>,
   ): Promise<void> => {
-    const { verbose } = context.log.settings;
-    const begun = performance.now();
-    // Most calls are never named.
-    let requestId = verbose > 0 ? callId(call) : undefined;
     let response: Response | undefined;
-    let failure: ServiceError | undefined;
+    let failure: CallError | undefined;
     try {
-      response = await answer(call);
+      response = await loggedCall(context, call.getPath(), readMetadata(call.metadata), () => answer(call));
     } catch (error) {
-      requestId ??= callId(call);
-      failure = serviceError(error, context, requestId);
+      failure = error as CallError;
     }
     callback(failure ?? null, response);
-    if (verbose > 0) logCall(context, call, requestId ?? '', failure?.code ?? status.OK, begun);
     releaseCall(call);
   };
   return (call, callback) => void respond(call, callback);

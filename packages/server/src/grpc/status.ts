@@ -1,4 +1,4 @@
-import { Metadata, status, type ServiceError } from '@grpc/grpc-js';
+import { Metadata, status } from '@grpc/grpc-js';
 import { RoseError, type ErrorCode } from '@rose/engine';
 import type { ServerContext } from '../context.ts';
 import { requestError } from '../http/errors.ts';
@@ -26,11 +26,25 @@ const OF_HTTP: Readonly<Record<number, status>> = {
   503: status.UNAVAILABLE,
 };
 
+/** How a call fails, as grpc-js takes it, too. */
+export class CallError extends Error {
+  readonly code: status;
+  readonly details: string;
+  readonly metadata: Metadata;
+
+  constructor(code: status, details: string, metadata: Metadata = new Metadata()) {
+    super(details);
+    this.code = code;
+    this.details = details;
+    this.metadata = metadata;
+  }
+}
+
 /**
  * Any error of a call, with the status that Triton's clients expect. Faults of Rose go to the log.
  * @param requestId the log's name of the call
  */
-export function serviceError(error: unknown, context: ServerContext, requestId: string): ServiceError {
+export function serviceError(error: unknown, context: ServerContext, requestId: string): CallError {
   const known = error instanceof TritonError ? error : requestError(error, context, requestId);
   const code = known instanceof RoseError ? OF_CODE[known.code] : (OF_HTTP[known.status] ?? status.UNKNOWN);
   const metadata = new Metadata();
@@ -38,5 +52,5 @@ export function serviceError(error: unknown, context: ServerContext, requestId: 
   if (known instanceof RoseError && known.retryAfterSeconds !== undefined) {
     metadata.set('retry-after', String(known.retryAfterSeconds));
   }
-  return Object.assign(new Error(known.message), { code, details: known.message, metadata });
+  return new CallError(code, known.message, metadata);
 }
