@@ -24,7 +24,8 @@ export interface TraceFacts {
   readonly waits?: boolean;
   /**
    * The next kernel may start at once, before this one has waited: for a short kernel between two that read weights, of which
-   * the second has its first ones by then. It may begin while kernels far before this one run, back to the last that lets others
+   * the second has its first ones by then. Not for one in front of attention of answers, whose CTAs would crowd on the few
+   * multiprocessors that are free. The next kernel may begin while kernels far before this one run, back to the last that lets others
    * start only after it waited.
    */
   readonly releases?: boolean;
