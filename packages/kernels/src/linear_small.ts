@@ -90,8 +90,8 @@ const linearSmall: KernelModule = defineKernel({
   choose: ({ rows, columns, depth }, { leaves }) => {
     const step = (depth / leaves) % 128 === 0 ? 128 : 64;
     const tiles = Math.ceil(columns / TILE);
-    // With all of its leaves to itself, a CTA on every second multiprocessor reads more slowly than one on nearly every one.
-    const split = ([1, 2, 4] as const).find((ctas) => ctas === leaves || tiles * ctas >= 96) ?? 8;
+    // 64 CTAs with many stages read nearly as fast as more with fewer; tables know where more are better.
+    const split = ([1, 2, 4] as const).find((ctas) => ctas === leaves || tiles * ctas >= 64) ?? 8;
     const alone = tiles * split <= 132;
     // With as much of x as of w, and room for the next kernel's CTAs on other multiprocessors.
     const full = heldRows(rows) === 64 && tiles * split <= 66;
