@@ -68,6 +68,10 @@ const attentionPrefill: KernelModule = defineKernel({
       options: { cache: 'e4m3' },
     },
     {
+      dims: { sequences: 1, tokens: 13, longest: 141, shortest: 141, qHeads: 2, kvHeads: 1, head: 96 },
+      options: { cache: 'e4m3', type: 'f16', cap: true },
+    },
+    {
       dims: { sequences: 2, tokens: 21, longest: 150, shortest: 40, qHeads: 8, kvHeads: 2, head: 64 },
       options: { window: true, sinks: true },
       tuning: { pack: true },
@@ -91,6 +95,11 @@ const attentionPrefill: KernelModule = defineKernel({
     {
       dims: { sequences: 4, tokens: 1024, longest: 4096, shortest: 1024, qHeads: 16, kvHeads: 8, head: 128 },
       options: { cache: 'e4m3', cap: true, window: true },
+      large: true,
+    },
+    {
+      dims: { sequences: 4, tokens: 1024, longest: 4096, shortest: 1024, qHeads: 16, kvHeads: 8, head: 128 },
+      options: { cache: 'e4m3' },
       large: true,
     },
   ],

@@ -104,8 +104,9 @@ export function prefillByMma(t: PrefillTensors, dims: Dims, options: PrefillOpti
 
   // This lane's two queries, of one head, of which those behind the last are the last once more.
   const h = heads === 1 ? firstHead : firstHead + (quad & (heads - 1));
-  const tokens = [0, 8].map((more) => first + ((warp * WARP_ROWS + quad + more) >> Math.log2(heads)));
-  const rows = tokens.map((token) => min(token, block.count - 1));
+  // Counted from the block's first, so that nothing of them is kept to the end: 8-bit tiles leave no register for it.
+  const tokens = [0, 8].map((more) => (warp * WARP_ROWS + quad + more) >> Math.log2(heads));
+  const rows = tokens.map((token) => min(first + token, block.count - 1));
   const positions = rows.map((row) => block.length - block.count + row);
   const qWords = reinterpret(t.q, u32);
   const places = quarterElements(options, quarter);
@@ -117,9 +118,11 @@ export function prefillByMma(t: PrefillTensors, dims: Dims, options: PrefillOpti
       }),
     );
   const parts = head / 16;
-  // Long heads leave no registers for them.
+  // Long heads, and what is widened on its way, leave no registers for them.
   const kept =
-    head > 128 ? shared(u32, makeLayout([4, parts, 32, 4], [parts * 128, 128, 4, 1]), { name: 'queries' }) : undefined;
+    head > 128 || (head > 64 && options.cache === 'e4m3')
+      ? shared(u32, makeLayout([4, parts, 32, 4], [parts * 128, 128, 4, 1]), { name: 'queries' })
+      : undefined;
   const queries = kept ? [] : Array.from({ length: parts }, (_none, part) => queryWords(part));
   if (kept)
     for (let part = 0; part < parts; part++) kept(warp, part, lane, _).store(new Fragment(queryWords(part), 'u32'));
@@ -185,8 +188,8 @@ export function prefillByMma(t: PrefillTensors, dims: Dims, options: PrefillOpti
 
   const factors = lastFactors(t, softmax, h, t.valueScale ? t.valueScale[kvHead] : f32(1));
   for (let r = 0; r < 2; r++) {
-    if (tokens[r] < block.count) {
-      const to = t.y(block.start + rows[r], _);
+    if (tokens[r] < block.count - first) {
+      const to = t.y(block.start + first + tokens[r], _);
       // Neighbouring elements of a row: two, or the four of two words of 8-bit elements.
       const stride = options.cache === 'same' ? 4 : 8;
       for (let v = 2 * r; v < head / 2; v += stride) {
