@@ -52,7 +52,10 @@ const CASES: Readonly<Record<string, Case>> = {
     bar: { requestsPerSecond: 15_000, p50: 1 },
   },
   'HTTP infer, JSON, server on one core': { kind: 'http-json', pinned: true },
-  'gRPC infer, server on one core': { kind: 'grpc', pinned: true, bar: { requestsPerSecond: 8000, p50: 1 } },
+  'gRPC infer, server on one core': {
+    ...{ kind: 'grpc', pinned: true, bare: true },
+    bar: { requestsPerSecond: 8000, p50: 1 },
+  },
   'HTTP infer, binary': { kind: 'http', pinned: false },
   'gRPC infer': { kind: 'grpc', pinned: false, bar: { requestsPerSecond: 8000, p50: 1 } },
   'HTTP infer, 1 MB in and out, server on one core': {
@@ -194,7 +197,7 @@ async function serve(pinned: boolean, pattern: RegExp, script: string, ...args: 
 }
 
 function serveBare(pinned: boolean): Promise<Server> {
-  return serve(pinned, /(\d+)/, './triton/bare-server.child.ts');
+  return serve(pinned, /(\d+) (\d+)/, './triton/bare-server.child.ts');
 }
 
 const began = await circumstances();

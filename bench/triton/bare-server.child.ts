@@ -1,9 +1,11 @@
 /**
  * What Node.js and the machine take without Rose: the same bytes over the same sockets from a server that knows nothing.
  * `simple` is answered without being read, `echo` gets its tensor back, and a token's event is one write to its socket
- * every two milliseconds. Says on which port it listens.
+ * every two milliseconds. Over HTTP/2 every call is one of `simple`. Says on which ports it listens, HTTP's first.
  */
+import { once } from 'node:events';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import { createServer as createHttp2Server, type ServerHttp2Stream } from 'node:http2';
 import type { AddressInfo } from 'node:net';
 import { setTimeout } from 'node:timers/promises';
 
@@ -73,4 +75,29 @@ const server = createServer({ noDelay: true }, (request, response) => {
   request.on('data', (chunk: Buffer) => chunks.push(chunk));
   request.on('end', () => answer(request, chunks, response));
 });
-server.listen(0, '127.0.0.1', () => console.log((server.address() as AddressInfo).port));
+
+/** A ModelInferResponse that has the tensors alone: fields 6, all shorter than 128 bytes. */
+const tensors = [simple.subarray(0, 64), simple.subarray(64)].flatMap((tensor) => [
+  Buffer.from([(6 << 3) | 2, tensor.length]),
+  tensor,
+]);
+const GRPC_SIMPLE = Buffer.concat([Buffer.from([0, 0, 0, 0, 132]), ...tensors]);
+const GRPC_HEADERS = [':status', '200', 'content-type', 'application/grpc'];
+const GRPC_OPTIONS = { waitForTrailers: true, sendDate: false };
+
+const grpcServer = createHttp2Server();
+grpcServer.on('stream', (stream: ServerHttp2Stream) => {
+  stream.resume();
+  stream.on('end', () => {
+    stream.once('wantTrailers', () => stream.sendTrailers({ 'grpc-status': 0 }));
+    stream.respond(GRPC_HEADERS, GRPC_OPTIONS);
+    stream.end(GRPC_SIMPLE);
+  });
+});
+
+const ports: number[] = [];
+for (const one of [server, grpcServer]) {
+  await once(one.listen(0, '127.0.0.1'), 'listening');
+  ports.push((one.address() as AddressInfo).port);
+}
+console.log(...ports);

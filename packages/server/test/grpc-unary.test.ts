@@ -90,7 +90,7 @@ async function answerOf(call: ClientHttp2Stream): Promise<Answer> {
 function failureOf({ headers, trailers, data }: Answer): [code: number, details: string] {
   assert.equal(headers[':status'], 200);
   assert.equal(headers['content-type'], 'application/grpc+proto');
-  assert.deepEqual([trailers, data.length], [undefined, 0]);
+  assert.deepEqual([trailers, data.length, headers.date], [undefined, 0, undefined]);
   return [Number(headers['grpc-status']), decodeURIComponent(String(headers['grpc-message']))];
 }
 

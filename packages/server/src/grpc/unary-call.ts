@@ -31,6 +31,7 @@ const RESPONSE_HEADERS: readonly string[] = [
   ...['grpc-accept-encoding', 'identity,deflate,gzip', 'grpc-encoding', 'identity'],
 ];
 const RESPONSE_OPTIONS = { waitForTrailers: true, sendDate: false };
+const FAILURE_OPTIONS = { endStream: true, sendDate: false };
 const TRAILERS = { 'grpc-status': status.OK, 'grpc-message': 'OK' };
 /** The longest message in either direction. */
 export const MOST_MESSAGE_BYTES: number = 2 ** 31 - 1;
@@ -141,7 +142,7 @@ class UnaryCall {
     const { code, details, metadata } = error;
     const trailers = { 'grpc-status': code, 'grpc-message': encodeURI(details.toWellFormed()) };
     const headers = { ':status': 200, 'content-type': CONTENT_TYPE, ...trailers, ...metadata.toHttp2Headers() };
-    stream.respond(headers, { endStream: true });
+    stream.respond(headers, FAILURE_OPTIONS);
     // No more is taken of its message. A reset takes the place of headers that have not gone out.
     if (!this.#received) setImmediate(() => stream.close(constants.NGHTTP2_NO_ERROR));
   }
