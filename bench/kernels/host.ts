@@ -4,7 +4,14 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { CubinCache, Kernel, measure, measureGraph } from '@rose/cuda';
 import { compileKernel, KernelError, type Program } from '@rose/cute';
-import { KERNELS, specialise, type KernelCase, type KernelModule, type Specialisation } from '@rose/kernels';
+import {
+  KERNELS,
+  specialise,
+  type KernelCase,
+  type KernelModule,
+  type KnownTunings,
+  type Specialisation,
+} from '@rose/kernels';
 import { DeviceArgs } from '../../packages/rose/src/kernel/device-args.ts';
 import type { Gpu } from '../../packages/rose/src/kernel/gpu.ts';
 import { hostMicroseconds, median } from './time.ts';
@@ -27,7 +34,10 @@ export interface HostCosts {
 
 export interface FirstUse {
   readonly ptxBytes: number;
-  /** From the specification to the loaded image (trace, PTX, the driver's compiler), with empty caches and with full ones. */
+  /**
+   * From the specification to the loaded image (trace, PTX, the driver's compiler), with empty caches and with full ones. The
+   * code that traces is warm: in a new process it takes longer.
+   */
   readonly emptyCache: number;
   readonly fromCache: number;
   /** From the PTX to the loaded image, from the cache. */
@@ -41,7 +51,8 @@ const GRAPH_LAUNCHES = 300;
 const WARM_ROUNDS = 9;
 const CACHED_ROUNDS = 5;
 
-export function hostCosts(gpu: Gpu, multiprocessors: number): HostCosts {
+/** @param tunings those that the bench's cases and servers take */
+export function hostCosts(gpu: Gpu, multiprocessors: number, tunings: KnownTunings): HostCosts {
   const { context, stream } = gpu;
   const device = { multiprocessors };
   const small = specialised('rmsnorm', { dims: { rows: 1, columns: 4096 } });
@@ -70,7 +81,7 @@ export function hostCosts(gpu: Gpu, multiprocessors: number): HostCosts {
   const warm: { kernel: string; ms: number }[] = [];
   const firstUse: Record<string, FirstUse> = {};
   for (const module of KERNELS.filter(({ arch = gpu.arch }) => arch === gpu.arch)) {
-    const s = largest(gpu, module);
+    const s = largest(gpu, module, tunings);
     if (s === undefined) continue;
     const times: number[] = [];
     for (let round = 0; round < WARM_ROUNDS; round++) {
@@ -99,9 +110,9 @@ export function hostCosts(gpu: Gpu, multiprocessors: number): HostCosts {
 }
 
 /** The case with the most PTX; undefined where this GPU can have none. */
-function largest(gpu: Gpu, module: KernelModule): Specialisation | undefined {
+function largest(gpu: Gpu, module: KernelModule, tunings: KnownTunings): Specialisation | undefined {
   const sized = module.cases.flatMap((wanted) => {
-    const s = specialise(module, wanted);
+    const s = specialise(module, wanted, tunings);
     try {
       return [{ s, bytes: programOf(gpu, module, s).ptx.length }];
     } catch (error) {

@@ -125,7 +125,7 @@ function measure(module: KernelModule, s: Specialisation, change = (program: Pro
 }
 
 async function measureAll(): Promise<void> {
-  const host = hostCosts(gpu, multiprocessors);
+  const host = hostCosts(gpu, multiprocessors, tunings);
   const { firstUse, ...launches } = host;
   console.log(launches);
   for (const [name, { emptyCache, load }] of Object.entries(firstUse)) {

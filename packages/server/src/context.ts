@@ -14,6 +14,8 @@ export interface ServerContext {
   readonly version: string;
   /** Largest body, and largest tensor that one may declare. */
   readonly maxBodyBytes: number;
+  /** A request must have come completely within this time. */
+  readonly receiveTimeoutMs: number;
   /** A client that takes nothing of what it is sent for so long is given up. */
   readonly sendTimeoutMs: number;
   readonly log: ServerLog;

@@ -116,7 +116,8 @@ export async function startServer(hub: ModelHub, options: ServerOptions): Promis
   });
   const regions = new SharedMemoryRegions(options.allowClientSharedMemory ?? false);
   const origins = new Origins(options.corsOrigins ?? [], options.host);
-  const common = { hub: models.hub, models, version, maxBodyBytes, sendTimeoutMs, origins };
+  const limits = { receiveTimeoutMs, sendTimeoutMs };
+  const common = { hub: models.hub, models, version, maxBodyBytes, ...limits, origins };
   const context: ServerContext = { ...common, log, traces, regions };
   if (options.repository !== undefined) {
     // What is loaded at the start is told when the server runs.
@@ -134,7 +135,6 @@ export async function startServer(hub: ModelHub, options: ServerOptions): Promis
   const { apiKeys = [], httpRestrictions = [], grpcRestrictions = [] } = options.access ?? {};
   const access = new Access(apiKeys, httpRestrictions, '');
   const grpcAccess = new Access(apiKeys, grpcRestrictions, 'triton-grpc-protocol-');
-  const limits = { receiveTimeoutMs, sendTimeoutMs };
   const app = createApp(context, limits, tls);
   origins.serve(app);
   const drain = new Drain(app);

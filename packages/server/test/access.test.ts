@@ -9,7 +9,7 @@ import { serviceDefinition } from '../src/grpc/definition.ts';
 import { GRPCInferenceService, ServerLiveRequestSchema } from '../src/grpc/proto/inference_pb.js';
 import { ServerReflection } from '../src/grpc/proto/reflection_pb.js';
 import { categoryOf } from '../src/http/protect.ts';
-import { serveGrpc } from './grpc-client.ts';
+import { rawTexts, serveGrpc } from './grpc-client.ts';
 import { serve } from './serving.ts';
 
 const SERVICE = GRPCInferenceService;
@@ -115,7 +115,10 @@ test('restricted groups need their header, the others do not', async (t) => {
         { categories: ['model-config', 'logging'], header: 'Admin-Key', value: 'one' },
         { categories: ['inference'], header: 'infer-key', value: 'two' },
       ],
-      grpcRestrictions: [{ categories: ['model-repository', 'health'], header: 'admin', value: 'three' }],
+      grpcRestrictions: [
+        { categories: ['model-repository', 'health'], header: 'admin', value: 'three' },
+        { categories: ['inference'], header: 'Infer-Key', value: 'four' },
+      ],
     },
   });
   const text = (header: string): string => `This API is restricted, expecting header '${header}'`;
@@ -140,6 +143,15 @@ test('restricted groups need their header, the others do not', async (t) => {
   const metadata = { 'triton-grpc-protocol-admin': 'three' };
   assert.equal((await call(SERVICE, 'RepositoryIndex', {}, { metadata })).models.length, 4);
   assert.equal((await call(SERVICE, 'ModelConfig', { name: 'embed' })).config.name, 'embed');
+  const request = { modelName: 'embed', inputs: [{ name: 'TEXT', datatype: 'BYTES', shape: [1n, 1n] }] };
+  const infer = { ...request, rawInputContents: [rawTexts('a')] };
+  await assert.rejects(call(SERVICE, 'ModelInfer', infer), {
+    code: status.UNAVAILABLE,
+    details: "This protocol is restricted, expecting header 'triton-grpc-protocol-Infer-Key'",
+  });
+  // Names of metadata have no capitals on their way.
+  const answer = await call(SERVICE, 'ModelInfer', infer, { metadata: { 'triton-grpc-protocol-infer-key': 'four' } });
+  assert.equal(answer.modelName, 'embed');
 });
 
 test('every endpoint and call has a group', () => {

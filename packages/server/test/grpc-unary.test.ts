@@ -1,6 +1,14 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
-import { connect, constants, type ClientHttp2Stream, type IncomingHttpHeaders } from 'node:http2';
+import {
+  connect,
+  constants,
+  createServer,
+  type ClientHttp2Stream,
+  type IncomingHttpHeaders,
+  type ServerHttp2Stream,
+} from 'node:http2';
+import type { AddressInfo } from 'node:net';
 import { test, type TestContext } from 'node:test';
 import { deflateSync, gzipSync } from 'node:zlib';
 import { status } from '@grpc/grpc-js';
@@ -11,6 +19,8 @@ import {
   ModelInferRequestSchema,
   ModelInferResponseSchema,
 } from '../src/grpc/proto/inference_pb.js';
+import { CallError } from '../src/grpc/status.ts';
+import { serveUnary, type UnaryMethod } from '../src/grpc/unary-call.ts';
 import { rawTexts, serveGrpc, type GrpcServing } from './grpc-client.ts';
 import { until } from './serving.ts';
 
@@ -211,6 +221,52 @@ test('a timeout that is none is refused; one that passes ends the work, and so d
   leaving.close(constants.NGHTTP2_CANCEL);
   await until(() => hub.active === 0 && hub.aborted === 2, 'the work ends');
   assertAnswered(await exchange([framed(embed('a'))]));
+});
+
+test('a request that does not come, and a response that is not taken, are given up', async (t) => {
+  const { begin, exchange, address } = await serveRaw(t, { receiveTimeoutMs: 300, sendTimeoutMs: 300 });
+  const silent = begin();
+  const refused = answerOf(silent);
+  silent.write(framed(embed('a')).subarray(0, 7));
+  assert.deepEqual(failureOf(await refused), [status.DEADLINE_EXCEEDED, 'The request did not come completely in time']);
+  // No window: nothing of an answer can be sent.
+  const closed = connect(`http://${address}`, { settings: { initialWindowSize: 0 } });
+  t.after(() => closed.destroy());
+  const unread = closed.request({
+    ':method': 'POST',
+    ':path': PATH,
+    'content-type': 'application/grpc',
+    te: 'trailers',
+  });
+  unread.on('error', () => {});
+  unread.end(framed(embed('a')));
+  await once(unread, 'close');
+  assert.equal(unread.rstCode, constants.NGHTTP2_CANCEL);
+  assertAnswered(await exchange([framed(embed('a'))]));
+});
+
+test('a fault that nobody foresaw is told as one, and ends the call', async (t) => {
+  const faults: unknown[] = [];
+  const method: UnaryMethod = {
+    ...{ path: PATH, maxMessageBytes: 100, receiveTimeoutMs: 10_000, sendTimeoutMs: 10_000 },
+    refusal: () => undefined,
+    answer: () => Promise.reject(new TypeError('of undefined')),
+    failure: (error) => {
+      faults.push(error);
+      return new CallError(status.INTERNAL, 'a fault');
+    },
+  };
+  const server = createServer().on('stream', (stream, headers) =>
+    serveUnary(stream as ServerHttp2Stream, headers, method),
+  );
+  await once(server.listen(0, '127.0.0.1'), 'listening');
+  const client = connect(`http://127.0.0.1:${(server.address() as AddressInfo).port}`);
+  t.after(() => (client.destroy(), server.close()));
+  const call = client.request({ ':method': 'POST', ':path': PATH, 'content-type': 'application/grpc' });
+  const answer = answerOf(call);
+  call.end(framed(Buffer.alloc(1)));
+  assert.deepEqual(failureOf(await answer), [status.INTERNAL, 'a fault']);
+  assert.deepEqual(faults.map(String), ['TypeError: of undefined']);
 });
 
 test('timeouts are read as gRPC writes them', () => {

@@ -93,6 +93,9 @@ export function summarize(records: readonly RequestRecord[]): LoadSummary {
   };
 }
 
+/** Events of each answer, on average, for which so many must come at once: else a burst of events is taken for a rate. */
+const EVENTS_TOGETHER = 10;
+
 /** Answers come from their first event to their last; an answer's tokens are spread over its events evenly. */
 function whileMostAnswer(answered: readonly RequestRecord[]): Together | undefined {
   const points = answered.flatMap((record) => {
@@ -109,15 +112,20 @@ function whileMostAnswer(answered: readonly RequestRecord[]): Together | undefin
     answers += change;
     most = Math.max(most, answers);
   }
-  let [milliseconds, tokens, since] = [0, 0, 0];
-  for (const [i, point] of points.entries()) {
-    if (most > 0 && answers === most) {
-      milliseconds += point.at - points[i - 1].at;
-      // What comes at the moment in which the last one begins was made before.
-      if (point.at > since) tokens += point.tokens;
+  let [milliseconds, tokens] = [0, 0];
+  let [since, events, own] = [0, 0, 0];
+  for (const { at, change, tokens: more } of points) {
+    // What comes at the moment in which the last one begins was made before.
+    if (answers === most && at > since) {
+      events++;
+      own += more;
     }
-    answers += point.change;
-    if (answers === most && point.change > 0) since = point.at;
+    answers += change;
+    if (answers === most && change > 0) [since, events, own] = [at, 0, 0];
+    if (answers === most - 1 && change < 0 && events >= EVENTS_TOGETHER * most) {
+      milliseconds += at - since;
+      tokens += own;
+    }
   }
   if (milliseconds === 0) return undefined;
   return { answers: most, seconds: milliseconds / 1000, outputTokensPerSecond: (1000 * tokens) / milliseconds };

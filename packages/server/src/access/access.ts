@@ -36,6 +36,7 @@ export type HeaderReader = (name: string) => string | undefined;
 /** Who may ask for what. Secrets are compared in a time that does not depend on them. */
 export class Access {
   readonly #keys: readonly Buffer[];
+  /** By category: the header as people are told its name, and the digest of its value. */
   readonly #restrictions: ReadonlyMap<Category, { readonly header: string; readonly digest: Buffer }>;
 
   /**
@@ -73,7 +74,7 @@ export class Access {
   missingHeader(category: Category, header: HeaderReader): string | undefined {
     const restriction = this.#restrictions.get(category);
     if (restriction === undefined) return undefined;
-    const given = header(restriction.header);
+    const given = header(restriction.header.toLowerCase());
     return given !== undefined && timingSafeEqual(digest(given), restriction.digest) ? undefined : restriction.header;
   }
 

@@ -39,7 +39,10 @@ export function modelInfer(context: ServerContext, access: Access, maxMessageByt
   return {
     path,
     maxMessageBytes,
+    receiveTimeoutMs: context.receiveTimeoutMs,
+    sendTimeoutMs: context.sendTimeoutMs,
     refusal: (header) => refusalOf(access, category, header),
+    failure: (error, header) => serviceError(error, context, callId(header)),
     answer: (bytes, header, signal) => {
       const message = decoded(bytes);
       return loggedCall(context, path, header, () => inferOnce(context, message, header, signal));

@@ -51,10 +51,18 @@ export class OneMessage {
     }
     const pieces = this.#pieces;
     this.#pieces = [];
-    const bytes = pieces.length === 1 ? pieces[0] : Buffer.concat(pieces);
+    const bytes = pieces.length === 1 ? pieces[0] : joined(pieces);
     // Bytes behind it that are no message are left alone.
     const message = bytes.subarray(HEAD, HEAD + bytes.readUInt32BE(1));
     return bytes[0] === 1 ? unpack(message, encoding, this.#maxBytes) : message;
+  }
+}
+
+function joined(pieces: readonly Buffer[]): Buffer {
+  try {
+    return Buffer.concat(pieces);
+  } catch {
+    throw new CallError(status.RESOURCE_EXHAUSTED, 'Failed to allocate memory');
   }
 }
 

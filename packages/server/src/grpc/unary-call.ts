@@ -16,13 +16,18 @@ export interface UnaryMethod {
   readonly maxMessageBytes: number;
   /** Why a call is not taken, before any of its message is; undefined: it is. */
   refusal(header: HeaderReader): CallError | undefined;
+  /** A request must have come completely within this time. */
+  readonly receiveTimeoutMs: number;
+  /** A client that takes nothing of its response for so long is given up. */
+  readonly sendTimeoutMs: number;
   /**
    * @param message of a request
    * @param signal aborted when nobody waits for the answer any more
    * @returns the response's message, with `HEAD` bytes in front that are free
-   * @throws CallError and nothing else
    */
   answer(message: Buffer, header: HeaderReader, signal: AbortSignal): Promise<Buffer>;
+  /** What a client is told of an error that is no CallError: a fault of Rose, which the log is told, too. */
+  failure(error: unknown, header: HeaderReader): CallError;
 }
 
 const CONTENT_TYPE = 'application/grpc+proto';
@@ -64,6 +69,7 @@ class UnaryCall {
   /** Undefined once it is over, whoever ended it. */
   #stream: ServerHttp2Stream | undefined;
   #deadline: NodeJS.Timeout | undefined;
+  #receiving: NodeJS.Timeout | undefined;
   /** The client has sent all that it will. */
   #received = false;
 
@@ -78,7 +84,9 @@ class UnaryCall {
   /** Refuse the call, or take its time. */
   start(): void {
     const refusal = this.#method.refusal(this.#header) ?? this.#startDeadline();
-    if (refusal !== undefined) this.#fail(refusal);
+    if (refusal !== undefined) return this.#fail(refusal);
+    const slow = new CallError(status.DEADLINE_EXCEEDED, 'The request did not come completely in time');
+    this.#receiving = setTimeout(() => this.#fail(slow), this.#method.receiveTimeoutMs);
   }
 
   /** @returns why it cannot be kept */
@@ -108,9 +116,12 @@ class UnaryCall {
   async answer(): Promise<void> {
     this.#received = true;
     if (this.#stream === undefined) return;
+    clearTimeout(this.#receiving);
     try {
       const whole = this.#message.whole(this.#headers['grpc-encoding']?.toString());
       const message = whole instanceof Promise ? await whole : whole;
+      // Unpacking takes its time.
+      if (this.#controller.signal.aborted) return;
       this.#succeed(await this.#method.answer(message, this.#header, this.#controller.signal));
     } catch (error) {
       this.#fail(error);
@@ -132,14 +143,16 @@ class UnaryCall {
     stream.once('wantTrailers', () => stream.sendTrailers(TRAILERS));
     stream.respond(RESPONSE_HEADERS, RESPONSE_OPTIONS);
     stream.end(response);
+    // Node.js starts its time anew whenever a part of it goes out.
+    stream.setTimeout(this.#method.sendTimeoutMs, () => stream.close(constants.NGHTTP2_CANCEL));
   }
 
   #fail(error: unknown): void {
-    if (!(error instanceof CallError)) throw error;
+    const failure = error instanceof CallError ? error : this.#method.failure(error, this.#header);
     const stream = this.#end();
     this.#controller.abort();
     if (stream === undefined) return;
-    const { code, details, metadata } = error;
+    const { code, details, metadata } = failure;
     const trailers = { 'grpc-status': code, 'grpc-message': encodeURI(details.toWellFormed()) };
     const headers = { ':status': 200, 'content-type': CONTENT_TYPE, ...trailers, ...metadata.toHttp2Headers() };
     stream.respond(headers, FAILURE_OPTIONS);
@@ -159,6 +172,7 @@ class UnaryCall {
     const stream = this.#stream;
     this.#stream = undefined;
     clearTimeout(this.#deadline);
+    clearTimeout(this.#receiving);
     return stream === undefined || stream.closed || stream.destroyed ? undefined : stream;
   }
 }

@@ -71,7 +71,7 @@ function refusalOf(access: Access, { routeOptions, headers }: FastifyRequest): R
   const { category } = routeOptions.config;
   // Nobody serves the path.
   if (category === undefined) return undefined;
-  const header = (name: string): string | undefined => headers[name.toLowerCase()]?.toString();
+  const header = (name: string): string | undefined => headers[name]?.toString();
   if (!access.hasKey(category, header)) {
     const message = "an API key is needed: send it as 'Authorization: Bearer KEY' or 'X-Api-Key: KEY'";
     return { status: 401, message };
