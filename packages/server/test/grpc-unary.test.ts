@@ -19,6 +19,7 @@ import {
   ModelInferRequestSchema,
   ModelInferResponseSchema,
 } from '../src/grpc/proto/inference_pb.js';
+import { SlowCalls } from '../src/grpc/slow-calls.ts';
 import { CallError } from '../src/grpc/status.ts';
 import { serveUnary, type UnaryMethod } from '../src/grpc/unary-call.ts';
 import { rawTexts, serveGrpc, type GrpcServing } from './grpc-client.ts';
@@ -249,6 +250,7 @@ test('a fault that nobody foresaw is told as one, and ends the call', async (t) 
   const faults: unknown[] = [];
   const method: UnaryMethod = {
     ...{ path: PATH, maxMessageBytes: 100, receiveTimeoutMs: 10_000, sendTimeoutMs: 10_000 },
+    slow: new SlowCalls(),
     refusal: () => undefined,
     answer: () => Promise.reject(new TypeError('of undefined')),
     failure: (error) => {

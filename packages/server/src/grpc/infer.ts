@@ -21,6 +21,7 @@ import { decodeInferRequest } from './decode-request.ts';
 import { readMetadata } from './header.ts';
 import { HEAD } from './pieces.ts';
 import { categoryOfCall, refusalOf } from './protect.ts';
+import { SlowCalls } from './slow-calls.ts';
 import { CallError, serviceError } from './status.ts';
 import type { UnaryMethod } from './unary-call.ts';
 
@@ -36,11 +37,13 @@ const RUNNING_PER_STREAM = 256;
 export function modelInfer(context: ServerContext, access: Access, maxMessageBytes: number): UnaryMethod {
   const path = '/inference.GRPCInferenceService/ModelInfer';
   const category = categoryOfCall(path);
+  const { receiveTimeoutMs, sendTimeoutMs } = context;
   return {
     path,
     maxMessageBytes,
-    receiveTimeoutMs: context.receiveTimeoutMs,
-    sendTimeoutMs: context.sendTimeoutMs,
+    receiveTimeoutMs,
+    sendTimeoutMs,
+    slow: new SlowCalls(receiveTimeoutMs, sendTimeoutMs),
     refusal: (header) => refusalOf(access, category, header),
     failure: (error, header) => serviceError(error, context, callId(header)),
     answer: (bytes, header, signal) => {

@@ -6,6 +6,7 @@ import { readHeaders } from './header.ts';
 import { OneMessage } from './one-message.ts';
 import { HEAD } from './pieces.ts';
 import { releaseListened } from './release.ts';
+import type { PatientCall, SlowCalls } from './slow-calls.ts';
 import { CallError } from './status.ts';
 
 /** A method with one request and one response that is served on HTTP/2's streams directly. */
@@ -20,6 +21,8 @@ export interface UnaryMethod {
   readonly receiveTimeoutMs: number;
   /** A client that takes nothing of its response for so long is given up. */
   readonly sendTimeoutMs: number;
+  /** Looks after its calls for these limits. */
+  readonly slow: SlowCalls;
   /**
    * @param message of a request
    * @param signal aborted when nobody waits for the answer any more
@@ -53,14 +56,18 @@ export function serveUnary(stream: ServerHttp2Stream, headers: IncomingHttpHeade
   stream.on('data', (piece: Buffer) => call?.take(piece));
   stream.on('end', () => void call?.answer());
   stream.on('close', () => {
-    call?.closed();
+    if (call !== undefined) {
+      method.slow.delete(call);
+      call.closed();
+    }
     call = undefined;
     releaseListened(stream);
   });
+  method.slow.add(call);
   call.start();
 }
 
-class UnaryCall {
+class UnaryCall implements PatientCall {
   readonly #method: UnaryMethod;
   readonly #header: HeaderReader;
   readonly #headers: IncomingHttpHeaders;
@@ -69,7 +76,9 @@ class UnaryCall {
   /** Undefined once it is over, whoever ended it. */
   #stream: ServerHttp2Stream | undefined;
   #deadline: NodeJS.Timeout | undefined;
-  #receiving: NodeJS.Timeout | undefined;
+  readonly #begun: number = performance.now();
+  /** The stream whose response was handed to it and may still be on its way. */
+  #sending: ServerHttp2Stream | undefined;
   /** The client has sent all that it will. */
   #received = false;
 
@@ -84,9 +93,7 @@ class UnaryCall {
   /** Refuse the call, or take its time. */
   start(): void {
     const refusal = this.#method.refusal(this.#header) ?? this.#startDeadline();
-    if (refusal !== undefined) return this.#fail(refusal);
-    const slow = new CallError(status.DEADLINE_EXCEEDED, 'The request did not come completely in time');
-    this.#receiving = setTimeout(() => this.#fail(slow), this.#method.receiveTimeoutMs);
+    if (refusal !== undefined) this.#fail(refusal);
   }
 
   /** @returns why it cannot be kept */
@@ -116,7 +123,6 @@ class UnaryCall {
   async answer(): Promise<void> {
     this.#received = true;
     if (this.#stream === undefined) return;
-    clearTimeout(this.#receiving);
     try {
       const whole = this.#message.whole(this.#headers['grpc-encoding']?.toString());
       const message = whole instanceof Promise ? await whole : whole;
@@ -143,8 +149,7 @@ class UnaryCall {
     stream.once('wantTrailers', () => stream.sendTrailers(TRAILERS));
     stream.respond(RESPONSE_HEADERS, RESPONSE_OPTIONS);
     stream.end(response);
-    // Node.js starts its time anew whenever a part of it goes out.
-    stream.setTimeout(this.#method.sendTimeoutMs, () => stream.close(constants.NGHTTP2_CANCEL));
+    this.#sending = stream;
   }
 
   #fail(error: unknown): void {
@@ -160,6 +165,18 @@ class UnaryCall {
     if (!this.#received) setImmediate(() => stream.close(constants.NGHTTP2_NO_ERROR));
   }
 
+  look(now: number): void {
+    const { receiveTimeoutMs, sendTimeoutMs } = this.#method;
+    const stream = this.#sending;
+    if (stream !== undefined) {
+      // It is not gone at once. From here on Node.js starts its time anew whenever a part of it goes out.
+      this.#sending = undefined;
+      stream.setTimeout(sendTimeoutMs, () => stream.close(constants.NGHTTP2_CANCEL));
+    } else if (!this.#received && now - this.#begun > receiveTimeoutMs) {
+      this.#fail(new CallError(status.DEADLINE_EXCEEDED, 'The request did not come completely in time'));
+    }
+  }
+
   /** Its stream is over. */
   closed(): void {
     if (this.#stream === undefined) return;
@@ -172,7 +189,6 @@ class UnaryCall {
     const stream = this.#stream;
     this.#stream = undefined;
     clearTimeout(this.#deadline);
-    clearTimeout(this.#receiving);
     return stream === undefined || stream.closed || stream.destroyed ? undefined : stream;
   }
 }
