@@ -40,7 +40,14 @@ const IDLE_BAR = 0.03;
 /** Microseconds in which a step of 256 sequences is to be handed over. */
 const HOST_BAR = 150;
 const wantedShapes = values.shape?.split(',');
-const listOf = (list: string): string[] => (list === 'none' ? [] : list.split(','));
+/** Sizes of so many numbers each. */
+const listOf = (list: string, count: number): number[][] => {
+  const sizes = list === 'none' ? [] : list.split(',').map((size) => size.split('x').map(Number));
+  const wrong = sizes.some((size) => size.length !== count || !size.every((n) => Number.isInteger(n) && n > 0));
+  if (wrong)
+    throw new Error(`'${list}' has not ${count} whole numbers above 0 in each place: 1x128,32x1024 or 512,2048`);
+  return sizes;
+};
 
 interface Figure {
   readonly shape: string;
@@ -99,18 +106,17 @@ async function measureShape(shape: LlamaShape): Promise<void> {
   });
   console.log(`${shape.name}: loaded in ${lap()}`, JSON.stringify(model.memory));
   const weights = model.memory.weights - (shape.tied ? 0 : 2 * shape.vocabulary * shape.hidden);
-  for (const size of listOf(values.decode)) {
-    const [sequences, context] = size.split('x').map(Number);
+  for (const [sequences, context] of listOf(values.decode, 2)) {
     const batch = decodeBatch(model, sequences, context);
     const times = await timeSteps(model, batch, STEPS, calls);
     report('decode', shape, weights, sequences, context, sequences, times);
   }
-  for (const rows of listOf(values.prompt).map(Number)) {
+  for (const [rows] of listOf(values.prompt, 1)) {
     const batch = promptBatch(model, rows);
     const times = await timeSteps(model, batch, Math.ceil(STEPS / 8), calls);
     report('prompt', shape, weights, 1, rows, rows, times);
   }
-  for (const sequences of listOf(values.loop).map(Number)) {
+  for (const [sequences] of listOf(values.loop, 1)) {
     const wanted = { sequences, context: 1024, steps: 100 };
     const idle = await measureIdle(gpu, model, checkpoint.spec, wanted, calls);
     idles.push({ shape: shape.name, bar: IDLE_BAR, hostBar: HOST_BAR, ...idle });
